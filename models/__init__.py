@@ -1,0 +1,1 @@
+"""Models: generators, verifiers, PRM formats, prompts, weights, and fakes for tests."""

@@ -1,0 +1,92 @@
+"""What the layers above may expect of any generator and any verifier."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from models.types import Path, Sampled, Sampling, Scored
+
+Aggregation = Literal["last", "min", "mean", "prod"]
+"""How the scores of a solution's steps become one score."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInfo:
+    """What identifies a generator, and what it can do.
+
+    model: short name of the weights (a hub id, a directory name, or a server's model name).
+    engine: `vllm`, `transformers`, `openai` or `fake`.
+    prompt: id of the prompt in `models.prompts`.
+    context: longest prompt plus answer in tokens; None if the engine does not say.
+    parameters: number of weights, for FLOPs = 2 x parameters x tokens; None if unknown.
+    seeds: whether a call may carry a seed.
+    """
+
+    model: str
+    engine: str
+    prompt: str
+    context: int | None = None
+    parameters: int | None = None
+    seeds: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierInfo:
+    """What identifies a verifier.
+
+    name: short name of the weights; format: id in the PRM registry; aggregation: the PRM's
+    measured or published default; parameters: weights used for one scored token.
+    """
+
+    name: str
+    format: str
+    aggregation: Aggregation
+    parameters: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Samples continuations of a path. Safe to call many times at once; batches across calls.
+
+    Cancelling a call stops the engine's work on it. A failed call raises EngineError (with its
+    cause), PromptTooLong or InputError; it never returns text in their place.
+    """
+
+    @property
+    def info(self) -> GeneratorInfo: ...
+
+    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        """n independent continuations of `path`, as one request.
+
+        The prompt is the rendered problem followed by the path's own tokens, so it starts with
+        the tokens of the path's parent.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release the engine; no call may follow."""
+        ...
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Scores the steps of a path in [0, 1]: a process reward model (PRM).
+
+    Safe to call many times at once. Raises VerifierError; never returns NaN.
+    """
+
+    @property
+    def info(self) -> VerifierInfo: ...
+
+    async def score(self, path: Path, known: int = 0) -> Scored:
+        """Scores of the path's steps from index `known` on (earlier ones the caller has)."""
+        ...
+
+    async def aclose(self) -> None: ...

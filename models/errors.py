@@ -1,0 +1,60 @@
+"""The one exception tree of `router`.
+
+    RouterError                    anything `router` raises on purpose; exit code 1
+    ├── InputError                 what the user gave cannot be used; exit code 2
+    │   └── PromptTooLong          the problem does not fit the model's context
+    ├── ModelError                 weights cannot be found, verified, converted or loaded
+    ├── EngineError                a generator call failed; carries its cause, never becomes text
+    ├── VerifierError              a verifier call failed, or returned what is not a probability
+    ├── BudgetExhausted            the search may not spend any more; carries the typed reason
+    └── NoCandidates               a search ended without one finished solution
+
+Messages name the offending value and the way out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.types import EndReason
+
+
+class RouterError(Exception):
+    """Base of every error that `router` raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(RouterError):
+    """What the user gave (a value, a file, a strategy text) cannot be used."""
+
+    exit_code = 2
+
+
+class PromptTooLong(InputError):
+    """The rendered problem leaves no room for an answer in the model's context."""
+
+
+class ModelError(RouterError):
+    """Weights cannot be found, verified, converted or loaded."""
+
+
+class EngineError(RouterError):
+    """A generator call failed. `__cause__` holds what the engine said."""
+
+
+class VerifierError(RouterError):
+    """A verifier call failed, or returned a value that is not a probability."""
+
+
+class BudgetExhausted(RouterError):
+    """The search context refuses to spend more; `reason` says which limit ended it."""
+
+    def __init__(self, reason: EndReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoCandidates(RouterError):
+    """A search ended (or was ended) without one finished solution."""

@@ -1,0 +1,210 @@
+"""Records that every layer shares: problems, paths, and what models return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FinishReason = Literal["step", "stop", "length"]
+"""Why a continuation ended: at a step delimiter, at the model's own end, or at a token limit."""
+
+EndReason = Literal["completed", "generations", "tokens", "deadline", "cancelled"]
+"""Why a search ended: by its own plan, or by which limit of its budget."""
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question, with its gold answer where one is known.
+
+    `history` holds earlier chat turns (a service's callers have them); a `system` turn there
+    replaces the prompt's own system text.
+    """
+
+    id: str
+    text: str
+    answer: str | None = None
+    source: str | None = None
+    history: tuple[Message, ...] = ()
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], default_id: str | None = None) -> Problem:
+        """Read one JSONL record (`id, problem, answer, …`); fields we do not use are ignored.
+
+        Raises:
+            InputError: no problem text, or a field of the wrong type.
+        """
+        text = record.get("problem")
+        if not isinstance(text, str) or not text.strip():
+            raise InputError("record has no non-empty string field 'problem'")
+        identifier = record.get("id", default_id)
+        if not isinstance(identifier, str | int) or isinstance(identifier, bool):
+            raise InputError(f"field 'id' must be a string, not {identifier!r}")
+        answer = record.get("answer")
+        if isinstance(answer, int | float) and not isinstance(answer, bool):
+            answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
+        if answer is not None and not isinstance(answer, str):
+            raise InputError(f"field 'answer' must be a string or a number, not {answer!r}")
+        source = record.get("source")
+        return cls(
+            id=str(identifier),
+            text=text,
+            answer=answer,
+            source=source if isinstance(source, str) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One unit of a solution: text up to and including the step delimiter.
+
+    token_ids: exactly the tokens that the engine sampled, so that a longer path's prompt starts
+        with its parent's tokens; None where an engine reports text only.
+    tokens: how many were sampled for this step; None where the engine does not say.
+    finish: `step` when more may follow, `stop` at the model's own end, `length` at a limit.
+    logprob: mean log-probability of the step's tokens; None where the engine does not give it.
+    state: hidden state of the step's last text token at the layer that the generator was asked
+        for, shape (hidden,), float32; None otherwise. Lets a verifier score at no cost.
+    """
+
+    text: str
+    finish: FinishReason
+    tokens: int | None = None
+    token_ids: tuple[int, ...] | None = None
+    logprob: float | None = None
+    state: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A problem and the steps written so far. Immutable, compared by identity, knows its parent."""
+
+    problem: Problem
+    parent: Path | None = field(default=None, repr=False)
+    step: Step | None = None
+
+    def extend(self, *steps: Step) -> Path:
+        """The path longer by these steps."""
+        path = self
+        for step in steps:
+            path = Path(self.problem, path, step)
+        return path
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        if self.parent is None or self.step is None:
+            return ()
+        return (*self.parent.steps, self.step)
+
+    @property
+    def depth(self) -> int:
+        """Number of steps."""
+        return len(self.steps)
+
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps)
+
+    @property
+    def finished(self) -> bool:
+        """No more will be sampled: the model ended, or a limit of tokens cut it."""
+        return self.step is not None and self.step.finish != "step"
+
+    @property
+    def truncated(self) -> bool:
+        """Cut by a limit of tokens rather than ended by the model."""
+        return self.step is not None and self.step.finish == "length"
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens, counting 0 for steps whose engine does not say."""
+        return sum(step.tokens or 0 for step in self.steps)
+
+    def ancestors(self) -> Iterator[Path]:
+        """This path, its parent, … up to the root."""
+        path: Path | None = self
+        while path is not None:
+            yield path
+            path = path.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample one call.
+
+    until: `step` stops after the step delimiter, `end` samples to the end of the solution.
+    max_tokens: limit on the tokens of each continuation of this call.
+    stop: further stop strings; the text before them is kept, and the solution is finished there.
+    seed: only for generators whose info says `seeds`; others raise InputError.
+    """
+
+    until: Literal["step", "end"] = "end"
+    temperature: float = 0.8
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What one sample added to a path: one step, or all steps to the end.
+
+    tokens: sampled tokens, the engine's own count; None if the engine does not report it.
+    """
+
+    steps: tuple[Step, ...]
+    tokens: int | None
+
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps)
+
+    @property
+    def finish(self) -> FinishReason:
+        return self.steps[-1].finish
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Answer to one sample call: n continuations of one path, and what the prompt cost.
+
+    prompt_tokens: tokens of the prompt, all of them, over all requests that the call needed.
+    cached_tokens: those of them that the engine took from its prefix cache; None if unknown.
+    """
+
+    continuations: tuple[Continuation, ...]
+    prompt_tokens: int | None
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Answer to one score call.
+
+    values: one probability in [0, 1] for each step that was asked for, in order.
+    tokens: tokens the verifier really computed for it; 0 when it read the generator's own
+        hidden states; None if unknown.
+    cached_tokens: further tokens that came from a cache.
+    """
+
+    values: tuple[float, ...]
+    tokens: int | None
+    cached_tokens: int | None = None

@@ -1,0 +1,1 @@
+"""The router: decides, per problem and budget, which search to run, and runs it."""

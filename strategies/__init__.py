@@ -1,0 +1,1 @@
+"""Search strategies, the context they run in, selection and answers."""
