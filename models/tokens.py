@@ -1,0 +1,186 @@
+"""Paths as tokens: prompts that join without drift, and sampled tokens cut into steps.
+
+A path's prompt is the rendered problem followed by the very tokens that the engine sampled, never
+by re-tokenised text. So a longer path starts with its parent's tokens (the engine's prefix cache
+hits), and a chat template that trims assistant text cannot touch them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from models.errors import InputError, PromptTooLong
+from models.prompts import Prompt
+from models.types import FinishReason, Path, Problem, Step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_RECENT_PROBLEMS = 1024
+
+
+class PathEncoder:
+    """Turns paths into token ids, and sampled token ids into steps, for one model and prompt."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.prompt_ids = lru_cache(_RECENT_PROBLEMS)(self._prompt_ids)
+
+    def _prompt_ids(self, problem: Problem) -> tuple[int, ...]:
+        """Token ids of the rendered problem, up to where the answer starts.
+
+        A tokenizer without a chat template (a base model) gets the turns as plain paragraphs.
+
+        Raises:
+            InputError: the model's chat template refuses these turns.
+        """
+        from jinja2 import TemplateError
+
+        turns = self.prompt.messages(problem)
+        if self.tokenizer.chat_template is None:
+            return tuple(self.tokenizer.encode("".join(f"{turn.content}\n\n" for turn in turns)))
+        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, return_dict=False
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn.role for turn in turns)
+            raise InputError(
+                f"the model's chat template refuses prompt {self.prompt.id!r} with turns "
+                f"({roles}): {error}; choose another prompt"
+            ) from error
+        return tuple(ids)
+
+    def path_ids(self, path: Path) -> list[int]:
+        """Prompt token ids that continue `path`: the rendered problem, then every step's tokens.
+
+        Text is encoded only for a step whose engine gave no token ids.
+        """
+        ids = list(self.prompt_ids(path.problem))
+        for step in path.steps:
+            if step.token_ids is None:
+                ids += self.tokenizer.encode(step.text, add_special_tokens=False)
+            else:
+                ids += step.token_ids
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of sampled tokens, special tokens left out."""
+        text: str = self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def split(
+        self,
+        token_ids: Sequence[int],
+        finish: FinishReason,
+        stop: Sequence[str] = (),
+        logprobs: Sequence[float] | None = None,
+    ) -> tuple[Step, ...]:
+        """Cut one sampled continuation into steps, each ending with the token that completes it.
+
+        The steps' `token_ids` joined are `token_ids`, so their `tokens` add up to the engine's
+        own count, end-of-text tokens included; the latter have no text. The steps' texts joined
+        are the decoded text, up to the first of the `stop` strings (which makes finish `stop`).
+        Blank stretches never make a step: they belong to the step before them, or to the first.
+
+        token_ids: everything that the engine counts as sampled, shape (tokens,).
+        finish: why the engine ended; the last step gets it, the others get `step`.
+        logprobs: log-probability of each token, shape (tokens,); steps carry their mean.
+        """
+        text = self.decode(token_ids)
+        stops = [at for at in (text.find(string) for string in stop) if at >= 0]
+        end = min(stops, default=len(text))
+        if stops:
+            finish = "stop"
+        cuts = self._cuts(token_ids, text, end)
+        steps = []
+        for (start, from_char), (stop_at, to_char) in pairwise(cuts):
+            ids = tuple(token_ids[start:stop_at])
+            mean = sum(logprobs[start:stop_at]) / len(ids) if logprobs and ids else None
+            steps.append(
+                Step(
+                    text=text[from_char : min(to_char, end)],
+                    finish=finish if stop_at == len(token_ids) else "step",
+                    tokens=len(ids),
+                    token_ids=ids,
+                    logprob=mean,
+                )
+            )
+        return tuple(steps)
+
+    def _cuts(self, token_ids: Sequence[int], text: str, end: int) -> list[tuple[int, int]]:
+        """(token index, character index) of the start, of each inner step boundary, and the end."""
+        cuts = [(0, 0)]
+        for char in step_ends(text[:end], self.prompt.delimiter):
+            token = self._completing(token_ids, text[:char], cuts[-1][0])
+            prefix = self.decode(token_ids[:token])
+            while not text.startswith(prefix):  # the token also starts a multi-byte character
+                token += 1
+                prefix = self.decode(token_ids[:token])
+            if token > cuts[-1][0] and text[len(prefix) : end].strip():
+                cuts.append((token, len(prefix)))
+        return [*cuts, (len(token_ids), len(text))]
+
+    def _completing(self, token_ids: Sequence[int], head: str, known: int) -> int:
+        """Fewest tokens, at least `known`, whose text starts with `head`."""
+        # Decoding prefixes is the only mapping from characters to tokens that holds for every
+        # tokenizer. `head` ends in a whole character, so longer prefixes keep it: we may bisect.
+        return bisect_left(
+            range(len(token_ids)),
+            True,
+            lo=known,
+            key=lambda count: self.decode(token_ids[:count]).startswith(head),
+        )
+
+
+def step_ends(text: str, delimiter: str) -> list[int]:
+    """Character indices just after each delimiter that ends a step and has a step after it.
+
+    A run of delimiters and blank lines counts as one; a run at the very start ends nothing.
+    """
+    mark = re.escape(delimiter)
+    runs = re.finditer(rf"{mark}(?:\s*{mark})*(?:\s*\n)?", text)
+    return [run.end() for run in runs if text[: run.start()].strip() and text[run.end() :].strip()]
+
+
+def split_text(
+    text: str, finish: FinishReason, delimiter: str, tokens: int | None = None
+) -> tuple[Step, ...]:
+    """Cut a continuation whose engine reports text only; same rules as `PathEncoder.split`.
+
+    tokens: the engine's own count, kept only where there is one step to give it to.
+    """
+    bounds = [0, *step_ends(text, delimiter), len(text)]
+    pieces = [text[start:end] for start, end in pairwise(bounds)]
+    return tuple(
+        Step(
+            text=piece,
+            finish=finish if index == len(pieces) - 1 else "step",
+            tokens=tokens if len(pieces) == 1 else None,
+        )
+        for index, piece in enumerate(pieces)
+    )
+
+
+def room(prompt_tokens: int, context: int, max_tokens: int) -> int:
+    """How many tokens may be sampled: `max_tokens`, cut to what the context has left.
+
+    Raises:
+        PromptTooLong: not even one token fits after the prompt.
+    """
+    left = context - prompt_tokens
+    if left < 1:
+        raise PromptTooLong(
+            f"the prompt has {prompt_tokens} tokens, and the model's context of {context} leaves "
+            "no room for an answer; shorten the problem or load the model with a longer context"
+        )
+    return min(max_tokens, left)
