@@ -1,0 +1,34 @@
+"""N independent samples of the whole solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from models.types import Problem
+from strategies.base import Candidate, Strategy
+from strategies.scoring import candidates
+from strategies.search import Search
+
+
+@dataclass(frozen=True)
+class BestOfN(Strategy):
+    """Best-of-N: majority (self-consistency, Wang et al. 2022), best, or weighted.
+
+    Weighted sums the scores of equal answers (Li et al. 2022; Snell et al. 2024, App. E). Only
+    `best` and `weighted` need a verifier.
+    """
+
+    name: ClassVar[str] = "best_of_n"
+
+    @property
+    def needs_verifier(self) -> bool:
+        return self.select != "majority"
+
+    async def run(self, problem: Problem, search: Search) -> list[Candidate]:
+        paths = await search.sample(search.root, self.n, whole=True)
+        return await candidates(search, paths, scored=self.needs_verifier)
+
+    @classmethod
+    def within(cls, budget: int, params: dict[str, Any]) -> BestOfN:
+        return cls(n=budget, **params)

@@ -1,0 +1,177 @@
+"""What a search may spend, and what it has spent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from models.errors import BudgetExhausted, InputError
+
+MAX_GENERATIONS = 65_536
+"""A larger budget is a typing error; no published sweep goes past 2,048 samples a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of one search; whichever ends first is named by an `EndReason`.
+
+    generations: N. One generation is one full solution sampled (Snell et al. 2024, sec. 5.2).
+    tokens: cap on sampled tokens; never exceeded.
+    seconds: wall-clock deadline, from the start of the search.
+
+    Raises:
+        InputError: a limit that is not a positive number in range.
+    """
+
+    generations: int
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("budget", self.generations), ("token cap", self.tokens)):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{name} must be a whole number, not {value!r}")
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if self.generations > MAX_GENERATIONS:
+            raise InputError(f"budget {self.generations} is over the limit of {MAX_GENERATIONS}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise InputError(f"deadline must be a positive number of seconds, not {self.seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was really spent. What an engine does not report is None, never 0.
+
+    flops counts 2 x parameters for each token that a model computed (Snell et al. 2024, sec. 7):
+    sampled, prompt tokens that no cache had, and verifier tokens.
+    """
+
+    generations: int = 0
+    sampled_tokens: int | None = 0
+    prompt_tokens: int | None = 0
+    prompt_tokens_cached: int | None = 0
+    verifier_tokens: int | None = 0
+    flops: float | None = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(_plus(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+    @property
+    def prompt_tokens_computed(self) -> int | None:
+        """Prompt tokens that no cache had."""
+        if self.prompt_tokens is None or self.prompt_tokens_cached is None:
+            return None
+        return self.prompt_tokens - self.prompt_tokens_cached
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "prompt_tokens_computed": self.prompt_tokens_computed}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Usage:
+        return cls(**{f.name: record[f.name] for f in fields(cls)})
+
+
+def _plus(left: Any, right: Any) -> Any:
+    return None if left is None or right is None else left + right
+
+
+class Generations:
+    """Counts generations for any mix of steps and whole solutions, so that strategies compare.
+
+    A sampled step occupies one generation at its own depth; a solution sampled to its end
+    occupies one at its first depth and every later one. What is spent is the largest count at
+    any depth. So best-of-N costs N; a beam that samples N steps at every depth costs N; k
+    look-ahead steps for each of them cost N(k+1): Snell et al. 2024, sec. 5.2, measured from what
+    was done rather than declared.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._steps: Counter[int] = Counter()
+        self._solutions: Counter[int] = Counter()
+
+    @property
+    def spent(self) -> int:
+        running, most = 0, 0
+        for depth in sorted(self._steps.keys() | self._solutions.keys()):
+            running += self._solutions[depth]
+            most = max(most, running + self._steps[depth])
+        return most
+
+    def charge(self, depth: int, count: int, *, whole: bool) -> None:
+        """Charge `count` samples that begin at `depth`.
+
+        Raises:
+            BudgetExhausted: it would exceed the limit; nothing is charged then.
+        """
+        book = self._solutions if whole else self._steps
+        book[depth] += count
+        if self.spent > self.limit:
+            book[depth] -= count
+            raise BudgetExhausted(
+                "generations",
+                f"{count} more samples at depth {depth} would exceed {self.limit} generations",
+            )
+
+
+class TokenPurse:
+    """A cap on sampled tokens that holds while many calls are in flight.
+
+    A call reserves the most it may sample before it starts and gives back what it did not use,
+    so calls run at once as long as all of them fit, and one by one near the end.
+    """
+
+    def __init__(self, cap: int | None) -> None:
+        self._cap = cap
+        self._reserved = 0
+        self._spent = 0
+        self._changed = asyncio.Condition()
+
+    @property
+    def capped(self) -> bool:
+        return self._cap is not None
+
+    @asynccontextmanager
+    async def reserve(self, want: int) -> AsyncIterator[Reservation]:
+        """Hold `want` tokens, or all that is left when nothing else is in flight.
+
+        Raises:
+            BudgetExhausted: no token is left.
+        """
+        reservation = Reservation(want)
+        if self._cap is not None:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._fits(want))
+                left = self._cap - self._spent - self._reserved
+                if left < 1:
+                    raise BudgetExhausted("tokens", f"the cap of {self._cap} tokens is reached")
+                reservation.tokens = min(want, left)
+                self._reserved += reservation.tokens
+        try:
+            yield reservation
+        finally:
+            if self._cap is not None:
+                self._reserved -= reservation.tokens
+                self._spent += reservation.tokens if reservation.used is None else reservation.used
+                async with self._changed:
+                    self._changed.notify_all()
+
+    def _fits(self, want: int) -> bool:
+        assert self._cap is not None
+        return self._reserved == 0 or self._spent + self._reserved + want <= self._cap
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Tokens held for one call; `used` is set by the call, None counts as all of them."""
+
+    tokens: int
+    used: int | None = None

@@ -1,0 +1,51 @@
+"""Diverse verifier tree search."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import ClassVar
+
+from models.base import Aggregation
+from models.types import Path, Problem
+from strategies.base import Candidate
+from strategies.beam_search import BeamSearch
+from strategies.scoring import candidates, step_values
+from strategies.search import Search
+
+
+@dataclass(frozen=True)
+class DVTS(BeamSearch):
+    """Diverse verifier tree search (Beeching et al. 2024).
+
+    N/M independent subtrees; each samples M continuations of its path and greedily follows the
+    one with the best verifier score. There is no barrier between subtrees. Every path that
+    finished in a subtree counts; the subtree ends when the path that it follows is finished.
+
+    width: M, continuations at every step of a subtree.
+    """
+
+    name: ClassVar[str] = "dvts"
+
+    async def run(self, problem: Problem, search: Search) -> list[Candidate]:
+        how = search.aggregation(self.aggregate)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._subtree(search, how)) for _ in range(self.n // self.width)
+            ]
+        done = [path for task in tasks for path in task.result()]
+        return await candidates(search, done, scored=True)
+
+    async def _subtree(self, search: Search, how: Aggregation) -> list[Path]:
+        done: list[Path] = []
+        followed = search.root
+        for round_ in range(self.depth):
+            children = await search.sample(followed, self.width, whole=round_ == self.depth - 1)
+            done += [path for path in children if path.finished]
+            values = await step_values(search, children, how)
+            best = max(range(len(children)), key=lambda i: values[i])
+            followed = children[best]
+            search.prune([p for p in children if p is not followed and not p.finished])
+            if followed.finished:
+                break
+        return done

@@ -1,0 +1,32 @@
+"""Score many paths at once, and turn finished ones into candidates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from models.base import Aggregation
+from models.types import Path
+from strategies.base import Candidate
+from strategies.search import Search
+from strategies.selection import aggregate
+
+
+async def step_values(search: Search, paths: Sequence[Path], how: Aggregation) -> list[float]:
+    """Each path's aggregated score, as of its newest step. All are scored at once."""
+    scores = await _scores(search, paths)
+    return [aggregate(s, how) for s in scores]
+
+
+async def candidates(search: Search, paths: Sequence[Path], *, scored: bool) -> list[Candidate]:
+    """One candidate a finished path; `scored` asks the verifier for what is not known yet."""
+    if not scored:
+        return [Candidate(path, search.known_scores(path)) for path in paths]
+    scores = await _scores(search, paths)
+    return [Candidate(path, s) for path, s in zip(paths, scores, strict=True)]
+
+
+async def _scores(search: Search, paths: Sequence[Path]) -> list[tuple[float, ...]]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(search.score(path)) for path in paths]
+    return [task.result() for task in tasks]

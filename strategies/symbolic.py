@@ -1,0 +1,112 @@
+"""Compare two LaTeX expressions symbolically, in a process that may hang or die.
+
+SymPy can loop for hours or eat all memory on a short input (`9^{9^{9^9}}`), and no thread can be
+stopped from outside. So the comparison runs in worker processes (loky) under limits that the
+kernel enforces, and losing a worker costs its caller one verdict, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal
+import time
+from typing import Any
+
+LIMIT = 5.0
+"""Seconds that one comparison may take."""
+
+_MEMORY = 2 * 2**30  # bytes of address space of one worker
+_IDLE = 60.0  # seconds after which an unused worker leaves; it comes back when asked
+_WORKERS = 2
+
+
+def compare(a: str, b: str) -> bool | None:
+    """Whether two LaTeX expressions (without `$`) mean the same; False if either is unreadable.
+
+    None means no verdict: the comparison outlived its limit or killed its worker. Blocks for up to
+    `LIMIT` seconds, plus about two for a worker's start; may be called from any thread.
+    """
+    worker = _idle.get()
+    try:
+        return worker.compare(a, b)
+    finally:
+        _idle.put(worker)
+
+
+class _Worker:
+    """One process, started when first needed and replaced when it dies."""
+
+    def __init__(self) -> None:
+        self._executor: Any = None
+
+    def compare(self, a: str, b: str) -> bool | None:
+        from joblib.externals.loky import ProcessPoolExecutor
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        for _ in range(2):
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(
+                    max_workers=1, timeout=_IDLE, initializer=_prepare
+                )
+            start = time.monotonic()
+            try:
+                verdict: bool = self._executor.submit(_compare, a, b, LIMIT).result()
+            except BrokenProcessPool:
+                self._executor = None
+                # A worker that died at once was perhaps killed by the system, for no fault of
+                # this pair: the pair gets one more try. One that ran to the limit does not.
+                if time.monotonic() - start >= LIMIT:
+                    return None
+            else:
+                return verdict
+        return None
+
+
+# Last in, first out: a single caller keeps using the worker that is already warm.
+_idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+for _ in range(_WORKERS):
+    _idle.put(_Worker())
+
+
+def _prepare() -> None:
+    """Set up a worker: imports before limits, and Ctrl-C left to the parent."""
+    import resource
+
+    import math_verify  # noqa: F401
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    with contextlib.suppress(ValueError):  # not every system can lower this one
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _compare(a: str, b: str, limit: float) -> bool:
+    """Runs in the worker. SIGALRM's default action ends the process, whatever it is busy with."""
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        return _equal(a, b)
+    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError):
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _equal(a: str, b: str) -> bool:
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    # math-verify's own time limits need the main thread and cannot interrupt C code: off.
+    left, right = (
+        parse(
+            f"${text}$",
+            [LatexExtractionConfig()],
+            fallback_mode="no_fallback",
+            parsing_timeout=None,
+        )
+        for text in (a, b)
+    )
+    # `verify` treats its gold side differently (x < 2 is accepted for an interval only there).
+    return bool(
+        verify(left, right, timeout_seconds=None) or verify(right, left, timeout_seconds=None)
+    )

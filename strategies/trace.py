@@ -1,0 +1,100 @@
+"""The record of a search: every step, its score, what became of it. Enough to draw the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from models.types import Path
+
+Status = Literal["live", "pruned", "finished", "lookahead"]
+
+MAX_NODES = 50_000
+"""Past this many nodes a trace only counts: a search of any size stays in bounded memory."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One step of the tree. `score` is the verifier's score of this step."""
+
+    id: int
+    parent: int | None
+    path: Path
+    status: Status
+    score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        step = self.path.step
+        return {
+            "id": self.id,
+            "parent": self.parent,
+            "status": self.status,
+            "score": self.score,
+            "text": step.text if step else "",
+            "tokens": step.tokens if step else 0,
+            "finish": step.finish if step else None,
+            "logprob": step.logprob if step else None,
+        }
+
+
+Listener = Callable[[Node], None]
+"""Called whenever a node appears or changes."""
+
+
+class Trace:
+    """Grows while the search runs. Node 0 is the problem."""
+
+    def __init__(self, root: Path, listener: Listener | None = None) -> None:
+        self._listener = listener
+        self._ids: WeakKeyDictionary[Path, int] = WeakKeyDictionary()
+        self.nodes: list[Node] = []
+        self.dropped = 0
+        self._add(root, None, "live")
+
+    def add(self, path: Path, status: Status) -> None:
+        """Record `path` and those of its ancestors that are not recorded yet."""
+        new = []
+        for ancestor in path.ancestors():
+            if ancestor in self._ids:
+                break
+            new.append(ancestor)
+        for ancestor in reversed(new):
+            assert ancestor.parent is not None
+            is_leaf = ancestor is path
+            self._add(ancestor, self._ids.get(ancestor.parent), status if is_leaf else "live")
+
+    def mark(self, path: Path, status: Status) -> None:
+        """Change what became of `path`."""
+        node = self._node(path)
+        if node is not None:
+            node.status = status
+            self._tell(node)
+
+    def score(self, path: Path, score: float) -> None:
+        """Record the score of the path's last step."""
+        node = self._node(path)
+        if node is not None:
+            node.score = score
+            self._tell(node)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        return [node.to_dict() for node in self.nodes]
+
+    def _add(self, path: Path, parent: int | None, status: Status) -> None:
+        if len(self.nodes) >= MAX_NODES:
+            self.dropped += 1
+            return
+        node = Node(len(self.nodes), parent, path, status)
+        self._ids[path] = node.id
+        self.nodes.append(node)
+        self._tell(node)
+
+    def _node(self, path: Path) -> Node | None:
+        index = self._ids.get(path)
+        return None if index is None else self.nodes[index]
+
+    def _tell(self, node: Node) -> None:
+        if self._listener is not None:
+            self._listener(node)
