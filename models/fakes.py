@@ -1,0 +1,206 @@
+"""A deterministic generator and verifier without any model: for tests, demos and load tests.
+
+`FakeGenerator` adds up the numbers of a problem, one addition a step, and slips more often the
+longer the numbers are; a slip is carried to the end, as in real solutions. `FakeVerifier` checks
+each step's arithmetic. So difficulty, search and verification all mean something, for free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from weakref import WeakSet
+
+from models.base import Aggregation, GeneratorInfo, VerifierInfo
+from models.errors import EngineError, PromptTooLong, VerifierError
+from models.types import Continuation, FinishReason, Path, Problem, Sampled, Sampling, Scored, Step
+
+Script = Callable[[Path, Sampling, random.Random], tuple[str, FinishReason]]
+"""Writes the next step of a path: its text, and `step` or `stop`."""
+
+_SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
+
+
+class FakeGenerator:
+    """Follows a script, one step at a time; a token is one byte of text.
+
+    Args:
+        script: writes the next step; by default the sum of the problem's numbers.
+        seconds_per_token: how long a call takes, so that concurrency can be seen.
+        fail_after: raise EngineError from this call on; None never fails.
+        seeds: whether calls may carry a seed, as `info.seeds` says.
+        context: longest prompt in tokens.
+    """
+
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        seconds_per_token: float = 0.0,
+        fail_after: int | None = None,
+        seeds: bool = True,
+        context: int = 16_384,
+    ) -> None:
+        self._script = script or slipping_sum()
+        self._seconds_per_token = seconds_per_token
+        self._fail_after = fail_after
+        self._info = GeneratorInfo("fake", "fake", "plain", context, parameters=1_000, seeds=seeds)
+        self._served: WeakSet[Path] = WeakSet()
+        self._calls_on: Counter[str] = Counter()
+        self.calls = 0
+        self.running = 0
+        self.sampled_tokens = 0
+
+    @property
+    def info(self) -> GeneratorInfo:
+        return self._info
+
+    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        self.calls += 1
+        if self._fail_after is not None and self.calls > self._fail_after:
+            raise EngineError(f"fake generator fails from call {self._fail_after + 1} on")
+        prompt = _size(path.problem.text) + path.tokens
+        if self._info.context is not None and prompt >= self._info.context:
+            raise PromptTooLong(
+                f"problem {path.problem.id} has {prompt} tokens, over the context of"
+                f" {self._info.context}"
+            )
+        continuations = tuple(self._continue(path, sampling) for _ in range(n))
+        self.running += 1
+        try:
+            longest = max(continuation.tokens or 0 for continuation in continuations)
+            await asyncio.sleep(longest * self._seconds_per_token)
+        finally:
+            self.running -= 1
+        self.sampled_tokens += sum(c.tokens or 0 for c in continuations)
+        cached = 0
+        for ancestor in path.ancestors():
+            if ancestor in self._served:
+                cached = _size(path.problem.text) + ancestor.tokens
+                break
+        self._served.add(path)
+        return Sampled(continuations, prompt_tokens=prompt, cached_tokens=cached)
+
+    async def aclose(self) -> None:
+        pass
+
+    def _continue(self, path: Path, sampling: Sampling) -> Continuation:
+        key = f"{sampling.seed}/{path.problem.text}/{path.text}"
+        self._calls_on[key] += 1
+        rng = random.Random(f"{key}/{self._calls_on[key]}")
+        steps: list[Step] = []
+        room = sampling.max_tokens
+        while True:
+            text, finish = self._script(path, sampling, rng)
+            if _size(text) >= room:
+                text, finish = text.encode()[:room].decode(errors="ignore"), "length"
+            step = Step(text, finish, _size(text), tuple(text.encode()), logprob=-0.5)
+            steps.append(step)
+            room -= _size(text)
+            path = path.extend(step)
+            if sampling.until == "step" or finish != "step":
+                return Continuation(tuple(steps), sum(s.tokens or 0 for s in steps))
+
+
+class FakeVerifier:
+    """Scores a step by its arithmetic: near 1 while every sum so far holds, near 0 after a slip.
+
+    Args:
+        noise: half-width of the uniform error added to each score, fixed by the text.
+        constant: give every step this score instead.
+        seconds: how long a call takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        noise: float = 0.0,
+        constant: float | None = None,
+        aggregation: Aggregation = "last",
+        seconds: float = 0.0,
+    ) -> None:
+        self._noise = noise
+        self._constant = constant
+        self._seconds = seconds
+        self._info = VerifierInfo("fake", "fake", aggregation, parameters=1_000)
+        self.calls = 0
+        self.scored_tokens = 0
+
+    @property
+    def info(self) -> VerifierInfo:
+        return self._info
+
+    async def score(self, path: Path, known: int = 0) -> Scored:
+        if not path.steps:
+            raise VerifierError("a path without steps has nothing to score")
+        self.calls += 1
+        await asyncio.sleep(self._seconds)
+        values, text = [], ""
+        for step in path.steps:
+            text += step.text
+            values.append(self._value(text))
+        new = path.steps[known:]
+        tokens = sum(_size(step.text) for step in new)
+        self.scored_tokens += tokens
+        return Scored(tuple(values[known:]), tokens, path.tokens - tokens)
+
+    async def aclose(self) -> None:
+        pass
+
+    def _value(self, text: str) -> float:
+        if self._constant is not None:
+            return self._constant
+        right = all(int(a) + int(b) == int(c) for a, b, c in _SUM.findall(text))
+        noise = self._noise * (2 * random.Random(text).random() - 1)
+        return min(1.0, max(0.0, (0.85 if right else 0.15) + noise))
+
+
+def slipping_sum(slip: float = 0.06) -> Script:
+    """Add the problem's numbers from left to right; each digit of an addend may cause a slip.
+
+    slip: probability of a wrong sum for each digit of the longer number.
+    """
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        terms = numbers(path.problem)
+        sums = _SUM.findall(path.text)
+        total = int(sums[-1][2]) if sums else terms[0]
+        if len(sums) == len(terms) - 1:
+            return f"The answer is \\boxed{{{total}}}.", "stop"
+        addend = terms[len(sums) + 1]
+        result = total + addend
+        chance = min(0.9, slip * len(str(max(total, addend))))
+        if sampling.temperature > 0 and rng.random() < chance:
+            result += rng.choice((-10, -1, 1, 10))
+        return f"{total} + {addend} = {max(0, result)}\n\n", "step"
+
+    return script
+
+
+def numbers(problem: Problem) -> list[int]:
+    """The numbers to add: those in the text (at most 8), or three drawn from its hash."""
+    found = [int(digits[:9]) for digits in re.findall(r"\d+", problem.text)][:8]
+    if len(found) > 1:
+        return found
+    digest = hashlib.sha256(problem.text.encode()).digest()
+    return [10 + byte for byte in digest[:3]]
+
+
+def fake_problems(count: int, seed: int = 0) -> list[Problem]:
+    """Sums of mixed difficulty with their gold answers: two to six terms of one to six digits."""
+    rng = random.Random(seed)
+    problems = []
+    for index in range(count):
+        digits = rng.randint(1, 6)
+        terms = [rng.randint(10 ** (digits - 1), 10**digits - 1) for _ in range(rng.randint(2, 6))]
+        text = f"What is {' + '.join(map(str, terms))}?"
+        problems.append(Problem(f"fake/{seed}/{index}", text, str(sum(terms)), "fake"))
+    return problems
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
