@@ -57,4 +57,8 @@ class BudgetExhausted(RouterError):
 
 
 class NoCandidates(RouterError):
-    """A search ended (or was ended) without one finished solution."""
+    """A search ended (or was ended) without one finished solution; `ended` says by what."""
+
+    def __init__(self, ended: EndReason, message: str) -> None:
+        super().__init__(message)
+        self.ended = ended

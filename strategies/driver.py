@@ -70,8 +70,9 @@ async def run_search(
         await search.aclose()
     if not found:
         raise NoCandidates(
+            ended,
             f"problem {problem.id}: {strategy} ended ({ended}) before one solution was finished;"
-            " raise the limit or take a smaller n"
+            " raise the limit or take a smaller n",
         )
     answered = tuple(replace(c, answer=extract(c.text, c.path.truncated)) for c in found)
     return Outcome(answered, ended, search.usage, search.trace)

@@ -1,0 +1,222 @@
+"""Every strategy keeps the same promises, whatever the models do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from models.errors import EngineError, NoCandidates, VerifierError
+from models.fakes import FakeGenerator, FakeVerifier, fake_problems, numbers
+from models.types import EndReason, FinishReason, Path, Problem, Sampled, Sampling
+from strategies.base import Strategy, parse_strategy
+from strategies.budget import Budget
+from strategies.driver import Outcome, run_search
+from strategies.registry import STRATEGIES
+
+CONFIGURATIONS = [
+    "best_of_n(n=8, select=majority)",
+    "best_of_n(n=8, select=best)",
+    "best_of_n(n=1)",
+    "beam_search(n=8)",
+    "beam_search(n=8, width=2, depth=3)",
+    "beam_search(n=4, width=1, aggregate=min)",
+    "dvts(n=8, width=4)",
+    "dvts(n=8, width=2, depth=2, aggregate=mean)",
+    "lookahead(n=4, k=1)",
+    "lookahead(n=4, width=2, k=3, aggregate=prod)",
+]
+PROBLEM = Problem("p", "What is 17 + 25 + 38 + 4?", "84")
+
+
+@pytest.fixture(params=CONFIGURATIONS)
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    return parse_strategy(request.param, STRATEGIES)
+
+
+async def run(
+    strategy: Strategy,
+    generator: FakeGenerator | None = None,
+    verifier: FakeVerifier | None = None,
+    *,
+    problem: Problem = PROBLEM,
+    budget: Budget | None = None,
+    max_tokens: int = 2048,
+    seed: int | None = 7,
+) -> Outcome:
+    return await run_search(
+        strategy,
+        problem,
+        generator or FakeGenerator(),
+        verifier or FakeVerifier(noise=0.1),
+        budget or Budget(strategy.cost),
+        Sampling(max_tokens=max_tokens),
+        seed=seed,
+    )
+
+
+async def end_of(
+    strategy: Strategy, generator: FakeGenerator, budget: Budget
+) -> tuple[EndReason, Outcome | None]:
+    try:
+        outcome = await run(strategy, generator, budget=budget)
+    except NoCandidates as error:
+        return error.ended, None
+    return outcome.ended, outcome
+
+
+def says(text: str, finish: FinishReason = "step") -> FakeGenerator:
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        return text, finish
+
+    return FakeGenerator(script)
+
+
+async def test_it_answers_and_every_candidate_is_finished(strategy: Strategy) -> None:
+    outcome = await run(strategy)
+    assert outcome.ended == "completed"
+    assert 1 <= len(outcome.candidates) <= strategy.n
+    assert all(c.path.finished for c in outcome.candidates)
+    assert all(c.answer is not None for c in outcome.candidates)
+
+
+async def test_scores_cover_every_step_where_it_needs_a_verifier(strategy: Strategy) -> None:
+    outcome = await run(strategy)
+    for candidate in outcome.candidates:
+        if strategy.needs_verifier:
+            assert candidate.scores is not None
+            assert len(candidate.scores) == candidate.path.depth
+
+
+async def test_it_never_spends_more_than_its_budget(strategy: Strategy) -> None:
+    for problem in fake_problems(20, seed=3):
+        outcome = await run(strategy, problem=problem)
+        assert 0 < outcome.usage.generations <= strategy.cost
+
+
+async def test_it_is_deterministic_under_a_seed(strategy: Strategy) -> None:
+    first, second, other = [await run(strategy, seed=seed) for seed in (7, 7, 8)]
+    assert [c.text for c in first.candidates] == [c.text for c in second.candidates]
+    if strategy.n > 1:
+        assert [c.text for c in first.candidates] != [c.text for c in other.candidates]
+
+
+async def test_usage_counts_what_the_models_counted(strategy: Strategy) -> None:
+    generator, verifier = FakeGenerator(), FakeVerifier()
+    outcome = await run(strategy, generator, verifier)
+    assert outcome.usage.sampled_tokens == generator.sampled_tokens
+    assert outcome.usage.verifier_tokens == verifier.scored_tokens
+
+
+async def test_no_step_is_scored_twice(strategy: Strategy) -> None:
+    verifier = FakeVerifier()
+    outcome = await run(strategy, verifier=verifier)
+    steps = [node for node in outcome.trace.nodes if node.parent is not None]
+    total = sum(node.path.step.tokens or 0 for node in steps if node.path.step)
+    assert verifier.scored_tokens <= total
+
+
+async def test_a_token_cap_holds_exactly_and_is_named(strategy: Strategy) -> None:
+    for cap in (1, 40, 150):
+        generator = FakeGenerator()
+        ended, outcome = await end_of(strategy, generator, Budget(strategy.cost, tokens=cap))
+        assert generator.sampled_tokens <= cap
+        assert ended in ("tokens", "completed")
+        if ended == "completed":
+            assert outcome is not None
+            assert not any(c.path.truncated for c in outcome.candidates)
+
+
+async def test_a_deadline_ends_it_and_what_is_finished_answers(strategy: Strategy) -> None:
+    slow = FakeGenerator(seconds_per_token=0.02)
+    started = asyncio.get_running_loop().time()
+    ended, _ = await end_of(strategy, slow, Budget(strategy.cost, seconds=0.3))
+    assert ended == "deadline"
+    assert asyncio.get_running_loop().time() - started < 1.0
+    assert slow.running == 0
+
+
+async def test_cancelling_it_stops_the_engine(strategy: Strategy) -> None:
+    slow = FakeGenerator(seconds_per_token=1.0)
+    task = asyncio.ensure_future(run(strategy, slow))
+    await asyncio.sleep(0.05)
+    assert slow.running > 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert slow.running == 0
+
+
+async def test_empty_steps_end_at_the_depth_limit(strategy: Strategy) -> None:
+    outcome = await run(strategy, says("", "stop"))
+    assert [c.answer for c in outcome.candidates] == [None] * len(outcome.candidates)
+
+
+async def test_a_solution_that_never_ends_is_cut(strategy: Strategy) -> None:
+    outcome = await run(strategy, says("on and on\n\n"), max_tokens=100)
+    assert all(c.path.truncated for c in outcome.candidates)
+    assert all(c.path.tokens <= 101 for c in outcome.candidates)
+
+
+async def test_duplicate_continuations_each_count(strategy: Strategy) -> None:
+    outcome = await run(strategy, says("\\boxed{4}", "stop"))
+    assert len(outcome.candidates) == strategy.n
+    assert {c.answer for c in outcome.candidates} == {"4"}
+
+
+async def test_unparsable_solutions_invent_no_answer(strategy: Strategy) -> None:
+    outcome = await run(strategy, says("no idea", "stop"))
+    assert {c.answer for c in outcome.candidates} == {None}
+
+
+async def test_a_failing_generator_raises_its_own_error(strategy: Strategy) -> None:
+    with pytest.raises(EngineError, match="fake generator fails"):
+        await run(strategy, FakeGenerator(fail_after=0))
+
+
+async def test_a_generator_failing_midway_raises_its_own_error(strategy: Strategy) -> None:
+    needed = FakeGenerator()
+    await run(strategy, needed)
+    if needed.calls > 1:
+        with pytest.raises(EngineError, match="fake generator fails"):
+            await run(strategy, FakeGenerator(fail_after=needed.calls - 1))
+
+
+async def test_a_generator_that_returns_too_few_is_an_error(strategy: Strategy) -> None:
+    class Short(FakeGenerator):
+        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+            return Sampled((), 1)
+
+    with pytest.raises(EngineError, match="asked for"):
+        await run(strategy, Short())
+
+
+async def test_equal_scores_still_answer(strategy: Strategy) -> None:
+    outcome = await run(strategy, verifier=FakeVerifier(constant=0.5))
+    assert outcome.candidates
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.5])
+async def test_a_score_that_is_no_probability_is_an_error(strategy: Strategy, value: float) -> None:
+    if not strategy.needs_verifier:
+        return
+    with pytest.raises(VerifierError, match="not a probability"):
+        await run(strategy, verifier=FakeVerifier(constant=value))
+
+
+async def test_the_trace_holds_the_whole_tree(strategy: Strategy) -> None:
+    outcome = await run(strategy)
+    nodes = outcome.trace.to_list()
+    assert nodes[0]["parent"] is None
+    assert all(node["parent"] < node["id"] for node in nodes[1:])
+    finished = [node for node in nodes if node["status"] == "finished"]
+    assert len(finished) == len(outcome.candidates)
+    inner = {node["parent"] for node in nodes}
+    leaves = [node for node in nodes if node["id"] not in inner]
+    assert all(node["status"] in ("finished", "pruned", "lookahead") for node in leaves)
+
+
+def test_the_fake_answers_are_the_sums() -> None:
+    for problem in fake_problems(50):
+        assert str(sum(numbers(problem))) == problem.answer

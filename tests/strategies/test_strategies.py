@@ -1,0 +1,230 @@
+"""What sets each strategy apart, checked on scripted trees."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+
+import pytest
+
+from models.errors import InputError
+from models.fakes import FakeGenerator, FakeVerifier
+from models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
+from strategies.base import parse_strategy
+from strategies.budget import Budget
+from strategies.driver import Outcome, run_search
+from strategies.registry import STRATEGIES
+
+PROBLEM = Problem("p", "any")
+
+
+def digits(depth: int) -> FakeGenerator:
+    """Each step is one random digit; a solution has `depth` of them."""
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        digit = 0 if sampling.temperature == 0 else rng.randrange(1, 10)
+        return f"{digit}\n\n", "stop" if path.depth + 1 == depth else "step"
+
+    return FakeGenerator(script)
+
+
+class DigitVerifier(FakeVerifier):
+    """A step is worth its digit over ten; remembers every text that it was asked to score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def score(self, path: Path, known: int = 0) -> Scored:
+        self.seen.append(path.text)
+        return await super().score(path, known)
+
+    def _value(self, text: str) -> float:
+        return int(re.findall(r"\d", text)[-1]) / 10
+
+
+async def search(
+    text: str, generator: FakeGenerator, verifier: FakeVerifier | None = None
+) -> Outcome:
+    strategy = parse_strategy(text, STRATEGIES)
+    return await run_search(
+        strategy,
+        PROBLEM,
+        generator,
+        verifier or DigitVerifier(),
+        Budget(strategy.cost),
+        Sampling(),
+        seed=1,
+    )
+
+
+def by_depth(outcome: Outcome, depth: int) -> list[Path]:
+    """Sampled (not looked-ahead) paths of this depth, in order."""
+    return [
+        node.path
+        for node in outcome.trace.nodes
+        if node.path.depth == depth and node.status != "lookahead"
+    ]
+
+
+def value(path: Path) -> int:
+    assert path.step is not None
+    return int(path.step.text[0])
+
+
+async def test_beam_keeps_the_best_n_over_m_and_grows_them_by_m() -> None:
+    outcome = await search("beam_search(n=16, width=4)", digits(4))
+    for depth in (1, 2, 3):
+        level = by_depth(outcome, depth)
+        assert len(level) == 16
+        kept = {p.parent for p in by_depth(outcome, depth + 1)}
+        assert len(kept) == 4
+        best = sorted(map(value, level), reverse=True)[:4]
+        assert sorted((value(p) for p in kept if p), reverse=True) == best
+    assert len(outcome.candidates) == 16
+    assert outcome.usage.generations == 16
+
+
+async def test_finished_paths_leave_the_beam_and_count() -> None:
+    """Half of the first steps end at once: the beam goes on with the other half only."""
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        ends = path.depth == 0 and rng.random() < 0.5
+        return f"{rng.randrange(1, 10)}\n\n", "stop" if ends or path.depth == 2 else "step"
+
+    outcome = await search("beam_search(n=16, width=4)", FakeGenerator(script))
+    early = [c for c in outcome.candidates if c.path.depth == 1]
+    assert 0 < len(early) < 16
+    assert len(by_depth(outcome, 2)) == 16 - len(early)
+    assert len(outcome.candidates) == 16
+    assert len({id(c.path) for c in outcome.candidates}) == 16
+
+
+async def test_the_last_round_of_a_beam_samples_to_the_end() -> None:
+    outcome = await search("beam_search(n=4, width=2, depth=2)", digits(6))
+    assert {c.path.depth for c in outcome.candidates} == {6}
+    assert outcome.usage.generations == 4
+
+
+async def test_dvts_follows_the_best_child_of_each_subtree() -> None:
+    outcome = await search("dvts(n=12, width=4)", digits(3))
+    first = by_depth(outcome, 1)
+    assert len(first) == 12
+    followed = {p.parent for p in by_depth(outcome, 2)}
+    assert len(followed) == 3
+    subtrees = [first[i : i + 4] for i in range(0, 12, 4)]
+    for subtree in subtrees:
+        (chosen,) = [p for p in subtree if p in followed]
+        assert value(chosen) == max(map(value, subtree))
+
+
+async def test_dvts_subtrees_do_not_wait_for_each_other() -> None:
+    """One subtree is stuck in its first step; the others run to their ends meanwhile."""
+    gate = asyncio.Event()
+    ended: list[int] = []
+
+    class Stuck(FakeGenerator):
+        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+            if path.depth == 0 and self.calls == 0:
+                self.calls += 1
+                await gate.wait()
+            elif path.depth == 2:
+                ended.append(self.calls)
+                if len(ended) == 2:
+                    gate.set()
+            return await super().sample(path, n, sampling)
+
+    plain = digits(3)
+    outcome = await asyncio.wait_for(search("dvts(n=6, width=2)", Stuck(plain._script)), 5)
+    assert len(ended) == 3
+    assert outcome.candidates
+
+
+async def test_look_ahead_text_is_really_scored_and_then_dropped() -> None:
+    verifier = DigitVerifier()
+    outcome = await search("lookahead(n=4, width=2, k=2)", digits(5), verifier)
+    ahead = [node.path for node in outcome.trace.nodes if node.status == "lookahead"]
+    assert ahead
+    deepest = [p for p in ahead if p.depth == 3]
+    assert {p.text for p in deepest} <= set(verifier.seen)
+    for candidate in outcome.candidates:
+        assert "0" not in candidate.text, "greedy look-ahead text must not enter a solution"
+    assert outcome.usage.generations == 12
+
+
+async def test_look_ahead_decides_by_the_value_ahead() -> None:
+    """A first step that looks bad but leads well beats one that looks good and leads badly."""
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        if path.depth == 0:
+            return rng.choice(["1\n\n", "9\n\n"]), "step"
+        good = path.text.startswith("1")
+        return ("8\n\n" if good else "2\n\n"), "stop" if path.depth == 2 else "step"
+
+    ahead = await search("lookahead(n=8, width=4, k=1)", FakeGenerator(script))
+    plain = await search("beam_search(n=8, width=4)", FakeGenerator(script))
+    assert {c.text[0] for c in ahead.candidates} == {"1"}
+    assert {c.text[0] for c in plain.candidates} == {"9"}
+
+
+async def test_one_request_serves_all_continuations_of_a_path() -> None:
+    generator = digits(3)
+    await search("beam_search(n=16, width=4)", generator)
+    assert generator.calls == 1 + 4 + 4
+    generator = digits(3)
+    await search("best_of_n(n=16, select=majority)", generator)
+    assert generator.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "expected"),
+    [
+        ("best_of_n", 7, "best_of_n(n=7)"),
+        ("beam_search", 18, "beam_search(n=16)"),
+        ("dvts(width=2)", 7, "dvts(n=6, width=2)"),
+        ("lookahead", 16, "lookahead(n=8)"),
+        ("lookahead(k=3)", 16, "lookahead(n=4, k=3)"),
+        ("beam_search(n=16, width=4, select=best)", None, "beam_search(n=16, select=best)"),
+    ],
+)
+def test_a_strategy_reads_and_writes_itself(text: str, budget: int | None, expected: str) -> None:
+    strategy = parse_strategy(text, STRATEGIES, budget)
+    assert str(strategy) == expected
+    assert parse_strategy(str(strategy), STRATEGIES) == strategy
+    assert budget is None or strategy.cost <= budget
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("beem_search(n=4)", "did you mean 'beam_search'"),
+        ("beam_search(n=4, widht=2)", "did you mean 'width'"),
+        ("beam_search(n=6, width=4)", "width must divide n"),
+        ("beam_search(n=0)", "at least 1"),
+        ("beam_search(n=2.5)", "whole number"),
+        ("best_of_n(n=4, select=bets)", "select must be one of"),
+        ("best_of_n(n=4, aggregate=median)", "aggregate must be one of"),
+        ("beam_search", "needs at least 4"),
+        ("best_of_n(4)", "cannot read"),
+        ("best_of_n(n=", "cannot read"),
+        ("", "cannot read"),
+        ("best_of_n(n=__import__('os'))", "cannot read"),
+        ("(" * 5000, "cannot read"),
+    ],
+)
+def test_a_bad_strategy_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_strategy(text, STRATEGIES, 2)
+
+
+async def test_a_strategy_over_the_budget_is_refused() -> None:
+    strategy = parse_strategy("lookahead(n=8, k=1)", STRATEGIES)
+    with pytest.raises(InputError, match="needs 16 generations"):
+        await run_search(strategy, PROBLEM, digits(2), DigitVerifier(), Budget(15), Sampling())
+
+
+async def test_a_strategy_that_needs_a_verifier_says_so() -> None:
+    strategy = parse_strategy("dvts(n=4)", STRATEGIES)
+    with pytest.raises(InputError, match="needs a verifier"):
+        await run_search(strategy, PROBLEM, digits(2), None, Budget(4), Sampling())
