@@ -1,0 +1,350 @@
+r"""Input formats of process reward models (PRMs) as data.
+
+A format says how a problem and its steps become tokens (`layout`), which output at which of those
+tokens is a step's score (`head`), and how the scores of a solution's steps become one
+(`aggregation`). Adding a PRM is adding an entry to `FORMATS`; an engine needs no new code.
+
+All layouts share three rules. A step's text is stripped, so its trailing delimiter is no empty
+step of its own (the references score one there). A step without text takes the score of the step
+before it, for it adds nothing. Nothing follows the last read: the models are causal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Protocol
+
+from models.base import Aggregation
+from models.errors import InputError, ModelError, VerifierError
+from models.types import Path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from models.tokens import PathEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A path as a PRM reads it.
+
+    ids: token ids, shape (tokens,), ending with the last read.
+    reads: index into `ids` where each step's score is read, shape (steps,), never decreasing.
+    """
+
+    ids: tuple[int, ...]
+    reads: tuple[int, ...]
+
+
+class Layout(Protocol):
+    """How a path becomes tokens.
+
+    `encoder` holds the PRM's tokenizer and, for PRMs that read the generator's own tokens, the
+    generator's prompt. Raises ModelError when the tokenizer does not fit the layout.
+    """
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedText:
+    """One text `problem step tag \\n step tag …`; scores are read at the tags."""
+
+    tag: str
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+        tag_id = single_token(encoder.tokenizer, self.tag)
+        text = path.problem.text
+        ends: list[int] = []
+        for step in path.steps:
+            content = step.text.strip()
+            if content or not ends:
+                text += ("\n" if ends else " ") + f"{content} {self.tag}"
+            ends.append(len(text))
+        # Encoded whole, since a SentencePiece tokenizer marks the start of every text; the tags
+        # are found by their characters, since the problem may contain the tag's text too.
+        tokens = encoder.tokenizer(text)
+        reads = tuple(tokens.char_to_token(end - 1) for end in ends)
+        ids = tuple(tokens["input_ids"])
+        if any(ids[at] != tag_id for at in reads):
+            raise ModelError(f"this tokenizer does not keep the step tag {self.tag!r} one token")
+        return _until_last_read(ids, reads)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTurns:
+    """A chat: the user says the problem and step 1, then a step a turn; the PRM says `reply`.
+
+    A score is read at the token that predicts the reply, the last of the reply's header.
+    """
+
+    reply: str
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+        chat: list[dict[str, str]] = []
+        ends: list[int] = []
+        text = ""
+        for step in path.steps:
+            content = step.text.strip()
+            if content or not ends:
+                if chat:
+                    chat.append({"role": "assistant", "content": self.reply})
+                else:
+                    content = f"{path.problem.text} {content}"
+                chat.append({"role": "user", "content": content})
+                longer = encoder.tokenizer.apply_chat_template(
+                    chat, add_generation_prompt=True, tokenize=False
+                )
+                if not longer.startswith(text):
+                    raise ModelError("this chat template rewrites earlier turns; PRM turns do not")
+                text = longer
+            ends.append(len(text))
+        tokens = encoder.tokenizer(text, add_special_tokens=False)
+        reads = tuple(tokens.char_to_token(end - 1) for end in ends)
+        return _until_last_read(tuple(tokens["input_ids"]), reads)
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedLines:
+    r"""`opening`, then every line of every step encoded by itself and followed by a newline token.
+
+    A score is read at the newline of the step's last line. Blank lines are left out.
+
+    opening: text before the steps; `{problem}` stands for the problem's text.
+    """
+
+    opening: str
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+        newline = single_token(encoder.tokenizer, "\n")
+        ids = _encode(encoder, self.opening.replace("{problem}", path.problem.text))
+        reads: list[int] = []
+        for step in path.steps:
+            lines = [line for line in step.text.strip().split("\n") if line.strip()]
+            if not lines and not reads:
+                lines = [""]
+            for line in lines:
+                ids += [*_encode(encoder, line), newline]
+            reads.append(len(ids) - 1)
+        return _until_last_read(tuple(ids), tuple(reads))
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedChat:
+    """One chat whose assistant's turn is the steps, each followed by the tag; read at the tags.
+
+    tag_id: given as an id, since a tokenizer may lack or split the tag's text.
+    """
+
+    system: str
+    tag_id: int
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+        chat = [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": path.problem.text},
+        ]
+        opening = encoder.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=False
+        )
+        ids = _encode(encoder, opening)
+        reads: list[int] = []
+        for step in path.steps:
+            if step.text.strip() or not reads:
+                ids += [*_encode(encoder, step.text.strip()), self.tag_id]
+            reads.append(len(ids) - 1)
+        return _until_last_read(tuple(ids), tuple(reads))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTokens:
+    """The generator's own tokens, nothing added; read at each step's last token that has text."""
+
+    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+        special = set(encoder.tokenizer.all_special_ids)
+        ids = list(encoder.path_ids(Path(path.problem)))
+        at = len(ids) - 1
+        reads: list[int] = []
+        for step in path.steps:
+            own = step.token_ids
+            if own is None:
+                own = tuple(_encode(encoder, step.text))
+            for offset, token in enumerate(own):
+                if token not in special:
+                    at = len(ids) + offset
+            ids += own
+            reads.append(at)
+        return _until_last_read(tuple(ids), tuple(reads))
+
+
+@dataclass(frozen=True, slots=True)
+class PairLogits:
+    """Softmax over two words of the language model's vocabulary; the score is P(good)."""
+
+    good: str
+    bad: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValueHead:
+    """Sigmoid of one linear layer on the last hidden state; `prefix` names its weights."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHead:
+    """Linear-ReLU-Linear to two classes on the last hidden state; the score is P(class `good`)."""
+
+    prefix: str
+    good: int
+
+
+Head = PairLogits | ValueHead | ClassHead
+
+
+@dataclass(frozen=True, slots=True)
+class PrmFormat:
+    """One PRM family.
+
+    models: full hub ids of the published models that use it.
+    architectures: what only this family's `config.json` says, so that a directory tells.
+    """
+
+    id: str
+    layout: Layout
+    head: Head
+    aggregation: Aggregation
+    models: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+
+SELF = "self"
+"""Id of self-verification: a head on the generator's own hidden states at one layer."""
+
+FORMATS: Mapping[str, PrmFormat] = {
+    entry.id: entry
+    for entry in (
+        # Wang et al. 2023 (arXiv 2312.08935): model card for the text (ids: tag 12902, good 648,
+        # bad 387); a solution's score is the minimum over its steps.
+        PrmFormat(
+            "math-shepherd",
+            TaggedText(tag="ки"),
+            PairLogits(good="+", bad="-"),
+            aggregation="min",
+            models=("peiyi9979/math-shepherd-mistral-7b-prm",),
+        ),
+        # RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py: turns, read at index -3 of a chat
+        # that ends "+", <|eot_id|>; mean over steps.
+        PrmFormat(
+            "rlhflow",
+            ChatTurns(reply="+"),
+            PairLogits(good="+", bad="-"),
+            aggregation="mean",
+            models=(
+                "RLHFlow/Llama3.1-8B-PRM-Mistral-Data",
+                "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data",
+            ),
+        ),
+        # SkyworkAI/skywork-o1-prm-inference. Its authors name no aggregation; `last` voted best in
+        # Liu et al. 2025 (arXiv 2502.06703, table 2).
+        PrmFormat(
+            "skywork",
+            TaggedLines(opening="<|im_start|>{problem}\n"),
+            ValueHead(prefix="v_head.summary"),
+            aggregation="last",
+            models=(
+                "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B",
+                "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B",
+            ),
+            architectures=("Qwen2ForPrmModel",),
+        ),
+        # Model card of Qwen2.5-Math-PRM; product over steps (Zhang et al. 2025, arXiv 2501.07301).
+        # 151651 is <extra_0>.
+        PrmFormat(
+            "qwen-prm",
+            TaggedChat(
+                system=r"Please reason step by step, and put your final answer within \boxed{}.",
+                tag_id=151651,
+            ),
+            ClassHead(prefix="score", good=1),
+            aggregation="prod",
+            models=("Qwen/Qwen2.5-Math-PRM-7B", "Qwen/Qwen2.5-Math-PRM-72B"),
+            architectures=("Qwen2ForProcessRewardModel",),
+        ),
+        # Ours: the head was trained on the generator's own states. Its measured aggregation is
+        # stored beside it and takes the place of this one.
+        PrmFormat(SELF, OwnTokens(), ClassHead(prefix="score", good=1), aggregation="last"),
+    )
+}
+
+
+def get_format(format_id: str) -> PrmFormat:
+    """The registered format of that id.
+
+    Raises:
+        InputError: no such id; names the nearest one.
+    """
+    if format_id not in FORMATS:
+        near = get_close_matches(format_id, FORMATS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FORMATS)}"
+        raise InputError(f"no verifier format {format_id!r}; {hint}")
+    return FORMATS[format_id]
+
+
+def known_format(model: str, architectures: tuple[str, ...] = ()) -> PrmFormat:
+    """The format of a published model (full hub id), or the one its architecture names.
+
+    Raises:
+        InputError: neither tells.
+    """
+    for entry in FORMATS.values():
+        if model in entry.models or set(architectures) & set(entry.architectures):
+            return entry
+    says = f" (its config.json says {', '.join(architectures)})" if architectures else ""
+    raise InputError(
+        f"cannot tell in which format verifier {model!r} wants its input{says}; "
+        f"say --verifier-format, one of: {', '.join(FORMATS)}"
+    )
+
+
+def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """The id of a text that must be one token.
+
+    Raises:
+        ModelError: this tokenizer splits it, so it is not the tokenizer of the format's models.
+    """
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) != 1:
+        raise ModelError(
+            f"the verifier's tokenizer splits {text!r} into {len(ids)} tokens, and its format "
+            "needs it to be one; is the format right?"
+        )
+    return ids[0]
+
+
+def checked_scores(values: Sequence[float], path: Path, verifier: str) -> tuple[float, ...]:
+    """The values, if every one is a probability.
+
+    Raises:
+        VerifierError: one is not; names the verifier, the problem and the step.
+    """
+    first = path.depth - len(values)
+    for step, value in enumerate(values, start=first + 1):
+        if not 0.0 <= value <= 1.0:  # false for NaN too
+            raise VerifierError(
+                f"verifier {verifier} scored step {step} of {path.depth} of problem "
+                f"{path.problem.id!r} as {value}, which is no probability"
+            )
+    return tuple(values)
+
+
+def _encode(encoder: PathEncoder, text: str) -> list[int]:
+    ids: list[int] = encoder.tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def _until_last_read(ids: tuple[int, ...], reads: tuple[int, ...]) -> Encoded:
+    return Encoded(ids[: reads[-1] + 1] if reads else (), reads)
