@@ -1,0 +1,155 @@
+"""Key/value caches of decoder layers: prefixes kept for later calls, rows batched for decoding."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+Layers = list[tuple[Tensor, Tensor]]
+"""For each decoder layer its keys and values, each (rows, kv heads, positions, head size)."""
+
+
+def layers_of(cache: DynamicCache) -> Layers:
+    """The tensors inside a cache, not copied."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def positions(layers: Layers, start: int, stop: int) -> Layers:
+    """Positions [start, stop) of every row, not copied."""
+    return [(keys[:, :, start:stop], values[:, :, start:stop]) for keys, values in layers]
+
+
+class PrefixCache:
+    """Computed token sequences with their keys and values, the least recently used dropped first.
+
+    A lookup reuses the longest common prefix of any stored sequence, so that one sequence serves
+    all paths that branch off it. Holds at most `max_bytes` of tensors.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[tuple[int, ...], tuple[np.ndarray, Layers]] = OrderedDict()
+
+    def longest(self, ids: Sequence[int]) -> tuple[int, Layers | None]:
+        """(length, tensors of one row with exactly that many positions) of the best match."""
+        wanted = np.asarray(ids)
+        best, key = 0, None
+        for candidate, (tokens, _) in self._entries.items():
+            length = _common(tokens, wanted)
+            if length > best:
+                best, key = length, candidate
+        if key is None:
+            return 0, None
+        self._entries.move_to_end(key)
+        return best, positions(self._entries[key][1], 0, best)
+
+    def add(self, ids: Sequence[int], layers: Layers) -> None:
+        """Keep a copy of one row's tensors, which have a position for each of `ids`."""
+        key = tuple(ids)
+        length, _ = self.longest(key)
+        if length == len(key):
+            return
+        for known in [k for k in self._entries if key[: len(k)] == k]:
+            self._drop(known)
+        copied = [
+            (
+                keys.clone(memory_format=torch.contiguous_format),
+                values.clone(memory_format=torch.contiguous_format),
+            )
+            for keys, values in layers
+        ]
+        self._entries[key] = (np.asarray(key), copied)
+        self._bytes += _size(copied)
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: tuple[int, ...]) -> None:
+        self._bytes -= _size(self._entries.pop(key)[1])
+
+
+def _common(left: np.ndarray, right: np.ndarray) -> int:
+    """Length of the common prefix of two rows of tokens."""
+    length = min(len(left), len(right))
+    differs = left[:length] != right[:length]
+    return int(differs.argmax()) if differs.any() else length
+
+
+def _size(layers: Layers) -> int:
+    return sum(tensor.nbytes for pair in layers for tensor in pair)
+
+
+class BatchCache:
+    """Keys and values of rows of different lengths, padded on the left, that grow together.
+
+    Every row ends at the last position, so a token fed to all rows adds one position to all.
+    """
+
+    def __init__(self) -> None:
+        self.cache = DynamicCache()
+        self.lengths: list[int] = []
+
+    @property
+    def width(self) -> int:
+        """Positions of the longest row."""
+        return max(self.lengths, default=0)
+
+    def append(self, row: Layers, copies: int) -> None:
+        """Add `copies` rows that all start from the same one row of tensors."""
+        length = row[0][0].shape[2]
+        width = max(self.width, length)
+        joined: Layers = []
+        for index, (keys, values) in enumerate(row):
+            parts = [
+                _left_pad(tensor, width).expand(copies, -1, -1, -1) for tensor in (keys, values)
+            ]
+            if self.lengths:
+                layer = self.cache.layers[index]
+                old = (_left_pad(layer.keys, width), _left_pad(layer.values, width))
+                parts = [torch.cat(pair) for pair in zip(old, parts, strict=True)]
+            joined.append((parts[0], parts[1]))
+        self.cache = DynamicCache(joined)
+        self.lengths += [length] * copies
+
+    def row(self, index: int) -> Layers:
+        """One row's tensors without its padding, not copied."""
+        width = self.width
+        start = width - self.lengths[index]
+        return positions(
+            [(k[index : index + 1], v[index : index + 1]) for k, v in layers_of(self.cache)],
+            start,
+            width,
+        )
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Drop all other rows, and the padding that no row needs any more."""
+        if not indices:
+            self.cache, self.lengths = DynamicCache(), []
+            return
+        width = self.width
+        self.lengths = [self.lengths[index] for index in indices]
+        chosen = torch.tensor(indices)
+        start = width - self.width
+        for layer in self.cache.layers:
+            layer.keys = layer.keys[chosen.to(layer.keys.device), :, start:]
+            layer.values = layer.values[chosen.to(layer.values.device), :, start:]
+
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Attention mask (rows, width + 1) and position ids (rows, 1) of one further token."""
+        lengths = torch.tensor(self.lengths)
+        mask = torch.arange(self.width + 1) >= self.width - lengths[:, None]
+        return mask.long(), lengths[:, None]
+
+    def grew(self) -> None:
+        """Note that the model has added one position to every row."""
+        self.lengths = [length + 1 for length in self.lengths]
+
+
+def _left_pad(tensor: Tensor, width: int) -> Tensor:
+    return pad(tensor, (0, 0, width - tensor.shape[2], 0))
