@@ -53,7 +53,7 @@ async def run_search(
         NoCandidates: it ended without one finished solution.
         EngineError, VerifierError: a model failed.
     """
-    check(strategy, verifier, budget)
+    check(strategy, budget, has_verifier=verifier is not None)
     search = Search(
         problem,
         generator,
@@ -78,7 +78,7 @@ async def run_search(
     return Outcome(answered, ended, search.usage, search.trace)
 
 
-def check(strategy: Strategy, verifier: Verifier | None, budget: Budget) -> None:
+def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
     """Refuse what cannot run, before anything is spent.
 
     Raises:
@@ -88,7 +88,7 @@ def check(strategy: Strategy, verifier: Verifier | None, budget: Budget) -> None
         raise InputError(
             f"{strategy} needs {strategy.cost} generations, but the budget is {budget.generations}"
         )
-    if strategy.needs_verifier and verifier is None:
+    if strategy.needs_verifier and not has_verifier:
         raise InputError(
             f"{strategy} needs a verifier and there is none: give one with --verifier,"
             " or take best_of_n(select=majority)"
