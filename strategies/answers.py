@@ -25,6 +25,7 @@ from itertools import combinations
 from strategies import symbolic
 
 _MAX_LENGTH = 400  # characters; a longer answer equals only its own text
+_WINDOW = 2000  # characters after `\\boxed` or "the answer is" in which the answer must end
 
 # ---------------------------------------------------------------------------------------------
 # Extraction
@@ -62,7 +63,7 @@ def extract(text: str, truncated: bool = False) -> str | None:
 
 def _last_boxed(text: str) -> str | None:
     for match in reversed(list(_BOX.finditer(text))):
-        rest = text[match.end() :]
+        rest = text[match.end() : match.end() + _WINDOW]
         if rest.startswith("{"):
             content = _braced(rest)
         else:  # `\boxed 5`
@@ -86,7 +87,7 @@ def _braced(text: str) -> str | None:
 
 def _last_stated(text: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(text))):
-        rest = text[match.end() :].lstrip("*_ \n")
+        rest = text[match.end() : match.end() + _WINDOW].lstrip("*_ \n")
         delimited = _DELIMITED.match(rest)
         amount = _LEADING_AMOUNT.match(rest)
         if delimited:
@@ -171,12 +172,13 @@ _REWRITES = [
         (r"\*\*", "^"),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])", ""),
-        (r"\\(?:q?quad(?![A-Za-z])|[,;: ])|~", " "),
-        (r"\\!|\\[()\[\]]|\\?[$%]", ""),
+        (r"(?<!\\)\\(?:q?quad(?![A-Za-z])|[,;: ])|~", " "),
+        (r"(?<!\\)\\[!()\[\]$%]|[$%]", ""),
         (r"\{,\}", ","),
         (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°", ""),
         (r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(le|ge|ne)q\b", r"\\\1"),
+        (r"_\s*\{(\w)\}", r"_\1"),
         (r"\s+", " "),
     )
 ]
@@ -186,8 +188,8 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
 _THOUSANDS = re.compile(r"([-+]?\d{1,3}(?:,\d{3})+)(?=\D|$)(?!,)(.*)")
 _QUANTITY = re.compile(
     r"([-+]?[\d./]+(?: \d+/\d+)?) ?(?!million|billion|thousand|hundred|dozen|half|[ap]m\b)"
-    r"(?:[A-Za-z]{3,}|(?<= )(?:[cmk]m|k?g|m[gl]|ft|in|[mgl]))(?:\^\{?[23]\}?)?"
-    r"(?:(?: per |/| )[A-Za-z]+)*(?:\^\{?[23]\}?)?"
+    r"(?:[A-Za-z]{3,}|(?<= )(?:[cmk]m|k?g|m[gl]|ft|in|[mgl]))(?: ?\^\{?[23]\}?)?"
+    r"(?:(?: per |/| )[A-Za-z]+)*(?: ?\^\{?[23]\}?)?"
 )
 _SPACES = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 
@@ -240,8 +242,11 @@ def _number(form: str) -> Fraction | None:
     return -value if parts["sign"] == "-" else value
 
 
-# SymPy would read a word as a product of letters (`Amy` = `May`), and drop a base (`204_5`).
-_LITERAL = re.compile(r"(?<![A-Za-z\\{])(?:[A-Za-z]{4,}|[A-Z][a-z]+)|^\d+_\{?\d+\}?$")
+# math-verify reads a word as a product of letters (`Amy` = `May`) and drops a base (`204_5`) and
+# the half of the day (`10 am`).
+_LITERAL = re.compile(
+    r"(?<![A-Za-z\\{])(?:[A-Za-z]{4,}|[A-Z][a-z]+)|^\d+_\d+$|\d ?[ap]\.?m\b", re.ASCII
+)
 _BRACKETED = re.compile(r"(\(|\[|\\\{)[^()\[\]]*,[^()\[\]]*(\)|\]|\\\})")
 
 
@@ -267,7 +272,7 @@ def _equal(a: str, b: str) -> bool:
     if _LITERAL.search(a) or _LITERAL.search(b):
         return False
     brackets = _brackets(a), _brackets(b)
-    if None not in brackets and brackets[0] != brackets[1]:
+    if brackets[0] != brackets[1] and (None not in brackets or numbers != (None, None)):
         return False
     return _tractable(a) and _tractable(b) and bool(symbolic.compare(a, b))
 

@@ -1,0 +1,140 @@
+"""From scored candidates to one answer: majority, best, weighted.
+
+Step scores become one score per solution by an `Aggregation`; Snell et al. (2024, App. E) found
+the last step's best for their PRM, others publish min, mean or prod. `best` takes the solution
+with the highest score (naive best-of-N). `weighted` takes the answer with the highest sum of scores
+(best-of-N weighted: Li et al. 2023, Snell et al. App. E). `majority` needs no scores
+(self-consistency).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.base import Aggregation
+from models.errors import InputError, NoCandidates, VerifierError
+from strategies.base import Candidate, Select
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one answer received.
+
+    count: candidates that gave it; weight: sum of their scores; best: the highest of them. The
+    last two are None without scores.
+    """
+
+    answer: str
+    count: int
+    weight: float | None = None
+    best: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The outcome of a selection.
+
+    candidate: the solution to show. answer: the representative of its group; None when no
+    candidate gave an answer. votes: all answers, the chosen one first.
+    """
+
+    candidate: Candidate
+    answer: str | None
+    votes: tuple[Vote, ...]
+
+
+def aggregate(scores: Sequence[float], how: Aggregation) -> float:
+    """One score from the scores of a solution's steps.
+
+    Raises:
+        VerifierError: no scores, or one that is not a finite number.
+    """
+    if not scores:
+        raise VerifierError("cannot aggregate no step scores: the verifier scored no step")
+    for step, score in enumerate(scores):
+        if not math.isfinite(score):
+            raise VerifierError(f"score of step {step} is {score}, not a finite number")
+    match how:
+        case "last":
+            return scores[-1]
+        case "min":
+            return min(scores)
+        case "mean":
+            return math.fsum(scores) / len(scores)
+        case "prod":
+            return math.prod(scores)
+
+
+def select(
+    candidates: Sequence[Candidate],
+    groups: Sequence[str | None],
+    how: Select,
+    aggregation: Aggregation = "last",
+) -> Choice:
+    """Choose one answer, and the best-scored candidate that gives it.
+
+    groups: for each candidate the representative of its answer, as `answers.group` returns it;
+    None where it gave no answer. Such a candidate is chosen only if no other gave one. Ties go to
+    the larger weight, then count, then the alphabetically first answer, so that the answer does
+    not depend on the order of the candidates; between equal candidates the first is shown.
+
+    Raises:
+        NoCandidates: there is none.
+        InputError: `best` or `weighted`, and a candidate has no scores.
+        VerifierError: a score is missing or not finite.
+    """
+    if not candidates:
+        raise NoCandidates("completed", "there is no finished solution to select from")
+    scores = _scores(candidates, how, aggregation)
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, answer in enumerate(groups):
+        if answer is not None:
+            members[answer].append(index)
+    votes = sorted(
+        (_vote(answer, indices, scores) for answer, indices in members.items()),
+        key=lambda vote: _rank(vote, how),
+    )
+    answer = votes[0].answer if votes else None
+    finalists = members[answer] if answer is not None else range(len(candidates))
+    # `max` keeps the first of equals.
+    shown = finalists[0] if scores is None else max(finalists, key=scores.__getitem__)
+    return Choice(candidates[shown], answer, tuple(votes))
+
+
+def _scores(
+    candidates: Sequence[Candidate], how: Select, aggregation: Aggregation
+) -> list[float] | None:
+    """One score per candidate; None where a majority has to do without."""
+    scores = []
+    for index, candidate in enumerate(candidates):
+        if candidate.scores is None:
+            if how == "majority":
+                return None
+            raise InputError(
+                f"selection {how!r} needs scores, but candidate {index} has none;"
+                " give a verifier, or select=majority"
+            )
+        scores.append(aggregate(candidate.scores, aggregation))
+    return scores
+
+
+def _vote(answer: str, indices: Sequence[int], scores: Sequence[float] | None) -> Vote:
+    if scores is None:
+        return Vote(answer, len(indices))
+    own = [scores[index] for index in indices]
+    # fsum is exact, so the order of the candidates cannot tip a tie.
+    return Vote(answer, len(indices), math.fsum(own), max(own))
+
+
+def _rank(vote: Vote, how: Select) -> tuple[float, float, int, str]:
+    """Sort key, the winner first."""
+    weight = vote.weight or 0.0
+    criterion = {"majority": float(vote.count), "weighted": weight, "best": vote.best or 0.0}[how]
+    return -criterion, -weight, -vote.count, vote.answer
