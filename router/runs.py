@@ -1,0 +1,191 @@
+"""Records of stored rollouts: what produced them, one finished solution, one run."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from typing import Any
+
+from models.base import Aggregation, GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.prompts import PROMPTS
+from models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
+from strategies.budget import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What produced the rollouts of a store: rollouts of another origin must not join them.
+
+    The engine is no part of it: the same weights give the same distribution on every engine.
+
+    prompt_digest: of the prompt's text; None for a prompt that is not in `models.prompts`.
+    verifier, format, aggregation: None until the first scored run.
+    """
+
+    model: str
+    prompt: str
+    prompt_digest: str | None
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    verifier: str | None = None
+    format: str | None = None
+    aggregation: Aggregation | None = None
+
+    @classmethod
+    def of(
+        cls, generator: GeneratorInfo, sampling: Sampling, verifier: VerifierInfo | None = None
+    ) -> Origin:
+        prompt = PROMPTS.get(generator.prompt)
+        return cls(
+            model=generator.model,
+            prompt=generator.prompt,
+            prompt_digest=None if prompt is None else sha256(repr(prompt).encode()).hexdigest(),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            stop=sampling.stop,
+            verifier=None if verifier is None else verifier.name,
+            format=None if verifier is None else verifier.format,
+            aggregation=None if verifier is None else verifier.aggregation,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "stop": list(self.stop)}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Origin:
+        return cls(**{**record, "stop": tuple(record["stop"])})
+
+    def joined(self, other: Origin) -> Origin:
+        """Both together: a side without a verifier takes the other's.
+
+        Raises:
+            InputError: they differ; the message names each field.
+        """
+        verifier_fields = {"verifier", "format", "aggregation"}
+        optional = verifier_fields if None in (self.verifier, other.verifier) else set()
+        different = [
+            f"{f.name} was {getattr(self, f.name)!r} and is now {getattr(other, f.name)!r}"
+            for f in fields(self)
+            if f.name not in optional and getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if different:
+            raise InputError("; ".join(different))
+        return self if other.verifier is None else other
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCandidate:
+    """One finished solution.
+
+    scores: verifier's score of each step; None if it was never scored.
+    step_tokens: tokens of each step, summing to `len(token_ids)`; None if not known.
+    """
+
+    steps: tuple[str, ...]
+    finish: FinishReason
+    answer: str | None
+    correct: bool
+    tokens: int | None = None
+    scores: tuple[float, ...] | None = None
+    step_tokens: tuple[int, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.steps)
+
+    @classmethod
+    def of(
+        cls, path: Path, answer: str | None, correct: bool, scores: Sequence[float] | None
+    ) -> StoredCandidate:
+        """From a finished path of a search."""
+        steps = path.steps
+        assert steps
+        counts = [step.tokens for step in steps if step.tokens is not None]
+        ids = [step.token_ids for step in steps if step.token_ids is not None]
+        complete = len(ids) == len(steps) and [len(i) for i in ids] == counts
+        return cls(
+            steps=tuple(step.text for step in steps),
+            finish=steps[-1].finish,
+            answer=answer,
+            correct=correct,
+            tokens=sum(counts) if len(counts) == len(steps) else None,
+            scores=None if scores is None else tuple(scores),
+            step_tokens=tuple(counts) if len(counts) == len(steps) else None,
+            token_ids=tuple(token for i in ids for token in i) if complete else None,
+        )
+
+    def with_tokens(self, tokens: int | None, token_ids: Sequence[int] | None) -> StoredCandidate:
+        """The same with an engine's own count and token ids, where the steps had none."""
+        ids = self.token_ids if token_ids is None else tuple(token_ids)
+        return replace(self, tokens=self.tokens if tokens is None else tokens, token_ids=ids)
+
+    def path(self, problem: Problem) -> Path:
+        """The solution as a path, token-exact where the tokens of each step are known."""
+        path = Path(problem)
+        exact = self.token_ids is not None and self.step_tokens is not None
+        start = 0
+        for index, text in enumerate(self.steps):
+            last = index == len(self.steps) - 1
+            count = None if self.step_tokens is None else self.step_tokens[index]
+            ids = None
+            if exact and self.token_ids is not None and count is not None:
+                ids = self.token_ids[start : start + count]
+                start += count
+            path = path.extend(Step(text, self.finish if last else "step", count, ids))
+        return path
+
+    def to_row(self) -> tuple[Any, ...]:
+        """Columns of the `candidates` table after `run` and `idx`; token ids are compressed."""
+        ids = (
+            None if self.token_ids is None else zlib.compress(array("I", self.token_ids).tobytes())
+        )
+        return (
+            self.answer,
+            self.correct,
+            self.finish,
+            self.tokens,
+            dump(self.scores),
+            dump(self.steps),
+            dump(self.step_tokens),
+            ids,
+        )
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> StoredCandidate:
+        answer, correct, finish, tokens, scores, steps, step_tokens, token_ids = row
+        return cls(
+            steps=tuple(json.loads(steps)),
+            finish=finish,
+            answer=answer,
+            correct=bool(correct),
+            tokens=tokens,
+            scores=None if scores is None else tuple(json.loads(scores)),
+            step_tokens=None if step_tokens is None else tuple(json.loads(step_tokens)),
+            token_ids=None if token_ids is None else tuple(array("I", zlib.decompress(token_ids))),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One search on one problem: what it found, why it ended, what it spent."""
+
+    problem: str
+    configuration: str
+    repeat: int
+    ended: EndReason
+    usage: Usage
+    candidates: tuple[StoredCandidate, ...]
+
+
+def dump(values: Sequence[Any] | None) -> str | None:
+    """Compact JSON of a sequence; None stays None."""
+    return None if values is None else json.dumps(list(values), separators=(",", ":"))

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.base import GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from models.prompts import PROMPTS
+from models.types import Problem, Sampling
+from router.rollouts import SAMPLES, RolloutStore
+from router.runs import Origin, Run, StoredCandidate
+from router.samples_jsonl import export_samples, import_samples
+from strategies.best_of_n import BestOfN
+from strategies.budget import Budget, Usage
+from strategies.driver import run_search
+
+GENERATOR = GeneratorInfo("tiny", "vllm", "qwen-math")
+VERIFIER = VerifierInfo("prm", "qwen-prm", "last")
+ORIGIN = Origin.of(GENERATOR, Sampling())
+PROBLEM = Problem("p", "1 + 1?", "2", "unit")
+
+
+def _candidate(answer: str | None = "2") -> StoredCandidate:
+    return StoredCandidate(
+        ("First.\n\n", "So \\boxed{2}."),
+        "stop",
+        answer,
+        answer == "2",
+        5,
+        (0.5, 0.25),
+        (2, 3),
+        (1, 2, 3, 151_000, 5),
+    )
+
+
+def _run(configuration: str = "beam_search(n=4)", repeat: int = 0) -> Run:
+    usage = Usage(generations=4, sampled_tokens=20, prompt_tokens=None, flops=None, seconds=0.5)
+    return Run("p", configuration, repeat, "completed", usage, (_candidate(), _candidate(None)))
+
+
+def _store(path: Path, origin: Origin = ORIGIN) -> RolloutStore:
+    store = RolloutStore.create(path, origin)
+    store.add_problems([PROBLEM])
+    return store
+
+
+def test_runs_come_back_as_they_were_stored(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        store.add(_run())
+    with RolloutStore.read(tmp_path / "r.db") as store:
+        assert list(store.runs()) == [_run()]
+        assert store.problems() == [PROBLEM]
+        assert store.origin == ORIGIN
+
+
+async def test_a_stored_candidate_is_the_token_exact_path_of_its_search() -> None:
+    (problem,) = fake_problems(1)
+    outcome = await run_search(
+        BestOfN(2), problem, FakeGenerator(), FakeVerifier(), Budget(2), Sampling(), seed=1
+    )
+    found = outcome.candidates[0]
+    stored = StoredCandidate.of(found.path, found.answer, True, found.scores)
+    back = StoredCandidate.from_row(stored.to_row()).path(problem)
+    assert [s.text for s in back.steps] == [s.text for s in found.path.steps]
+    assert [s.token_ids for s in back.steps] == [s.token_ids for s in found.path.steps]
+    assert back.finished
+    assert back.steps[0].finish == "step"
+    assert stored.tokens == found.path.tokens
+
+
+def test_samples_form_one_pool_in_the_order_they_came(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        first = [_candidate("2"), _candidate("3")]
+        second = [_candidate("4")]
+        store.add_samples("p", first, Usage(generations=2))
+        store.add(_run())
+        store.add_samples("p", second, Usage(generations=1))
+        ((problem, pool),) = store.samples()
+        assert problem == PROBLEM
+        assert [c.answer for c in pool] == ["2", "3", "4"]
+        assert store.counts() == {("p", SAMPLES): 3, ("p", "beam_search(n=4)"): 1}
+
+
+def test_scores_may_be_added_later(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        run = replace(_run(), candidates=(replace(_candidate(), scores=None),) * 2)
+        store.add(run)
+        store.set_scores(run, [(0.1, 0.2), None])
+        (back,) = store.runs()
+        assert [c.scores for c in back.candidates] == [(0.1, 0.2), None]
+
+
+def test_what_is_stored_twice_or_unknown_is_refused(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        store.add(_run())
+        with pytest.raises(InputError, match="stored already"):
+            store.add(_run())
+        with pytest.raises(InputError, match="not registered"):
+            store.add(replace(_run(), problem="other"))
+        with pytest.raises(InputError, match="another text or answer"):
+            store.add_problems([replace(PROBLEM, answer="3")])
+        assert list(store.runs()) == [_run()]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (Origin.of(replace(GENERATOR, model="big"), Sampling()), "model was 'tiny'"),
+        (Origin.of(replace(GENERATOR, prompt="plain"), Sampling()), "prompt was 'qwen-math'"),
+        (Origin.of(GENERATOR, Sampling(temperature=0.1)), "temperature was 0.8 and is now 0.1"),
+    ],
+)
+def test_rollouts_of_another_origin_are_refused(tmp_path: Path, other: Origin, named: str) -> None:
+    _store(tmp_path / "r.db").close()
+    for opener in (RolloutStore.create, RolloutStore.read):
+        with pytest.raises(InputError, match=named) as caught:
+            opener(tmp_path / "r.db", other)
+        assert "give another store" in str(caught.value)
+
+
+def test_a_store_takes_its_first_verifier_and_refuses_the_next(tmp_path: Path) -> None:
+    _store(tmp_path / "r.db").close()
+    with RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), VERIFIER)) as s:
+        assert s.origin.verifier == "prm"
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as s:
+        assert s.origin.verifier == "prm"
+    other = replace(VERIFIER, aggregation="min")
+    with pytest.raises(InputError, match="aggregation was 'last' and is now 'min'"):
+        RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), other))
+
+
+def test_the_engine_is_no_part_of_the_origin() -> None:
+    assert Origin.of(replace(GENERATOR, engine="transformers"), Sampling()) == ORIGIN
+
+
+def test_one_writer_many_readers(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        store.add(_run())
+        with pytest.raises(InputError, match="another process is writing"):
+            RolloutStore.create(tmp_path / "r.db", ORIGIN)
+        with RolloutStore.read(tmp_path / "r.db") as reader:
+            assert len(list(reader.runs())) == 1
+            store.add(_run(repeat=1))
+            assert len(list(reader.runs())) == 2
+    _store(tmp_path / "r.db").close()
+
+
+def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("not a database, but long enough to be taken for a header of one" * 20)
+    with pytest.raises(InputError, match="cannot be opened"):
+        RolloutStore.create(text, ORIGIN)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    with pytest.raises(InputError, match="no rollout store"):
+        RolloutStore.create(other, ORIGIN)
+    with pytest.raises(InputError, match="no rollout store at"):
+        RolloutStore.read(tmp_path / "missing.db")
+    _store(tmp_path / "r.db").close()
+    with sqlite3.connect(tmp_path / "r.db") as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    with pytest.raises(InputError, match="schema 99, and this version reads 1"):
+        RolloutStore.read(tmp_path / "r.db")
+
+
+def test_a_killed_writer_loses_only_the_run_in_flight(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    program = """
+        import sys
+        from pathlib import Path
+        from tests.router.test_rollouts import _store, _run
+        store = _store(Path(sys.argv[1]))
+        repeat = 0
+        while True:
+            store.add(_run(repeat=repeat))
+            print(repeat, flush=True)
+            repeat += 1
+    """
+    writer = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    last = -1
+    while last < 20:
+        last = int(writer.stdout.readline())
+    os.kill(writer.pid, signal.SIGKILL)
+    rest = writer.stdout.read().split()
+    writer.wait()
+    last = int(rest[-1]) if rest else last
+    with RolloutStore.create(path, ORIGIN) as store:  # the lock died with its owner
+        repeats = [run.repeat for run in store.runs()]
+        assert repeats in (list(range(last + 1)), list(range(last + 2)))
+        assert all(run == _run(repeat=run.repeat) for run in store.runs())
+        store.add(_run(repeat=len(repeats)))
+
+
+def _pilot(path: Path) -> None:
+    samples = [
+        {"text": "One.\n\nSo \\boxed{19}.", "tokens": 9, "finish_reason": "stop"},
+        {"text": "So 20 and then", "tokens": 512, "finish_reason": "length"},
+    ]
+    with gzip.open(path, "wt") as out:
+        out.write(json.dumps({"id": "a", "answer": 19.0, "samples": samples}) + "\n")
+
+
+def test_samples_are_imported_graded_and_exported_again(tmp_path: Path) -> None:
+    _pilot(tmp_path / "pilot.jsonl.gz")
+    problem = Problem("a", "How many cats?", "19")
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        split = PROMPTS["qwen-math"]
+        assert import_samples(store, tmp_path / "pilot.jsonl.gz", {"a": problem}, split) == 2
+        ((_, pool),) = store.samples()
+        assert [(c.answer, c.correct, c.tokens) for c in pool] == [
+            ("19", True, 9),
+            (None, False, 512),
+        ]
+        assert pool[0].steps == ("One.\n\n", "So \\boxed{19}.")
+        assert export_samples(store, tmp_path / "out.jsonl.gz") == 2
+    with RolloutStore.create(tmp_path / "again.db", ORIGIN) as store:
+        import_samples(store, tmp_path / "out.jsonl.gz", {}, split)
+        ((again, copy),) = store.samples()
+        assert (again, copy) == (problem, pool)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("{", "line 1 is not JSON"),
+        ("[]", "line 1 is not a JSON object"),
+        ('{"id": "b", "samples": []}', "'b' has no text"),
+        ('{"id": "b", "problem": "x", "samples": []}', "no gold answer"),
+        ('{"id": "b", "problem": "x", "answer": "1"}', "line 1: bad record: KeyError"),
+    ],
+)
+def test_a_broken_import_names_its_line_and_adds_nothing(
+    tmp_path: Path, line: str, named: str
+) -> None:
+    (tmp_path / "bad.jsonl").write_text(line + "\n")
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        with pytest.raises(InputError, match=named):
+            import_samples(store, tmp_path / "bad.jsonl", {}, PROMPTS["plain"])
+        assert store.problems() == []
