@@ -20,6 +20,7 @@ from models.errors import InputError, ModelError
 from models.fetch import RemoteFile, fetch, hub_answers, last_line, raise_if_full
 
 CACHE_VARIABLE = "ROUTER_CACHE"
+_CONVERTER = Path(__file__).with_name("convert.py")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 _SAFE_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
 
@@ -169,9 +170,8 @@ def _install(model: EmbeddedModel, directory: Path) -> None:
 
 
 def _convert(gguf: Path, checkpoint: Path) -> None:
-    """Run models/convert.py, which ends by itself when we end."""
-    program = Path(__file__).with_name("convert.py")
-    command = [sys.executable, "-P", str(program), str(gguf), str(checkpoint)]
+    """Run the converter, which ends by itself when we end."""
+    command = [sys.executable, "-P", str(_CONVERTER), str(gguf), str(checkpoint)]
     with subprocess.Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE) as child:
         assert child.stderr is not None
         report = child.stderr.read().decode(errors="replace")

