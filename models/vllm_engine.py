@@ -1,0 +1,289 @@
+"""Generator on vLLM in this process (AsyncLLM, V1); GPU and CPU builds alike.
+
+One sample call becomes n engine requests of one continuation each: vLLM itself splits a request
+with n > 1 in the same way, but then reports the cached tokens of one of them only. vLLM batches
+whatever is running, so independent calls never wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ctypes.util import find_library
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from models.base import GeneratorInfo
+from models.errors import EngineError, InputError, ModelError
+from models.lifeline import Lifeline
+from models.prompts import Prompt
+from models.tokens import PathEncoder, room
+from models.types import Continuation, FinishReason, Path, Sampled, Sampling
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger("router")
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of prompt plus answer; more costs memory that searches over short problems never use."""
+
+MAX_RUNNING = 128
+"""Requests that run at once; the CPU build's default is 4 times as many, which thrashes caches."""
+
+CPU_CACHE_BYTES = 2 << 30
+"""KV cache of the CPU build, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One continuation as the engine reports it, over all requests that it needed."""
+
+    token_ids: list[int]
+    finish: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class VLLMGenerator:
+    """`Generator` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes."""
+
+    def __init__(self, engine: AsyncLLM, encoder: PathEncoder, info: GeneratorInfo) -> None:
+        self._engine = engine
+        self._encoder = encoder
+        self._info = info
+
+    @classmethod
+    async def load(
+        cls, model_path: FilePath, *, name: str, prompt: Prompt, **engine_args: Any
+    ) -> VLLMGenerator:
+        """Start an engine on a checkpoint directory.
+
+        engine_args: fields of vLLM's `AsyncEngineArgs` that replace our defaults.
+
+        Raises:
+            ModelError: vLLM cannot load the model; carries its cause.
+        """
+        try:
+            return await asyncio.to_thread(cls._start, model_path, name, prompt, engine_args)
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            raise ModelError(f"vLLM cannot load {model_path}: {error}") from error
+
+    @classmethod
+    def _start(
+        cls, model_path: FilePath, name: str, prompt: Prompt, engine_args: Mapping[str, Any]
+    ) -> VLLMGenerator:
+        with _environment():
+            from transformers import AutoConfig, AutoTokenizer
+            from vllm import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            on_cpu = current_platform.is_cpu()
+            longest = AutoConfig.from_pretrained(model_path).get_text_config()
+            defaults: dict[str, Any] = {
+                "max_model_len": min(longest.max_position_embeddings, DEFAULT_CONTEXT),
+                "enable_prefix_caching": True,
+                "disable_log_stats": True,
+            }
+            if on_cpu:
+                defaults |= {
+                    "enforce_eager": True,
+                    "max_num_seqs": MAX_RUNNING,
+                    "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+                }
+            args = AsyncEngineArgs(
+                model=str(model_path),
+                additional_config=Lifeline(os.getpid()),
+                **(defaults | dict(engine_args)),
+            )
+            engine = AsyncLLM.from_engine_args(args)
+        tokenizer = AutoTokenizer.from_pretrained(model_path)
+        info = GeneratorInfo(
+            model=name,
+            engine="vllm",
+            prompt=prompt.id,
+            context=engine.model_config.max_model_len,
+            parameters=count_parameters(model_path),
+            # A request with a seed kills the CPU build's engine (0.32).
+            seeds=not on_cpu,
+        )
+        return cls(engine, PathEncoder(tokenizer, prompt), info)
+
+    @property
+    def info(self) -> GeneratorInfo:
+        return self._info
+
+    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        """n independent continuations of `path`.
+
+        Raises:
+            InputError: sampling settings that the engine refuses.
+            PromptTooLong: no room for an answer after the path.
+            EngineError: the engine failed or died.
+        """
+        if sampling.seed is not None and not self.info.seeds:
+            raise InputError(
+                f"seed={sampling.seed}: vLLM's CPU build cannot seed a request; leave the seed "
+                "out, or use the transformers engine"
+            )
+        ids = self._encoder.path_ids(path)
+        left = room(len(ids), self._engine.model_config.max_model_len, sampling.max_tokens)
+        tasks = [
+            asyncio.create_task(self._continue(ids, left, sampling, index)) for index in range(n)
+        ]
+        try:
+            samples = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return Sampled(
+            continuations=tuple(self._continuation(sample, sampling) for sample in samples),
+            prompt_tokens=sum(sample.prompt_tokens for sample in samples),
+            cached_tokens=sum(sample.cached_tokens for sample in samples),
+        )
+
+    async def aclose(self) -> None:
+        """End vLLM's processes."""
+        await asyncio.to_thread(self._engine.shutdown)
+
+    async def _continue(
+        self, ids: Sequence[int], left: int, sampling: Sampling, index: int
+    ) -> _Sample:
+        """Sample one continuation of at most `left` tokens.
+
+        A model may begin with the delimiter itself; then this goes on until the step has content.
+        """
+        sampled: list[int] = []
+        prompt_tokens = cached_tokens = 0
+        while True:
+            prompt = [*ids, *sampled]
+            params = self._params(sampling, left - len(sampled), index)
+            output = await self._request(prompt, params)
+            [completion] = output.outputs
+            sampled += completion.token_ids
+            prompt_tokens += len(prompt)
+            cached_tokens += output.num_cached_tokens or 0
+            finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
+            if finish == "step" and len(sampled) >= left:
+                finish = "length"
+            if finish != "step" or self._encoder.decode(sampled).strip():
+                return _Sample(sampled, finish, prompt_tokens, cached_tokens)
+
+    async def _request(self, prompt: list[int], params: SamplingParams) -> RequestOutput:
+        """Run one request to its end; cancelling takes it off the engine at once."""
+        from vllm import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        request_id = uuid4().hex
+        results = self._engine.generate(
+            TokensPrompt(prompt_token_ids=prompt), params, request_id=request_id
+        )
+        try:
+            # FINAL_ONLY: there is exactly one.
+            return await anext(results)
+        except asyncio.CancelledError:
+            # generate() forgets a request that is cancelled while it is being submitted.
+            await self._engine.abort(request_id)
+            raise
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise EngineError(f"vLLM failed on {self.info.model}: {error}") from error
+        finally:
+            await results.aclose()
+
+    def _params(self, sampling: Sampling, max_tokens: int, index: int) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        delimiter = [self._encoder.prompt.delimiter] if sampling.until == "step" else []
+        try:
+            return SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=max_tokens,
+                stop=[*delimiter, *sampling.stop],
+                include_stop_str_in_output=True,
+                seed=None if sampling.seed is None else sampling.seed + index,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+        except ValueError as error:
+            raise InputError(f"vLLM refuses {sampling}: {error}") from error
+
+    def _finish(
+        self, finish_reason: str | None, stop_reason: int | str | None, sampling: Sampling
+    ) -> FinishReason:
+        if finish_reason == "length":
+            return "length"
+        if finish_reason != "stop":
+            raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
+        at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
+        return "step" if at_step else "stop"
+
+    def _continuation(self, sample: _Sample, sampling: Sampling) -> Continuation:
+        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop)
+        return Continuation(steps=steps, tokens=len(sample.token_ids))
+
+
+def count_parameters(model_path: FilePath) -> int | None:
+    """Number of weights in a checkpoint's safetensors files, read from their headers."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(model_path.glob("*.safetensors")):
+        with safe_open(file, framework="numpy") as tensors:
+            total += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    return total or None
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Environment variables for vLLM and its child processes, taken back afterwards.
+
+    What the user has set stays, except that libraries are added to LD_PRELOAD.
+    """
+    preload = [os.environ.get("LD_PRELOAD", ""), *_fast_libraries()]
+    wanted = {
+        "LD_PRELOAD": ":".join(entry for entry in preload if entry),
+        **{key: os.environ.get(key, value) for key, value in _defaults().items()},
+    }
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def _defaults() -> dict[str, str]:
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    return {
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def _fast_libraries() -> list[str]:
+    """tcmalloc and Intel's OpenMP where present; without them the CPU build is far slower."""
+    loaded = os.environ.get("LD_PRELOAD", "")
+    openmp = FilePath(sys.prefix, "lib", "libiomp5.so")
+    found = [
+        find_library("tcmalloc_minimal") if "tcmalloc" not in loaded else None,
+        str(openmp) if openmp.is_file() and "omp" not in loaded else None,
+    ]
+    return [library for library in found if library]
