@@ -95,20 +95,22 @@ class TransformersVerifier:
         return cls(backbone, head, PathEncoder(tokenizer, get_prompt("plain")), prm, info)
 
     @classmethod
-    def load_self(
+    def load_on(
         cls,
         generator: FilePath,
-        head: StepHead,
         layer: int,
+        head: StepHead,
         prompt: Prompt,
         prm: PrmFormat,
         info: VerifierInfo,
         *,
         dtype: str = "auto",
     ) -> TransformersVerifier:
-        """Load a generator's first `layer` layers as the backbone of its self-verifier. Blocks.
+        """Load a generator's first `layer` layers as the backbone of a head trained on them. Blocks.
 
-        prompt: what the generator is prompted with, for the verifier reads the same tokens.
+        The final norm gets unit weights, as such a head reads `rms_normalised` states.
+
+        prompt: what the generator is prompted with; self-verifiers read the same tokens.
 
         Raises:
             ModelError: the weights cannot be loaded.

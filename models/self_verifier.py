@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from models.base import Verifier, VerifierInfo
@@ -38,22 +37,18 @@ class SelfVerifier:
             VerifierError: no states and no fallback, a state of another width, or a score that is
                 not a probability.
         """
-        states: list[npt.NDArray[np.float32]] = []
-        for step in path.steps:
-            if step.state is not None:
-                states.append(step.state)
-            elif states and not step.text.strip():
-                states.append(states[-1])
-            elif self._fallback is not None:
-                return await self._fallback.score(path, known)
-            else:
+        states = [step.state for step in path.steps[known:]]
+        if not states:
+            return Scored((), tokens=0, cached_tokens=0)
+        given = [state for state in states if state is not None]
+        if len(given) < len(states):
+            if self._fallback is None:
                 raise VerifierError(
                     f"verifier {self._info.name} reads the generator's hidden states, and this "
                     f"generator left none on problem {path.problem.id!r}"
                 )
-        if not states[known:]:
-            return Scored((), tokens=0, cached_tokens=0)
-        stacked = torch.from_numpy(np.stack(states[known:]))
+            return await self._fallback.score(path, known)
+        stacked = torch.from_numpy(np.stack(given))
         if stacked.shape[1] != self._hidden:
             raise VerifierError(
                 f"verifier {self._info.name} reads states of width {self._hidden}, and this "
