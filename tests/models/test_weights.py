@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from models import fetch, weights
@@ -267,6 +268,25 @@ def test_failed_conversion_says_what_the_converter_said(
     with pytest.raises(ModelError, match=r"tiny\.gguf: ValueError: magic"):
         find_model()
     assert cached(tmp_path) == []
+
+
+def test_the_converter_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+    # In place of torch: it holds a lock for as long as the converter lives.
+    (tmp_path / "torch.py").write_text(
+        "import filelock, pathlib, time\n"
+        "lock = filelock.FileLock('alive.lock'); lock.acquire()\n"
+        "pathlib.Path('started').touch(); time.sleep(60)\n"
+    )
+    code = "from pathlib import Path; from models import weights; "
+    code += "weights._convert(Path('a.gguf'), Path('out'))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) as caller:
+        while not (tmp_path / "started").exists():
+            assert caller.poll() is None
+            time.sleep(0.05)
+        caller.kill()
+    with FileLock(tmp_path / "alive.lock", timeout=10):
+        pass
 
 
 def serve_silence(connection: socket.socket) -> None:
