@@ -116,7 +116,7 @@ def _tidy(answer: str) -> str | None:
 
 
 def equivalent(a: str, b: str) -> bool:
-    """Whether two answers are equal. Symmetric; blocks for a few seconds at worst.
+    """Whether two answers are equal. Symmetric; blocks for some seconds at worst.
 
     What cannot be compared within the limits of `strategies.symbolic` counts as not equal.
     """
@@ -280,4 +280,4 @@ def _equal(a: str, b: str) -> bool:
 @lru_cache(maxsize=2**14)
 def _tractable(form: str) -> bool:
     """Whether a worker survives this form: one bad answer must cost one time limit, not n."""
-    return _number(form) is not None or symbolic.compare(form, r"\frac{355}{1131}") is not None
+    return _number(form) is not None or symbolic.compare(form, "z+3571") is not None

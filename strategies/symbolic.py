@@ -7,6 +7,7 @@ kernel enforces, and losing a worker costs its caller one verdict, nothing else.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import queue
@@ -17,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 LIMIT = 5.0
-"""Seconds that one comparison may take."""
+"""CPU seconds that one comparison may take: a busy machine must not change a verdict."""
 
 _MEMORY = 2 * 2**30  # bytes of address space of one worker
 _IDLE = 60.0  # seconds after which an unused worker leaves; it comes back when asked
@@ -27,8 +28,8 @@ _WORKERS = 2
 def compare(a: str, b: str) -> bool | None:
     """Whether two LaTeX expressions (without `$`) mean the same; False if either is unreadable.
 
-    None means no verdict: the comparison outlived its limit or killed its worker. Blocks for up to
-    `LIMIT` seconds, plus about two for a worker's start; may be called from any thread.
+    None means no verdict: the comparison outlived its limit or killed its worker. Blocks until
+    then; a worker's start takes another second or two. May be called from any thread.
     """
     worker = _idle.get()
     try:
@@ -57,19 +58,27 @@ class _Worker:
                 verdict: bool = self._executor.submit(_compare, a, b, LIMIT).result()
             except BrokenProcessPool:
                 self._executor = None
-                # A worker that died at once was perhaps killed by the system, for no fault of
-                # this pair: the pair gets one more try. One that ran to the limit does not.
+                # A worker that died early was perhaps killed by the system, for no fault of this
+                # pair: the pair gets one more try. One that ran to the limit does not.
                 if time.monotonic() - start >= LIMIT:
                     return None
             else:
                 return verdict
         return None
 
+    def close(self) -> None:
+        """Stop the process at once."""
+        if self._executor is not None:
+            self._executor.shutdown(kill_workers=True)
+            self._executor = None
+
 
 # Last in, first out: a single caller keeps using the worker that is already warm.
 _idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
 for _ in range(_WORKERS):
-    _idle.put(_Worker())
+    _worker = _Worker()
+    _idle.put(_worker)
+    atexit.register(_worker.close)
 
 
 def _prepare() -> None:
@@ -85,14 +94,14 @@ def _prepare() -> None:
 
 
 def _compare(a: str, b: str, limit: float) -> bool:
-    """Runs in the worker. SIGALRM's default action ends the process, whatever it is busy with."""
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    """Runs in the worker. SIGPROF's default action ends the process, whatever it is busy with."""
+    signal.setitimer(signal.ITIMER_PROF, limit)
     try:
         return _equal(a, b)
     except Exception:  # SymPy raises anything; what cannot be read is not equal
         return False
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _equal(a: str, b: str) -> bool:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,11 @@ def test_extract(text: str, answer: str | None) -> None:
 )
 def test_extract_from_text_cut_by_a_token_limit(text: str, answer: str | None) -> None:
     assert extract(text, truncated=True) == answer
+
+
+def test_extract_reads_every_form_of_gold_answer() -> None:
+    for gold in GOLDS:
+        assert extract(f"So it is at most 7, hence $x^2 = \\boxed{{{gold}}}$ by (3).") == gold
 
 
 def test_extract_takes_linear_time() -> None:
@@ -337,7 +343,7 @@ def test_a_hanging_comparison_is_killed_and_the_next_one_works() -> None:
     assert symbolic.compare("2^3", "8") is True  # start-up is not part of the limit
     start = time.monotonic()
     assert symbolic.compare(TOWER, "5") is None
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60  # one CPU second, on a machine that may be busy
     assert symbolic.compare("2^4", "16") is True
 
 
@@ -366,12 +372,18 @@ def test_monsters_differ_from_sane_answers(monster: str) -> None:
 
 
 @pytest.mark.usefixtures("short_limit")
-def test_one_bad_answer_costs_one_time_limit() -> None:
+def test_one_bad_answer_costs_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = "8^{8^{8^{8}}}"
     sane = [f"x+{number}" for number in range(12)]
-    start = time.monotonic()
+    verdicts = []
+
+    def compare(a: str, b: str, compare: Any = symbolic.compare) -> bool | None:
+        verdicts.append(compare(a, b))
+        return verdicts[-1]
+
+    monkeypatch.setattr(symbolic, "compare", compare)
     assert group_sync([bad, *sane]) == [bad, *sane]
-    assert time.monotonic() - start < 30
+    assert verdicts.count(None) == 1
     assert symbolic.compare("2^5", "32") is True
 
 
