@@ -1,0 +1,95 @@
+"""The `router` command. Each subcommand lives in `router/commands/<name>.py`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "solve": "Solve one problem, or many, within a budget.",
+    "model": "Get models, and show what is here.",
+    "verifier": "Train and measure a verifier for any generator.",
+    "fit": "Find out which search pays, per difficulty and budget.",
+    "table": "Show what a fitted bundle has learned.",
+    "difficulty": "Explain how hard a problem looks.",
+    "evaluate": "Measure the routed policy on unseen problems.",
+    "report": "Draw a bundle or an evaluation as one HTML page.",
+    "serve": "Serve an OpenAI-compatible API and a page that shows the search.",
+}
+"""Name and help line; kept here so that `--help` imports no command."""
+
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """Imports a command when it is called, and turns every error into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [name for name in COMMANDS if find_spec(f"router.commands.{name}")]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(import_module(f"router.commands.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            ctx.exit(_report(error, debug=ctx.params["debug"]))
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Say what went wrong on stderr; return the exit code."""
+    from models.errors import RouterError
+
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, RouterError):
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    hint = "" if debug else "; --debug shows where"
+    click.echo(f"error: {type(error).__name__}: {error}{hint}", err=True)
+    return 1
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "auto_envvar_prefix": "ROUTER",
+        "show_default": True,
+        "help_option_names": ["-h", "--help"],
+    },
+)
+@click.version_option(package_name="compute-optimal-router", prog_name="router")
+@click.option("-v", "--verbose", count=True, help="Log to stderr; twice for more.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(verbose: int, debug: bool) -> None:
+    """Spend test-time compute where it pays: per problem, the best search for your budget.
+
+    Every option can be set by an environment variable: ROUTER_SOLVE_BUDGET for `solve --budget`.
+    """
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    level = logging.DEBUG if debug else levels[min(verbose, 2)]
+    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("router").setLevel(level)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Many problems in one run of `router solve`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.errors import InputError
+from models.types import Problem
+from router.commands import render
+from router.commands.common import opened
+from router.core import Router
+from router.intervals import wilson
+from router.io import Mode, line_file, read_problems, read_solutions, write_line
+from router.records import Failure, Solution
+from strategies.budget import Budget, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What `router solve` was asked to do with a file of problems.
+
+    out: None writes to stdout. resume: skip the problems that `out` holds.
+    """
+
+    file: Path
+    budget: Budget
+    strategy: str
+    seed: int | None
+    in_flight: int
+    out: Path | None
+    trace: Path | None
+    resume: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has come of a batch so far."""
+
+    solutions: int = 0
+    failed: int = 0
+    unanswered: int = 0
+    graded: int = 0
+    right: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, solution: Solution) -> None:
+        self.solutions += 1
+        self.unanswered += solution.answer is None
+        self.graded += solution.correct is not None
+        self.right += solution.correct is True
+        self.usage += solution.usage
+
+
+def run_batch(router: Router, batch: Batch) -> int:
+    """Solve every problem of the file; return the exit code.
+
+    Raises:
+        InputError: the file holds no problem, an id twice, or `out` cannot be used.
+        ModelError: the models cannot be opened.
+    """
+    read = read_problems(batch.file)
+    for broken in read.broken:
+        click.echo(f"error: {batch.file}, line {broken.line}: {broken.why}", err=True)
+    tally = Tally()
+    started = time.monotonic()
+    todo = _left_over(batch, read.problems, tally)
+    if batch.out is not None and batch.out.exists() and not batch.resume:
+        raise InputError(f"{batch.out} exists; add --resume to go on with it, or take another file")
+    if todo:
+        router.decide(todo[0], batch.budget, strategy=batch.strategy)  # before a model is opened
+        mode: Mode = "a" if batch.resume else "w"
+        with line_file(batch.out, mode) as out, line_file(batch.trace, mode) as trace:
+            _solve(router, batch, todo, out, trace, tally)
+    click.echo(f"{summary(tally)} in {render.seconds(time.monotonic() - started)}", err=True)
+    nothing = tally.solutions == tally.unanswered
+    return 1 if read.broken or tally.failed or nothing else 0
+
+
+def summary(tally: Tally) -> str:
+    """The batch in a few lines: counts, accuracy with its 95 % Wilson interval, spend."""
+    counts = f"{tally.solutions} problems solved"
+    if tally.failed:
+        counts += f", {tally.failed} failed"
+    if tally.unanswered:
+        counts += f", {tally.unanswered} without an answer"
+    lines = [counts]
+    if tally.graded:
+        low, high = wilson(tally.right, tally.graded)
+        lines.append(
+            f"accuracy {tally.right / tally.graded:.1%} ({tally.right} of {tally.graded};"
+            f" 95 % interval {low:.1%} to {high:.1%})"
+        )
+    lines.append(f"spent {tally.usage.generations} generations, {render.tokens(tally.usage)}")
+    return "\n".join(lines)
+
+
+def _left_over(batch: Batch, problems: tuple[Problem, ...], tally: Tally) -> list[Problem]:
+    """The problems that are not solved yet; earlier solutions count in the tally."""
+    if not batch.resume or batch.out is None or not batch.out.exists():
+        return list(problems)
+    known = {problem.id for problem in problems}
+    done = {s.problem_id: s for s in read_solutions(batch.out) if s.problem_id in known}
+    for solution in done.values():
+        tally.add(solution)
+    click.echo(f"{len(done)} of {len(problems)} problems are solved already", err=True)
+    return [problem for problem in problems if problem.id not in done]
+
+
+def _solve(
+    router: Router,
+    batch: Batch,
+    problems: list[Problem],
+    out: TextIO | None,
+    trace: TextIO | None,
+    tally: Tally,
+) -> None:
+    results = router.solve_many(
+        problems,
+        batch.budget,
+        strategy=batch.strategy,
+        seed=batch.seed,
+        in_flight=batch.in_flight,
+    )
+    told: set[str] = set()
+    with opened(router), _progress(len(problems), batch.out) as progress:
+        task = progress.task_ids[0]
+        try:
+            for result in results:
+                progress.advance(task)
+                if isinstance(result, Failure):
+                    tally.failed += 1
+                    progress.console.print(
+                        f"error: problem {result.problem_id}: {result.error}", markup=False
+                    )
+                    continue
+                tally.add(result)
+                write_line(out or sys.stdout, result.to_dict())
+                if trace is not None:
+                    write_line(trace, result.trace_dict())
+                for note in set(result.notes) - told:
+                    told.add(note)
+                    progress.console.print(f"note: {note}", markup=False)
+        except KeyboardInterrupt:
+            progress.stop()
+            where = f"{batch.out} keeps them; --resume goes on" if batch.out else "printed"
+            click.echo(f"{tally.solutions} problems are solved ({where})", err=True)
+            raise
+
+
+@contextmanager
+def _progress(total: int, out: Path | None) -> Iterator[Progress]:
+    """A bar on stderr, unless results share the terminal with it."""
+    progress = Progress(
+        TextColumn("solving"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, highlight=False, soft_wrap=True),
+        redirect_stdout=False,
+        disable=out is None and sys.stdout.isatty(),
+    )
+    with progress:
+        progress.add_task("", total=total)
+        yield progress

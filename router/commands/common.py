@@ -1,0 +1,117 @@
+"""What several commands share: the options that choose models, and how a router is opened."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from models.prompts import PROMPTS
+from models.types import Sampling
+from router.core import Models, Router
+
+Command = Callable[..., Any]
+
+ENGINES: Final = ("auto", "vllm", "transformers", "openai", "fake")
+_DEFAULTS: Final = Sampling()
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """A click option whose environment variable is the same for every command."""
+    variable = "ROUTER_" + names[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+_OPTIONS: Final = (
+    option("--model", help="Directory or hub id of the generator.  [default: embedded model]"),
+    option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        help="What runs it; `fake` is a deterministic stand-in that only adds numbers up,"
+        " to try the interface without a model.",
+    ),
+    option(
+        "--endpoint",
+        "endpoints",
+        multiple=True,
+        metavar="URL",
+        help="OpenAI-compatible server to use instead; repeat it to spread the load.",
+    ),
+    option("--prompt", type=click.Choice(sorted(PROMPTS)), help="Prompt.  [default: the model's]"),
+    option("--verifier", help="Directory or hub id of a process reward model.  [default: none]"),
+    option(
+        "--temperature",
+        type=click.FloatRange(min=0, max=10),
+        default=_DEFAULTS.temperature,
+        help="Sampling temperature.",
+    ),
+    option(
+        "--top-p",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        default=_DEFAULTS.top_p,
+        help="Nucleus of the sampling.",
+    ),
+    option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        default=_DEFAULTS.max_tokens,
+        help="Limit on the tokens of one solution.",
+    ),
+)
+
+
+def with_router(command: Command) -> Command:
+    """Add the options that choose models; the command gets an unopened `router`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        model: str | None,
+        engine: str,
+        endpoints: tuple[str, ...],
+        prompt: str | None,
+        verifier: str | None,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        **others: Any,
+    ) -> Any:
+        sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+        router = Router(
+            model,
+            engine=engine,
+            endpoints=endpoints,
+            prompt=prompt,
+            verifier=verifier,
+            sampling=sampling,
+        )
+        return command(*args, router=router, **others)
+
+    decorated: Command = run
+    for decorate in reversed(_OPTIONS):
+        decorated = decorate(decorated)
+    return decorated
+
+
+@contextmanager
+def opened(router: Router) -> Iterator[Router]:
+    """Open the router's models, say on stderr which they are, and close them at the end."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        with console.status("opening the models …"):
+            models = router.open()
+        console.print(_names(models), style="dim", markup=False)
+        yield router
+    finally:
+        router.close()
+
+
+def _names(models: Models) -> str:
+    generator = models.generator.info
+    judge = f"verifier {models.verifier.info.name}" if models.verifier else "no verifier"
+    return f"{generator.model} on {generator.engine}, prompt {generator.prompt}, {judge}"

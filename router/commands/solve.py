@@ -1,0 +1,174 @@
+"""`router solve`: one problem, or a file of many."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from models.errors import InputError
+from router.commands import render
+from router.commands.batch import Batch, run_batch
+from router.commands.common import opened, option, with_router
+from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
+from router.io import decode, line_file, read_text, write_line
+from router.policy import AUTO
+from strategies.budget import Budget
+from strategies.trace import Listener, Node
+
+_FILES = frozenset({".json", ".jsonl", ".md", ".txt"})
+
+
+@click.command()
+@click.argument("problem", required=False)
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path),
+    help="Read the problem from this file; a .jsonl file holds many.",
+)
+@option("--budget", "-n", type=int, default=DEFAULT_BUDGET, help="Generations for each problem.")
+@option("--token-cap", type=int, help="Most sampled tokens for each problem.")
+@option("--deadline", type=float, metavar="SECONDS", help="Time for each problem's search.")
+@option(
+    "--strategy",
+    default=AUTO,
+    help="`auto`, or a strategy such as 'beam_search(n=16, width=4)'; without n, the largest"
+    " that the budget allows.",
+)
+@with_router
+@option("--seed", type=int, help="Make the search reproducible, where the engine takes seeds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write every step of the search to this file, one JSON line a problem.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Many problems: write solutions to this new file, not to stdout.",
+)
+@click.option("--resume", is_flag=True, help="Many problems: go on with --out, skip what is in it.")
+@option(
+    "--in-flight",
+    type=click.IntRange(min=1),
+    default=IN_FLIGHT,
+    help="Many problems: how many run at once.",
+)
+def solve(
+    router: Router,
+    problem: str | None,
+    file: Path | None,
+    budget: int,
+    token_cap: int | None,
+    deadline: float | None,
+    strategy: str,
+    seed: int | None,
+    as_json: bool,
+    trace: Path | None,
+    out: Path | None,
+    resume: bool,
+    in_flight: int,
+) -> None:
+    """Solve one problem, or many, within a budget.
+
+    PROBLEM is the text itself. Without it, or with `-`, the text is read from stdin; --file reads
+    it from a file.
+
+    A .jsonl file holds many problems, one object a line: {"id": …, "problem": …, "answer": …},
+    where only `problem` is needed. Solutions are written as JSON lines as they finish. With
+    gold answers, the accuracy is shown at the end.
+
+    Exit code: 0, 1 when something failed or no answer was found, 2 for bad input.
+    """
+    limits = Budget(budget, token_cap, deadline)
+    many = file is not None and file.suffix == ".jsonl"
+    if problem is not None and file is not None:
+        raise click.UsageError("give either PROBLEM or --file, not both")
+    if not many and (out is not None or resume):
+        raise click.UsageError("--out and --resume are for a --file of many problems (.jsonl)")
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the file to go on with")
+    if file is not None and many:
+        batch = Batch(file, limits, strategy, seed, in_flight, out, trace, resume)
+        sys.exit(run_batch(router, batch))
+    text = read_text(file) if file is not None else _text(problem)
+    _solve_one(router, text, limits, strategy, seed, as_json, trace)
+
+
+def _solve_one(
+    router: Router,
+    text: str,
+    budget: Budget,
+    strategy: str,
+    seed: int | None,
+    as_json: bool,
+    trace: Path | None,
+) -> None:
+    router.decide(text, budget, strategy=strategy)  # refuses bad input before a model is opened
+    with line_file(trace) as trace_file, opened(router), _progress() as listener:
+        solution = router.solve(text, budget, strategy=strategy, seed=seed, listener=listener)
+        if trace_file is not None:
+            write_line(trace_file, solution.trace_dict())
+    if as_json:
+        for note in solution.notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(json.dumps(solution.to_dict()))
+    else:
+        render.show(solution, budget, Console())
+    if solution.answer is None:
+        cut = sum(candidate.finish == "length" for candidate in solution.candidates)
+        click.echo(
+            f"error: none of the {len(solution.candidates)} solutions states an answer"
+            f" ({cut} of them cut at the limit of tokens)",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _text(problem: str | None) -> str:
+    """The problem from the argument, or from stdin."""
+    if problem is None and sys.stdin.isatty():
+        raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
+    if problem is None or problem == "-":
+        return decode(sys.stdin.buffer.read(), "stdin")
+    if len(problem.split()) == 1 and Path(problem).suffix in _FILES:
+        raise InputError(f"{problem!r} names a file; write --file {problem}")
+    return problem
+
+
+@contextmanager
+def _progress() -> Iterator[Listener | None]:
+    """Show on a terminal how the search grows; elsewhere the search needs no listener."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    seen: set[int] = set()
+    finished: set[int] = set()
+
+    def listener(node: Node) -> None:
+        seen.add(node.id)
+        if node.status == "finished":
+            finished.add(node.id)
+        progress.update(
+            task, description=f"{len(finished)} solutions finished, {len(seen)} steps in the tree"
+        )
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+    ) as progress:
+        task = progress.add_task("searching")
+        yield listener

@@ -1,0 +1,356 @@
+"""The router: one object that decides, searches and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from models.base import Generator, Verifier
+from models.errors import InputError, RouterError
+from models.types import Problem, Sampling
+from router.loop import LoopThread
+from router.policy import AUTO, FixedPolicy, MajorityPolicy, Policy
+from router.records import Decision, Failure, Solution
+from router.solving import solve
+from strategies.base import parse_strategy
+from strategies.budget import Budget
+from strategies.driver import check
+from strategies.registry import STRATEGIES
+from strategies.trace import Listener
+
+log = logging.getLogger("router")
+
+DEFAULT_BUDGET = 16
+IN_FLIGHT = 32
+"""Problems of a batch that run at once; enough to keep an engine's own batch full."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the router has opened."""
+
+    generator: Generator
+    verifier: Verifier | None
+
+
+class Router:
+    """Decides per problem which search is worth its budget, runs it, and answers.
+
+    The constructor only stores its arguments. Models are opened on first use, or by
+    `with Router() as router`, and used from a thread of the router's own: one router may be used
+    from several threads and event loops at once.
+
+    Args:
+        model: directory or hub id of the generator; None is the embedded model. With endpoints,
+            the name that the servers know it by.
+        engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
+        endpoints: base URLs of OpenAI-compatible servers.
+        prompt: id in `models.prompts`; None is the model's own.
+        verifier: directory or hub id of a process reward model; None means no verifier.
+        strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
+        sampling: temperature, top_p, stop strings and the limit on tokens of one solution.
+        policy: decides what `auto` means.
+        generator: a ready-made generator in place of model, engine, endpoints and prompt. A
+            ready-made generator or verifier stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        engine: str = "auto",
+        endpoints: Sequence[str] = (),
+        prompt: str | None = None,
+        verifier: str | Verifier | None = None,
+        strategy: str = AUTO,
+        sampling: Sampling = Sampling(),
+        policy: Policy = MajorityPolicy(),
+        generator: Generator | None = None,
+    ) -> None:
+        self.model = model
+        self.engine = engine
+        self.endpoints = endpoints
+        self.prompt = prompt
+        self.verifier = verifier
+        self.strategy = strategy
+        self.sampling = sampling
+        self.policy = policy
+        self.generator = generator
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._opening: asyncio.Task[Models] | None = None
+        self._closed = False
+
+    # -- opening and closing --------------------------------------------------------------
+
+    def open(self) -> Models:
+        """Open the models unless they are open.
+
+        Raises:
+            InputError, ModelError, EngineError: they cannot be loaded or reached.
+        """
+        return self._loop().run(self._models())
+
+    def close(self) -> None:
+        """Cancel what still runs and release the models; no call may follow."""
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop(self._release())
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the caller's event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # -- use ------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        problem: str | Problem,
+        budget: int | Budget = DEFAULT_BUDGET,
+        *,
+        strategy: str | None = None,
+    ) -> Decision:
+        """Which search the problem would get; opens no model.
+
+        Raises:
+            InputError: as `solve`.
+        """
+        limits, policy = self._plan(budget, strategy)
+        return self._loop().run(policy.decide(_problem(problem), limits))
+
+    def solve(
+        self,
+        problem: str | Problem,
+        budget: int | Budget = DEFAULT_BUDGET,
+        *,
+        strategy: str | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        listener: Listener | None = None,
+    ) -> Solution:
+        """Solve one problem; also works inside a running event loop, which it blocks.
+
+        Args:
+            budget: generations, or a `Budget` to cap tokens and seconds too.
+            strategy, sampling: in place of the router's own.
+            seed: makes the search reproducible on engines that take seeds; see `Solution.notes`.
+            listener: told of every node of the search, on the router's thread.
+
+        Raises:
+            InputError: a bad budget or strategy, or a problem that the model cannot take.
+            ModelError: the models cannot be opened.
+            EngineError, VerifierError: a model failed.
+            NoCandidates: the search ended before one solution was finished.
+        """
+        return self._loop().run(
+            self._solve(problem, budget, strategy, sampling, seed, listener),
+        )
+
+    async def asolve(
+        self,
+        problem: str | Problem,
+        budget: int | Budget = DEFAULT_BUDGET,
+        *,
+        strategy: str | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        listener: Listener | None = None,
+    ) -> Solution:
+        """As `solve`, awaited from any event loop. Cancelling it cancels the search."""
+        return await self._loop().wait(
+            self._solve(problem, budget, strategy, sampling, seed, listener),
+        )
+
+    def solve_many(
+        self,
+        problems: Iterable[str | Problem],
+        budget: int | Budget = DEFAULT_BUDGET,
+        *,
+        strategy: str | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> Iterator[Solution | Failure]:
+        """Solve many problems at once; results come as they finish.
+
+        A problem that fails gives a `Failure` and ends no other. Leaving the iterator early
+        cancels what has not finished.
+
+        Args:
+            budget: of each problem, and so are a `Budget`'s token cap and seconds.
+            in_flight: problems that run at once.
+
+        Raises:
+            InputError: a bad budget or strategy; at once, before anything is opened.
+            ModelError: the models cannot be opened.
+        """
+        limits, _ = self._plan(budget, strategy)
+        work = [_problem(problem) for problem in problems]
+        results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
+
+        async def one(problem: Problem, slots: asyncio.Semaphore) -> None:
+            async with slots:
+                try:
+                    results.put(await self._solve(problem, limits, strategy, sampling, seed, None))
+                except RouterError as error:
+                    results.put(Failure(problem.id, error))
+
+        async def every() -> None:
+            try:
+                await self._models()
+                slots = asyncio.Semaphore(in_flight)
+                async with asyncio.TaskGroup() as group:
+                    for problem in work:
+                        group.create_task(one(problem, slots))
+            finally:
+                results.put(None)
+
+        return self._results(every, results)
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _results(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        results: queue.SimpleQueue[Solution | Failure | None],
+    ) -> Iterator[Solution | Failure]:
+        future = self._loop().submit(work())
+        try:
+            while (result := results.get()) is not None:
+                yield result
+            future.result()
+        finally:
+            future.cancel()
+
+    def _loop(self) -> LoopThread:
+        with self._lock:
+            if self._closed:
+                raise RouterError("this router is closed")
+            if self._thread is None:
+                self._thread = LoopThread()
+            return self._thread
+
+    def _plan(self, budget: int | Budget, strategy: str | None) -> tuple[Budget, Policy]:
+        """Check everything that can be checked before a model is opened."""
+        limits = budget if isinstance(budget, Budget) else Budget(budget)
+        text = self.strategy if strategy is None else strategy
+        if text == AUTO:
+            return limits, self.policy
+        policy = FixedPolicy.parse(text, limits)
+        check(policy.strategy, limits, has_verifier=self.verifier is not None)
+        return limits, policy
+
+    async def _solve(
+        self,
+        problem: str | Problem,
+        budget: int | Budget,
+        strategy: str | None,
+        sampling: Sampling | None,
+        seed: int | None,
+        listener: Listener | None,
+    ) -> Solution:
+        limits, policy = self._plan(budget, strategy)
+        problem = _problem(problem)
+        models = await self._models()
+        decision = await policy.decide(problem, limits)
+        return await solve(
+            problem,
+            decision,
+            parse_strategy(decision.strategy, STRATEGIES),
+            models.generator,
+            models.verifier,
+            limits,
+            sampling or self.sampling,
+            seed=seed,
+            listener=listener,
+        )
+
+    async def _models(self) -> Models:
+        """The opened models. Opening goes on when the caller that asked first is cancelled."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._load())
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:
+                self._opening = None
+            raise
+
+    async def _load(self) -> Models:
+        verifier = self.verifier
+        if isinstance(verifier, str):
+            from models.verifiers import load_verifier
+
+            verifier = await load_verifier(verifier)
+        generator = self.generator
+        if generator is None:
+            from models.engines import load_generator
+
+            generator = await load_generator(
+                self.model, engine=self.engine, endpoints=self.endpoints, prompt=self.prompt
+            )
+        return Models(generator, verifier)
+
+    async def _release(self) -> None:
+        if self._opening is None:
+            return
+        try:
+            models = await self._opening
+        except (Exception, asyncio.CancelledError):
+            return
+        if self.generator is None:
+            await models.generator.aclose()
+        if isinstance(self.verifier, str) and models.verifier is not None:
+            await models.verifier.aclose()
+
+
+def _problem(problem: str | Problem) -> Problem:
+    """A problem with an id: texts get one from their content, so that seeds mean something.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if isinstance(problem, str):
+        problem = Problem(hashlib.sha256(problem.encode()).hexdigest()[:12], problem)
+    if not problem.text.strip():
+        raise InputError(f"problem {problem.id!r} is empty")
+    return problem

@@ -1,0 +1,77 @@
+"""One problem, from the decision to the solution."""
+
+from __future__ import annotations
+
+import logging
+
+from models.base import Generator, Verifier
+from models.types import Problem, Sampling
+from router.records import Decision, Finished, Solution
+from strategies.answers import correct, group
+from strategies.base import Candidate, Select, Strategy
+from strategies.budget import Budget
+from strategies.driver import run_search
+from strategies.selection import select
+from strategies.trace import Listener
+
+log = logging.getLogger("router")
+
+
+async def solve(
+    problem: Problem,
+    decision: Decision,
+    strategy: Strategy,
+    generator: Generator,
+    verifier: Verifier | None,
+    budget: Budget,
+    sampling: Sampling,
+    *,
+    seed: int | None = None,
+    listener: Listener | None = None,
+) -> Solution:
+    """Run the chosen strategy and turn what it found into one answer.
+
+    Raises:
+        As `strategies.driver.run_search`.
+    """
+    notes = []
+    if seed is not None and not generator.info.seeds:
+        notes.append(
+            f"the engine {generator.info.engine!r} takes no seed here, so samples differ"
+            " from run to run"
+        )
+    outcome = await run_search(
+        strategy, problem, generator, verifier, budget, sampling, seed=seed, listener=listener
+    )
+    how: Select = strategy.select
+    if how != "majority" and any(c.scores is None for c in outcome.candidates):
+        notes.append(f"the search ended before every score was known, so majority, not {how}")
+        how = "majority"
+    groups = await group([c.answer for c in outcome.candidates])
+    aggregation = strategy.aggregate or (verifier.info.aggregation if verifier else "last")
+    choice = select(outcome.candidates, groups, how, aggregation)
+    right = None if problem.answer is None else await correct(choice.answer, problem.answer)
+    for note in notes:
+        log.info("problem %s: %s", problem.id, note)
+    return Solution(
+        problem_id=problem.id,
+        answer=choice.answer,
+        text=choice.candidate.text,
+        decision=decision,
+        usage=outcome.usage,
+        ended=outcome.ended,
+        selection=how,
+        votes=choice.votes,
+        candidates=tuple(_finished(candidate) for candidate in outcome.candidates),
+        correct=right,
+        notes=tuple(notes),
+        trace=outcome.trace,
+    )
+
+
+def _finished(candidate: Candidate) -> Finished:
+    path = candidate.path
+    assert path.step is not None
+    counts = [step.tokens for step in path.steps]
+    tokens = None if None in counts else path.tokens
+    return Finished(candidate.answer, candidate.scores, tokens, path.step.finish, path.text)
