@@ -214,7 +214,9 @@ def _over_subsets(
     accuracy, error = np.zeros((2, len(pools), len(sizes)))
     for column, k in enumerate(sizes):
         chosen, blocks = _subsets(pools[0].units, k)
-        sums: Floats = np.tensordot(chosen, keys, axes=1)  # (subsets, pools, answers)
+        sums = np.asarray(
+            np.tensordot(chosen, keys, axes=1), np.float64
+        )  # (subsets, pools, answers)
         if select == "best":
             sums = _only_tops(sums, chosen, pools[0])
         right = np.zeros(sums.shape[:2], dtype=np.bool_)
