@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+
+from models.weights import find_model
 
 
 @pytest.fixture(scope="session")
 def tokenizer_dir() -> Path:
     """A directory with the embedded model's real tokenizer."""
-    return Path(os.environ.get("ROUTER_TEST_TOKENIZER", "/tmp/w/ckpt"))
+    return find_model(None)
 
 
 @pytest.fixture(scope="session")
