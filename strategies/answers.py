@@ -31,7 +31,7 @@ _WINDOW = 2000  # characters after `\\boxed` or "the answer is" in which the ans
 # Extraction
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_PHRASE = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)\s*:?\s*", re.IGNORECASE)
+_PHRASE = re.compile(r"(?:\banswer\**\s*(?:is|:|=)|####)\s*:?\s*", re.IGNORECASE)
 _DELIMITED = re.compile(
     r"\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]|(?<!\\)\$\$?(?P<dollar>(?:[^$\\]|\\.)+)\$",
     re.DOTALL,
@@ -39,6 +39,7 @@ _DELIMITED = re.compile(
 _AMOUNT = r"-?(?:\\?\$)?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?:\\?%)?"
 _LEADING_AMOUNT = re.compile(rf"{_AMOUNT}(?=[\s.,;!?]|$)(?!\s*(?:[-+*/^=(\\]|and\b|or\b|,\s*\d))")
 _ANY_AMOUNT = re.compile(rf"(?<![\w.]){_AMOUNT}")
+_FINAL_PUNCTUATION = re.compile(r"(?:\\?[.,;: ])+$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|,? (?:because|since)\b")
 
 
@@ -53,7 +54,7 @@ def extract(text: str, truncated: bool = False) -> str | None:
     if boxed is not None:
         return boxed
     if truncated:
-        text = text[: len(text) - len(text.split()[-1])] if text.split() else ""
+        text = text.removesuffix(re.split(r"\s", text)[-1])
     stated = _last_stated(text)
     if stated is not None or truncated:
         return stated
@@ -90,10 +91,10 @@ def _last_stated(text: str) -> str | None:
         rest = text[match.end() : match.end() + _WINDOW].lstrip("*_ \n")
         delimited = _DELIMITED.match(rest)
         amount = _LEADING_AMOUNT.match(rest)
-        if delimited:
-            content = delimited.group(delimited.lastgroup or 0)
-        elif amount:
+        if amount:  # first, since "$5 and then $6" would pass for delimited mathematics
             content = amount.group()
+        elif delimited:
+            content = delimited.group(delimited.lastgroup or 0)
         else:
             content = _SENTENCE_END.split(rest, maxsplit=1)[0]
         answer = _tidy(content)
@@ -104,7 +105,8 @@ def _last_stated(text: str) -> str | None:
 
 def _tidy(answer: str) -> str | None:
     """The answer without delimiters, emphasis and final punctuation; None if nothing is left."""
-    answer = " ".join(answer.split()).strip("*_ ").rstrip(".,;: ")
+    answer = " ".join(answer.split()).strip("*_ ")
+    answer = _FINAL_PUNCTUATION.sub("", answer)
     delimited = _DELIMITED.fullmatch(answer)
     if delimited:
         answer = delimited.group(delimited.lastgroup or 0).strip()
@@ -173,7 +175,7 @@ _REWRITES = [
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"(?<!\\)\\(?:q?quad(?![A-Za-z])|[,;: ])|~", " "),
-        (r"(?<!\\)\\[!()\[\]$%]|[$%]", ""),
+        (r"(?<!\\)\\[!()\[\]$%]|[$%€£]", ""),
         (r"\{,\}", ","),
         (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°", ""),
         (r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r" \1 "),
@@ -182,7 +184,7 @@ _REWRITES = [
         (r"\s+", " "),
     )
 ]
-_NAME = re.compile(r"(?:[A-Za-z]|[a-z]\([a-z]\)) ?(?:=|\\in(?![A-Za-z])) ?(?=[^=]*$)")
+_NAME = re.compile(r"^(?:[A-Za-z]|[a-z]\([a-z]\)) ?(?:=|\\in(?![A-Za-z])) ?(?=[^=]*$)")
 _CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Z])[.)]")
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
 _THOUSANDS = re.compile(r"([-+]?\d{1,3}(?:,\d{3})+)(?=\D|$)(?!,)(.*)")
@@ -202,7 +204,7 @@ def _normal(answer: str) -> str:
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)
     answer = answer.strip().rstrip(".,;: ")
-    answer = _NAME.sub("", answer, count=1) if _NAME.match(answer) else answer
+    answer = _NAME.sub("", answer)
     choice = _CHOICE.fullmatch(answer)
     if choice:
         return choice.group(1) or choice.group(2)

@@ -21,7 +21,7 @@ LIMIT = 5.0
 """CPU seconds that one comparison may take: a busy machine must not change a verdict."""
 
 _MEMORY = 2 * 2**30  # bytes of address space of one worker
-_IDLE = 60.0  # seconds after which an unused worker leaves; it comes back when asked
+_IDLE = 60.0  # seconds after which an unused worker leaves, also one whose parent was killed
 _WORKERS = 2
 
 
