@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -72,6 +73,7 @@ def find_model(ref: str | None = None, *, download: bool = True) -> Path:
     elif Path(ref).is_dir():
         directory = Path(ref)
     else:
+        _require_local_extra()
         directory = _from_hub(ref, download)
     _check(directory)
     return directory
@@ -126,11 +128,17 @@ def _read_json(path: Path) -> dict[str, object]:
     return content
 
 
+def _require_local_extra() -> None:
+    if find_spec("huggingface_hub") is None:
+        raise ModelError("getting a model needs: pip install 'compute-optimal-router[local]'")
+
+
 def _embedded(model: EmbeddedModel, download: bool) -> Path:
     directory = cache_dir() / "models" / model.name
     if not directory.is_dir():
         if not download:
             raise ModelError(f"{model.name} is not in {cache_dir()}; `router model pull` gets it")
+        _require_local_extra()
         try:
             _install(model, directory)
         except OSError as error:

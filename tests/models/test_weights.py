@@ -331,6 +331,15 @@ def test_an_unreachable_hub_id_is_an_error_with_a_way_out(tiny: EmbeddedModel) -
         find_model("nobody/nothing", download=False)
 
 
+@pytest.mark.parametrize("ref", [None, "some/model"])
+def test_without_the_local_extra_the_error_names_it(
+    tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch, ref: str | None
+) -> None:
+    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"compute-optimal-router\[local\]"):
+        find_model(ref)
+
+
 @pytest.mark.parametrize("ref", ["/no/such/directory", "./nowhere", "two words"])
 def test_a_reference_of_no_known_form_is_bad_input(ref: str) -> None:
     with pytest.raises(InputError, match="neither a directory nor a hub id"):
