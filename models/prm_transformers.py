@@ -106,7 +106,7 @@ class TransformersVerifier:
         *,
         dtype: str = "auto",
     ) -> TransformersVerifier:
-        """Load a generator's first `layer` layers as the backbone of a head trained on them. Blocks.
+        """Load a generator's first `layer` layers, and a head trained on them. Blocks.
 
         The final norm gets unit weights, as such a head reads `rms_normalised` states.
 

@@ -1,10 +1,10 @@
-"""Every PRM format on a small random model, against straight-line code for where scores are read."""
+"""Every PRM format on a small random model, against straight-line code for where it is read."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -19,6 +19,7 @@ from models.prm import FORMATS, get_format, known_format
 from models.prm_head import RewardHead
 from models.prm_transformers import TransformersVerifier
 from models.prompts import get_prompt
+from models.tokens import PathEncoder
 from models.types import Path, Problem, Step
 from tests.models import prm_models
 
@@ -120,18 +121,31 @@ def family(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def loaded(checkpoints: dict[str, FilePath]) -> dict[str, TransformersVerifier]:
+    verifiers = {}
+    for family, directory in checkpoints.items():
+        info = VerifierInfo(family, family, get_format(family).aggregation)
+        verifiers[family] = TransformersVerifier.load(
+            directory, get_format(family), info, dtype="float32"
+        )
+    return verifiers
+
+
 @pytest.fixture
-def verifier(family: str, checkpoints: dict[str, FilePath]) -> Iterator[TransformersVerifier]:
-    loaded = load(family, checkpoints[family])
-    yield loaded
-    asyncio.run(loaded.aclose())
-
-
-def load(family: str, directory: FilePath) -> TransformersVerifier:
-    prm = get_format(family)
-    return TransformersVerifier.load(
-        directory, prm, VerifierInfo(family, family, prm.aggregation), dtype="float32"
+def fresh(
+    family: str, loaded: dict[str, TransformersVerifier]
+) -> Callable[[], TransformersVerifier]:
+    """Verifiers of the family on the same weights that have seen nothing yet."""
+    known = loaded[family]
+    return lambda: TransformersVerifier(
+        known._backbone, known._head, known._encoder, get_format(family), known.info
     )
+
+
+@pytest.fixture
+def verifier(fresh: Callable[[], TransformersVerifier]) -> TransformersVerifier:
+    return fresh()
 
 
 def path_of(*texts: str, problem: Problem = PROBLEM) -> Path:
@@ -175,9 +189,9 @@ async def test_a_step_without_text_takes_the_score_before_it(
 
 
 async def test_step_by_step_equals_at_once(
-    family: str, verifier: TransformersVerifier, checkpoints: dict[str, FilePath]
+    verifier: TransformersVerifier, fresh: Callable[[], TransformersVerifier]
 ) -> None:
-    at_once = await load(family, checkpoints[family]).score(path_of(*STEPS))
+    at_once = await fresh().score(path_of(*STEPS))
     path, values, computed = path_of(), [], 0
     for step in STEPS:
         path = path.extend(Step(step, "step"))
@@ -205,7 +219,7 @@ async def test_all_known_costs_nothing(verifier: TransformersVerifier) -> None:
 
 
 async def test_batched_equals_single_in_any_order(
-    family: str, verifier: TransformersVerifier, checkpoints: dict[str, FilePath]
+    verifier: TransformersVerifier, fresh: Callable[[], TransformersVerifier]
 ) -> None:
     other = Problem("other", "What is 2 + 2?")
     paths = [
@@ -216,7 +230,7 @@ async def test_batched_equals_single_in_any_order(
         path_of(*STEPS[:2], "So the answer is 12, as we said in the first step of all."),
         path_of("2 + 2 = 4", problem=other),
     ]
-    single = [await load(family, checkpoints[family]).score(path) for path in paths]
+    single = [await fresh().score(path) for path in paths]
     batched = await asyncio.gather(*(verifier.score(path) for path in reversed(paths)))
     for alone, together in zip(single, reversed(batched), strict=True):
         assert close(together.values, alone.values)
@@ -280,13 +294,10 @@ async def test_a_self_verifier_reads_the_generators_own_tokens(tiny_checkpoint: 
     await verifier.aclose()
 
 
-def test_a_tokenizer_that_splits_the_tag_is_refused(
-    tiny_checkpoint: FilePath, checkpoints: dict[str, FilePath]
-) -> None:
-    prm = get_format("math-shepherd")
-    split_tag = load("rlhflow", checkpoints["rlhflow"])
+def test_a_tokenizer_that_splits_the_tag_is_refused() -> None:
+    encoder = PathEncoder(prm_models.llama_tokenizer(), get_prompt("plain"))
     with pytest.raises(ModelError, match="ки"):
-        prm.layout.encode(path_of("a"), split_tag._encoder)
+        get_format("math-shepherd").layout.encode(path_of("a"), encoder)
 
 
 @pytest.mark.parametrize("entry", FORMATS.values(), ids=lambda entry: entry.id)
