@@ -8,43 +8,24 @@ whatever is running, so independent calls never wait for each other.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from ctypes.util import find_library
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from models.base import GeneratorInfo
-from models.errors import EngineError, InputError, ModelError
-from models.lifeline import Lifeline
+from models.errors import EngineError, InputError
 from models.prompts import Prompt
 from models.tokens import PathEncoder, room
 from models.types import Continuation, FinishReason, Path, Sampled, Sampling
+from models.vllm_process import start_engine, stop_engine
 from models.weights import weight_files
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
-
-logger = logging.getLogger("router")
-
-DEFAULT_CONTEXT = 4096
-"""Tokens of prompt plus answer; more costs memory that searches over short problems never use."""
-
-MAX_RUNNING = 128
-"""Requests that run at once; the CPU build's default is 4 times as many, which thrashes caches."""
-
-CPU_CACHE_BYTES = 2 << 30
-"""KV cache of the CPU build, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
-
-SHUTDOWN_SECONDS = 20.0
-"""What vLLM's processes get to free their shared memory before they are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +57,12 @@ class VLLMGenerator:
         Raises:
             ModelError: vLLM cannot load the model; carries its cause.
         """
-        try:
-            return await asyncio.to_thread(cls._start, model_path, name, prompt, engine_args)
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise ModelError(f"vLLM cannot load {model_path}: {error}") from error
+        engine = await start_engine(model_path, **engine_args)
+        # vLLM reads its environment when it is first imported, so not before it was started.
+        from transformers import AutoTokenizer
+        from vllm.platforms import current_platform
 
-    @classmethod
-    def _start(
-        cls, model_path: FilePath, name: str, prompt: Prompt, engine_args: Mapping[str, Any]
-    ) -> VLLMGenerator:
-        with _environment():
-            from transformers import AutoConfig, AutoTokenizer
-            from vllm import AsyncEngineArgs
-            from vllm.platforms import current_platform
-            from vllm.v1.engine.async_llm import AsyncLLM
-
-            on_cpu = current_platform.is_cpu()
-            longest = AutoConfig.from_pretrained(model_path).get_text_config()
-            defaults: dict[str, Any] = {
-                "max_model_len": min(longest.max_position_embeddings, DEFAULT_CONTEXT),
-                "enable_prefix_caching": True,
-                "disable_log_stats": True,
-                "use_tqdm_on_load": False,
-            }
-            if on_cpu:
-                defaults |= {
-                    "enforce_eager": True,
-                    "max_num_seqs": MAX_RUNNING,
-                    "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-                }
-            args = AsyncEngineArgs(
-                model=str(model_path),
-                additional_config=Lifeline(os.getpid()),
-                **(defaults | dict(engine_args)),
-            )
-            engine = AsyncLLM.from_engine_args(args)
-        tokenizer = AutoTokenizer.from_pretrained(model_path)
+        tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
         info = GeneratorInfo(
             model=name,
             engine="vllm",
@@ -119,7 +70,7 @@ class VLLMGenerator:
             context=engine.model_config.max_model_len,
             parameters=count_parameters(model_path),
             # A request with a seed kills the CPU build's engine (0.32).
-            seeds=not on_cpu,
+            seeds=not current_platform.is_cpu(),
         )
         return cls(engine, PathEncoder(tokenizer, prompt), info)
 
@@ -159,7 +110,7 @@ class VLLMGenerator:
 
     async def aclose(self) -> None:
         """End vLLM's processes."""
-        await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
+        await stop_engine(self._engine)
 
     async def _continue(
         self, ids: Sequence[int], left: int, sampling: Sampling, index: int
@@ -248,48 +199,3 @@ def count_parameters(model_path: FilePath) -> int:
             names = tensors.keys()
             total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
     return total
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Environment variables for vLLM and its child processes, taken back afterwards.
-
-    What the user has set stays, except that libraries are added to LD_PRELOAD.
-    """
-    preload = [os.environ.get("LD_PRELOAD", ""), *_fast_libraries()]
-    wanted = {
-        "LD_PRELOAD": ":".join(entry for entry in preload if entry),
-        **{key: os.environ.get(key, value) for key, value in _defaults().items()},
-    }
-    before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def _defaults() -> dict[str, str]:
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    return {
-        "VLLM_CPU_OMP_THREADS_BIND": cores,
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-
-
-def _fast_libraries() -> list[str]:
-    """tcmalloc and Intel's OpenMP where present; without them the CPU build is far slower."""
-    loaded = os.environ.get("LD_PRELOAD", "")
-    openmp = FilePath(sys.prefix, "lib", "libiomp5.so")
-    found = [
-        find_library("tcmalloc_minimal") if "tcmalloc" not in loaded else None,
-        str(openmp) if openmp.is_file() and "omp" not in loaded else None,
-    ]
-    return [library for library in found if library]
