@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +24,8 @@ COMMANDS = {
 }
 """Name and help line; kept here so that `--help` imports no command."""
 
+_HOME = Path(__file__).parent / "router" / "commands"
+
 INTERRUPTED = 130
 
 
@@ -31,7 +33,7 @@ class Commands(click.Group):
     """Imports a command when it is called, and turns every error into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [name for name in COMMANDS if find_spec(f"router.commands.{name}")]
+        return [name for name in COMMANDS if (_HOME / f"{name}.py").is_file()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
@@ -72,18 +74,20 @@ def _report(error: Exception, *, debug: bool) -> int:
 @click.group(
     cls=Commands,
     context_settings={
-        "auto_envvar_prefix": "ROUTER",
         "show_default": True,
         "help_option_names": ["-h", "--help"],
     },
 )
 @click.version_option(package_name="compute-optimal-router", prog_name="router")
-@click.option("-v", "--verbose", count=True, help="Log to stderr; twice for more.")
+@click.option(
+    "-v", "--verbose", count=True, show_default=False, help="Log to stderr; -vv logs more."
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(verbose: int, debug: bool) -> None:
     """Spend test-time compute where it pays: per problem, the best search for your budget.
 
-    Every option can be set by an environment variable: ROUTER_SOLVE_BUDGET for `solve --budget`.
+    Options can be set by environment variables too, such as ROUTER_MODEL; each command's help
+    names them.
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     level = logging.DEBUG if debug else levels[min(verbose, 2)]

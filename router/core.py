@@ -317,7 +317,11 @@ class Router:
 
     async def _load(self) -> Models:
         verifier = self.verifier
-        if isinstance(verifier, str):
+        if verifier == "fake":
+            from models.fakes import FakeVerifier
+
+            verifier = FakeVerifier()
+        elif isinstance(verifier, str):
             from models.verifiers import load_verifier
 
             verifier = await load_verifier(verifier)
@@ -349,8 +353,10 @@ def _problem(problem: str | Problem) -> Problem:
     Raises:
         InputError: it is empty.
     """
-    if isinstance(problem, str):
-        problem = Problem(hashlib.sha256(problem.encode()).hexdigest()[:12], problem)
-    if not problem.text.strip():
-        raise InputError(f"problem {problem.id!r} is empty")
-    return problem
+    if isinstance(problem, Problem):
+        if not problem.text.strip():
+            raise InputError(f"problem {problem.id!r} is empty")
+        return problem
+    if not problem.strip():
+        raise InputError("the problem is empty")
+    return Problem(hashlib.sha256(problem.encode()).hexdigest()[:12], problem)

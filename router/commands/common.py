@@ -16,7 +16,6 @@ from router.core import Models, Router
 
 Command = Callable[..., Any]
 
-ENGINES: Final = ("auto", "vllm", "transformers", "openai", "fake")
 _DEFAULTS: Final = Sampling()
 
 
@@ -27,11 +26,15 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
 
 
 _OPTIONS: Final = (
-    option("--model", help="Directory or hub id of the generator.  [default: embedded model]"),
+    option(
+        "--model",
+        help="Directory or hub id of the generator.",
+        show_default="the embedded model",
+    ),
     option(
         "--engine",
-        type=click.Choice(ENGINES),
         default="auto",
+        metavar="auto|vllm|transformers|openai|fake",
         help="What runs it; `fake` is a deterministic stand-in that only adds numbers up,"
         " to try the interface without a model.",
     ),
@@ -42,8 +45,17 @@ _OPTIONS: Final = (
         metavar="URL",
         help="OpenAI-compatible server to use instead; repeat it to spread the load.",
     ),
-    option("--prompt", type=click.Choice(sorted(PROMPTS)), help="Prompt.  [default: the model's]"),
-    option("--verifier", help="Directory or hub id of a process reward model.  [default: none]"),
+    option(
+        "--prompt",
+        type=click.Choice(sorted(PROMPTS)),
+        help="How problems are put to the model.",
+        show_default="the model's own",
+    ),
+    option(
+        "--verifier",
+        help="Directory or hub id of a process reward model.",
+        show_default="none",
+    ),
     option(
         "--temperature",
         type=click.FloatRange(min=0, max=10),
