@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from models.errors import InputError
+from models.errors import InputError, RouterError
 from models.types import Problem
 from router.records import Solution
 
@@ -124,14 +124,26 @@ def line_file(path: Path | None, mode: Mode = "w") -> Iterator[TextIO | None]:
         file = path.open(mode, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    with file:
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # every line is flushed, so nothing is lost
+            file.close()
 
 
 def write_line(file: TextIO, record: Mapping[str, Any]) -> None:
-    """Write one record so that it is in the file before the next one is computed."""
-    file.write(json.dumps(record) + "\n")
-    file.flush()
+    """Write one record so that it is in the file before the next one is computed.
+
+    Raises:
+        RouterError: it cannot be written, as on a full disk.
+    """
+    try:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RouterError(f"cannot write {file.name}: {error.strerror}") from None
 
 
 def _record(line: str) -> dict[str, Any]:
