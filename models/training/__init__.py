@@ -1,0 +1,1 @@
+"""Training verifier heads on cached hidden states of a frozen backbone."""

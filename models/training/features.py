@@ -1,0 +1,123 @@
+"""Step features: hidden states of a frozen backbone at the tokens where scores are read.
+
+The dear part of training is one forward pass over all solutions, so its results are kept on disk,
+one file a problem, named by everything they depend on. An interrupted run resumes with the next
+problem; a run on more problems or the same ones again only computes what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, DynamicCache
+
+from models.errors import InputError
+from models.heads import fingerprint
+from models.prm import Encoded
+from models.prm_head import rms_normalised
+
+States = Mapping[int, npt.NDArray[np.float16]]
+"""RMS-normalised hidden states by layer, each (reads, hidden), in the order of the solutions."""
+
+
+class StateReader:
+    """Reads hidden states of several layers in one pass of a backbone cut after the last of them.
+
+    model: directory of the backbone. layers: decoder layers, counted from 1. cache: directory.
+    """
+
+    def __init__(self, model: Path, layers: Sequence[int], cache: Path) -> None:
+        self._model = model
+        self._layers = tuple(sorted(set(layers)))
+        self._cache = cache
+        self._outputs: dict[int, Tensor] = {}
+
+    def read(self, solutions: Sequence[Encoded]) -> States:
+        """States at every read of one problem's solutions; from the cache where it has them."""
+        file = self._cache / f"{self._key(solutions)}.safetensors"
+        try:
+            stored = load_file(file)
+        except (FileNotFoundError, SafetensorError):
+            stored = self._compute(solutions)
+            self._cache.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}")
+            save_file(stored, partial)
+            partial.replace(file)
+        return {layer: stored[str(layer)] for layer in self._layers}
+
+    def _key(self, solutions: Sequence[Encoded]) -> str:
+        inputs = [(entry.ids, entry.reads) for entry in solutions]
+        return hashlib.sha256(repr((self._fingerprint, self._layers, inputs)).encode()).hexdigest()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self._model)
+
+    @cached_property
+    def _backbone(self) -> Any:
+        depth = decoder_layers(self._model)
+        if not 1 <= self._layers[0] <= self._layers[-1] <= depth:
+            raise InputError(f"{self._model} has layers 1 to {depth}, not {self._layers}")
+        config = AutoConfig.from_pretrained(self._model)
+        cut_config(config, self._layers[-1])
+        model = AutoModel.from_pretrained(self._model, config=config, dtype=torch.bfloat16).eval()
+        for layer in self._layers:
+            model.layers[layer - 1].register_forward_hook(self._recorder(layer))
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _recorder(self, layer: int) -> Callable[..., None]:
+        def record(*call: Any) -> None:  # module, its arguments, its output
+            output = call[-1]
+            self._outputs[layer] = (output[0] if isinstance(output, tuple) else output)[0]
+
+        return record
+
+    @torch.inference_mode()
+    def _compute(self, solutions: Sequence[Encoded]) -> dict[str, npt.NDArray[np.float16]]:
+        """One pass over the tokens that all solutions share, then one over the rest of each."""
+        shared = _shared([entry.ids[:-1] for entry in solutions])
+        cache = DynamicCache()
+        opening = self._forward(solutions[0].ids[:shared], cache)
+        found: dict[int, list[npt.NDArray[np.float16]]] = {layer: [] for layer in self._layers}
+        for entry in solutions:
+            rest = self._forward(entry.ids[shared:], cache)
+            cache.crop(shared - len(entry.ids))  # back to what is shared
+            for layer in self._layers:
+                states = torch.cat((opening[layer], rest[layer]))[list(entry.reads)]
+                found[layer].append(rms_normalised(states).half().cpu().numpy())
+        return {str(layer): np.concatenate(arrays) for layer, arrays in found.items()}
+
+    def _forward(self, ids: Sequence[int], cache: DynamicCache) -> dict[int, Tensor]:
+        """Outputs (tokens, hidden) of the wanted layers for tokens that follow those in `cache`."""
+        inputs = torch.tensor([list(ids)], device=self._backbone.device)
+        self._backbone(input_ids=inputs, past_key_values=cache, use_cache=True)
+        return dict(self._outputs)
+
+
+def _shared(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows have in common."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+
+
+def decoder_layers(model: Path) -> int:
+    """How many decoder layers a model has."""
+    return int(AutoConfig.from_pretrained(model).num_hidden_layers)
+
+
+def cut_config(config: Any, layers: int) -> None:
+    """Make a model's config that of its first `layers` layers."""
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
