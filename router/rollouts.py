@@ -173,14 +173,24 @@ class RolloutStore:
         ).fetchone()
         self.add(Run(problem, SAMPLES, repeat, "completed", usage, tuple(candidates)))
 
-    def set_scores(self, run: Run, scores: Sequence[Sequence[float] | None]) -> None:
-        """Fill in the scores of a stored run's candidates."""
-        key = (run.problem, run.configuration, run.repeat)
+    def add_pace(self, tokens: int, seconds: float) -> None:
+        """Remember how fast sampling went, for the price of the next fit."""
         with self.transaction():
+            before = self._pace()
+            _put_meta(self._db, "pace", [before[0] + tokens, before[1] + seconds])
+
+    def set_scores(self, run: Run) -> None:
+        """Replace the scores and the usage of a stored run by those of `run`."""
+        key = (run.problem, run.configuration, run.repeat)
+        where = "problem = ? AND configuration = ? AND repeat = ?"
+        with self.transaction():
+            self._db.execute(
+                f"UPDATE runs SET usage = ? WHERE {where}", (_usage_text(run.usage), *key)
+            )
             self._db.executemany(
-                "UPDATE candidates SET scores = ? WHERE idx = ? AND run = (SELECT id FROM runs"
-                " WHERE problem = ? AND configuration = ? AND repeat = ?)",
-                [(dump(values), index, *key) for index, values in enumerate(scores)],
+                "UPDATE candidates SET scores = ?"
+                f" WHERE idx = ? AND run = (SELECT id FROM runs WHERE {where})",
+                [(dump(c.scores), index, *key) for index, c in enumerate(run.candidates)],
             )
 
     def _insert(self, run: Run) -> None:
@@ -255,14 +265,32 @@ class RolloutStore:
         ):
             yield problem, configuration, _usage(usage)
 
-    def outcomes(self) -> Iterator[tuple[Any, ...]]:
-        """(problem, configuration, repeat, answer, correct, scores JSON, tokens) a candidate.
+    def rates(self) -> tuple[float | None, float | None]:
+        """Sampled tokens a generation, and a second, as measured so far; None if not known."""
+        generations, tokens = self._db.execute(
+            "SELECT SUM(json_extract(usage, '$.generations')),"
+            " SUM(json_extract(usage, '$.sampled_tokens')) FROM runs"
+        ).fetchone()
+        sampled, seconds = self._pace()
+        return (
+            tokens / generations if tokens and generations else None,
+            sampled / seconds if sampled and seconds else None,
+        )
 
-        What estimates need, as plain rows: a store of 640,000 candidates is read in seconds.
+    def _pace(self) -> tuple[int, float]:
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'pace'").fetchone()
+        tokens, seconds = json.loads(row[0]) if row else (0, 0.0)
+        return tokens, seconds
+
+    def outcomes(self) -> Iterator[tuple[Any, ...]]:
+        """(problem, configuration, repeat, answer, correct, scores JSON) of every candidate.
+
+        What estimates need, as plain rows: a store of 640,000 candidates is read in seconds. A run
+        that found nothing is one row whose `correct` is None.
         """
         yield from self._db.execute(
-            "SELECT problem, configuration, repeat, answer, correct, scores, tokens"
-            " FROM runs JOIN candidates ON run = runs.id"
+            "SELECT problem, configuration, repeat, answer, correct, scores"
+            " FROM runs LEFT JOIN candidates ON run = runs.id"
             " ORDER BY problem, configuration, repeat, idx"
         )
 

@@ -6,7 +6,7 @@ import json
 import zlib
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +15,8 @@ from models.errors import InputError
 from models.prompts import PROMPTS
 from models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
 from strategies.budget import Usage
+
+_LEARNT = {"verifier", "format", "aggregation", "parameters", "verifier_parameters"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Origin:
 
     prompt_digest: of the prompt's text; None for a prompt that is not in `models.prompts`.
     verifier, format, aggregation: None until the first scored run.
+    parameters, verifier_parameters: weights, for FLOPs; None if unknown.
     """
 
     model: str
@@ -37,6 +40,8 @@ class Origin:
     verifier: str | None = None
     format: str | None = None
     aggregation: Aggregation | None = None
+    parameters: int | None = None
+    verifier_parameters: int | None = None
 
     @classmethod
     def of(
@@ -54,6 +59,8 @@ class Origin:
             verifier=None if verifier is None else verifier.name,
             format=None if verifier is None else verifier.format,
             aggregation=None if verifier is None else verifier.aggregation,
+            parameters=generator.parameters,
+            verifier_parameters=None if verifier is None else verifier.parameters,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,21 +71,22 @@ class Origin:
         return cls(**{**record, "stop": tuple(record["stop"])})
 
     def joined(self, other: Origin) -> Origin:
-        """Both together: a side without a verifier takes the other's.
+        """Both together: what one does not know yet (None) it takes from the other.
 
         Raises:
             InputError: they differ; the message names each field.
         """
-        verifier_fields = {"verifier", "format", "aggregation"}
-        optional = verifier_fields if None in (self.verifier, other.verifier) else set()
+        known, new = self.to_dict(), other.to_dict()
         different = [
-            f"{f.name} was {getattr(self, f.name)!r} and is now {getattr(other, f.name)!r}"
-            for f in fields(self)
-            if f.name not in optional and getattr(self, f.name) != getattr(other, f.name)
+            f"{name} was {known[name]!r} and is now {new[name]!r}"
+            for name in known
+            if known[name] != new[name]
+            and not (name in _LEARNT and None in (known[name], new[name]))
         ]
         if different:
             raise InputError("; ".join(different))
-        return self if other.verifier is None else other
+        merged = {name: new[name] if known[name] is None else known[name] for name in known}
+        return Origin.from_dict(merged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def import_samples(
             except InputError as error:
                 raise InputError(f"{file} line {number}: {error}") from error
             store.add_problems([problem])
-            store.add_samples(problem.id, candidates, _usage(candidates))
+            store.add_samples(problem.id, candidates, _usage(problem, candidates, split))
             count += len(candidates)
     return count
 
@@ -140,13 +140,15 @@ def _sample(candidate: StoredCandidate) -> dict[str, Any]:
     return sample
 
 
-def _usage(candidates: tuple[StoredCandidate, ...]) -> Usage:
+def _usage(
+    problem: Problem, candidates: tuple[StoredCandidate, ...], split: Prompt | PathEncoder
+) -> Usage:
     tokens = [c.tokens for c in candidates if c.tokens is not None]
+    encoder = split if isinstance(split, PathEncoder) else None
     return Usage(
         generations=len(candidates),
         sampled_tokens=sum(tokens) if len(tokens) == len(candidates) else None,
-        prompt_tokens=None,
-        prompt_tokens_cached=None,
-        verifier_tokens=None,
+        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(problem)),
+        prompt_tokens_cached=None if encoder is None else 0,
         flops=None,
     )

@@ -94,11 +94,12 @@ def test_samples_form_one_pool_in_the_order_they_came(tmp_path: Path) -> None:
 
 def test_scores_may_be_added_later(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
-        run = replace(_run(), candidates=(replace(_candidate(), scores=None),) * 2)
-        store.add(run)
-        store.set_scores(run, [(0.1, 0.2), None])
-        (back,) = store.runs()
-        assert [c.scores for c in back.candidates] == [(0.1, 0.2), None]
+        store.add(replace(_run(), candidates=(replace(_candidate(), scores=None),) * 2))
+        store.add(_run(repeat=1))
+        scored = (replace(_candidate(), scores=(0.1, 0.2)), replace(_candidate(), scores=None))
+        run = replace(_run(), candidates=scored, usage=Usage(generations=4, verifier_tokens=10))
+        store.set_scores(run)
+        assert list(store.runs()) == [run, _run(repeat=1)]
 
 
 def test_what_is_stored_twice_or_unknown_is_refused(tmp_path: Path) -> None:

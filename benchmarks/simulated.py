@@ -1,0 +1,150 @@
+"""Simulated rollouts whose best strategy is known by construction, for tests and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from models.base import GeneratorInfo, VerifierInfo
+from models.types import Problem, Sampling
+from router.measurements import unit_of
+from router.rollouts import SAMPLES, RolloutStore
+from router.runs import Origin, Run, StoredCandidate
+from strategies.base import Strategy
+from strategies.budget import Usage
+
+ORIGIN = Origin.of(
+    GeneratorInfo("simulated", "fake", "plain", parameters=1_000),
+    Sampling(),
+    VerifierInfo("simulated", "fake", "last", parameters=500),
+)
+TOKENS = 100
+WRONG = 12
+"""Distinct wrong answers of a problem."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of problem.
+
+    share: of all problems; pass_at_1: mean of a Beta distribution with `spread` as its a + b;
+    searches: how often one run (for DVTS: one subtree) of a strategy family ends right.
+    """
+
+    share: float
+    pass_at_1: float
+    searches: Mapping[str, float] = field(default_factory=dict)
+    spread: float = 60.0
+
+
+WORLD = (
+    Kind(0.34, 0.85, {"beam_search": 0.80, "dvts": 0.70, "lookahead": 0.60}),
+    Kind(0.33, 0.40, {"beam_search": 0.92, "dvts": 0.40, "lookahead": 0.50}),
+    Kind(0.33, 0.06, {"beam_search": 0.15, "dvts": 0.55, "lookahead": 0.10}),
+)
+"""At budget 8 and more: best-of-N wins on easy problems, beam search on medium, DVTS on hard."""
+
+
+class Simulation:
+    """Draws problems and the outcomes of any search on them."""
+
+    def __init__(self, problems: int, kinds: Sequence[Kind] = WORLD, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        shares = np.array([kind.share for kind in kinds])
+        self.kind = np.repeat(np.arange(len(kinds)), np.diff(_cuts(shares, problems)))
+        self.kinds = kinds
+        self.pass_at_1 = np.array(
+            [
+                rng.beta(
+                    kinds[k].pass_at_1 * kinds[k].spread, (1 - kinds[k].pass_at_1) * kinds[k].spread
+                )
+                for k in self.kind
+            ]
+        )
+        self.problems = [
+            Problem(f"sim/{i:05}", f"Simulated problem {i} of kind {k}", _answer(i, 0), f"kind {k}")
+            for i, k in enumerate(self.kind)
+        ]
+        self._rng = rng
+
+    def chance(self, index: int, strategy: Strategy) -> float:
+        """Chance that one unit of the strategy ends right on problem number `index`."""
+        kind = self.kinds[self.kind[index]]
+        if unit_of(strategy).configuration == SAMPLES:
+            return float(self.pass_at_1[index])
+        return kind.searches[strategy.name]
+
+    def candidates(self, index: int, chance: float, count: int) -> tuple[StoredCandidate, ...]:
+        right = self._rng.random(count) < chance
+        answers = np.where(right, 0, self._rng.integers(1, WRONG + 1, count))
+        scores = np.where(right, self._rng.beta(4, 2, count), self._rng.beta(2, 4, count))
+        return tuple(
+            StoredCandidate(
+                steps=("A solution.",),
+                finish="stop",
+                answer=_answer(index, answer),
+                correct=bool(answer == 0),
+                tokens=TOKENS,
+                scores=(round(float(score), 4),),
+            )
+            for answer, score in zip(answers, scores, strict=True)
+        )
+
+    def run(self, index: int, strategy: Strategy, repeat: int = 0) -> Run:
+        """One search: for best-of-N `n` samples, for others one candidate that stands for all."""
+        unit = unit_of(strategy)
+        samples = unit.configuration == SAMPLES
+        found = self.candidates(
+            index, self.chance(index, strategy), strategy.cost if samples else 1
+        )
+        spent = strategy.cost if samples else unit.strategy.cost
+        return Run(
+            self.problems[index].id, unit.configuration, repeat, "completed", usage(spent), found
+        )
+
+    def fill(self, store: RolloutStore, strategies: Sequence[Strategy]) -> None:
+        """Store everything that a grid fit of these strategies would sample."""
+        units: dict[str, tuple[Strategy, int]] = {}
+        for strategy in strategies:
+            unit = unit_of(strategy)
+            if unit.count > units.get(unit.configuration, (strategy, 0))[1]:
+                units[unit.configuration] = strategy, unit.count
+        with store.transaction():
+            store.add_problems(self.problems)
+            for index in range(len(self.problems)):
+                for name, (strategy, count) in units.items():
+                    for repeat in range(1 if name == SAMPLES else count):
+                        store.add(self.run(index, strategy, repeat))
+
+
+def usage(generations: int) -> Usage:
+    return Usage(
+        generations=generations,
+        sampled_tokens=generations * TOKENS,
+        prompt_tokens=TOKENS // 2,
+        verifier_tokens=generations * TOKENS,
+        flops=0.0,
+        seconds=0.1,
+    )
+
+
+def simulated_store(
+    path: Path, problems: int, strategies: Sequence[Strategy], seed: int = 0
+) -> Simulation:
+    """A new store with simulated rollouts of every strategy."""
+    simulation = Simulation(problems, seed=seed)
+    with RolloutStore.create(path, ORIGIN) as store:
+        simulation.fill(store, strategies)
+    return simulation
+
+
+def _answer(index: int, number: int) -> str:
+    """Number 0 is right; its place in the alphabet, which breaks ties, differs by problem."""
+    return str((index + number) % (WRONG + 1))
+
+
+def _cuts(shares: np.ndarray, total: int) -> np.ndarray:
+    return np.concatenate([[0], np.rint(np.cumsum(shares / shares.sum()) * total)]).astype(int)

@@ -1,0 +1,242 @@
+"""Stored rollouts as arrays: how often each configuration is right on each problem, at what cost.
+
+What is run is smaller than what is known: a pool of whole solutions serves best-of-N at every N and
+selection, DVTS is a pool of independent subtrees, and any other search serves every selection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from models.base import Aggregation
+from models.errors import InputError
+from router.estimates import Pool, expected_accuracy
+from router.rollouts import SAMPLES, RolloutStore
+from router.runs import Origin
+from strategies.answers import group_sync
+from strategies.base import Select, Strategy
+from strategies.best_of_n import BestOfN
+from strategies.budget import Usage
+from strategies.dvts import DVTS
+from strategies.selection import aggregate
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is run to know a strategy.
+
+    configuration: the text under which its runs are stored; strategy: what is run, once a unit;
+    count: units that make up the strategy.
+    """
+
+    configuration: str
+    strategy: Strategy
+    count: int
+
+
+def unit_of(strategy: Strategy) -> Unit:
+    """The unit that a strategy is made of; selection is no part of it."""
+    if isinstance(strategy, BestOfN):
+        return Unit(SAMPLES, BestOfN(n=1), strategy.n)
+    one: Strategy = replace(strategy, select="weighted")
+    if isinstance(strategy, DVTS):
+        one = replace(one, n=strategy.width)
+        return Unit(str(one), one, strategy.n // strategy.width)
+    return Unit(str(one), one, 1)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Arrays of shape (problems, strategies); NaN where nothing was measured.
+
+    accuracy: expected over subsets of what is stored; error: its Monte-Carlo standard error.
+    tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
+        of one plain sample.
+    pass_at_1, samples: of each problem's pool, shape (problems,).
+    """
+
+    problems: tuple[str, ...]
+    strategies: tuple[Strategy, ...]
+    accuracy: Floats
+    error: Floats
+    tokens: Floats
+    flops: Floats
+    sample_tokens: Floats
+    sample_flops: Floats
+    pass_at_1: Floats
+    samples: npt.NDArray[np.int64]
+
+    def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
+        """Those problems only."""
+        names = ("accuracy", "error", "tokens", "flops", "sample_tokens", "sample_flops")
+        arrays = {name: getattr(self, name)[keep] for name in (*names, "pass_at_1", "samples")}
+        problems = tuple(p for p, k in zip(self.problems, keep, strict=True) if k)
+        return replace(self, problems=problems, **arrays)
+
+
+def measure(
+    store: RolloutStore, strategies: Sequence[Strategy], only: Collection[str] | None = None
+) -> Measurements:
+    """Measure every strategy on every problem that has samples.
+
+    only: ids of the problems that count; all by default.
+
+    Raises:
+        InputError: the store holds no samples.
+    """
+    read = _Read(store, strategies)
+    problems = sorted(
+        problem
+        for problem, pool in read.pools[SAMPLES].items()
+        if pool.candidates and (only is None or problem in only)
+    )
+    if not problems:
+        raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
+    shape = (len(problems), len(strategies))
+    pools = [read.pools[SAMPLES][problem] for problem in problems]
+    accuracy, error, tokens, flops = np.full((4, *shape), np.nan)
+    found = Measurements(
+        problems=tuple(problems),
+        strategies=tuple(strategies),
+        accuracy=accuracy,
+        error=error,
+        tokens=tokens,
+        flops=flops,
+        sample_tokens=read.tokens(SAMPLES, problems),
+        sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
+        pass_at_1=np.array([pool.right / pool.candidates for pool in pools]),
+        samples=np.array([pool.candidates for pool in pools]),
+    )
+    alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
+    for column, strategy in enumerate(strategies):
+        unit = unit_of(strategy)
+        key = (unit.configuration, strategy.select, strategy.aggregate, strategy.needs_verifier)
+        alike[key].append(column)
+        found.tokens[:, column] = unit.count * read.tokens(unit.configuration, problems)
+        found.flops[:, column] = read.flops(
+            unit.configuration, problems, unit.count, verified=strategy.needs_verifier
+        )
+    for (configuration, select, how, scored), columns in alike.items():
+        stored = read.pools[configuration]
+        rows = [
+            row
+            for row, p in enumerate(problems)
+            if p in stored and (stored[p].scored or not scored)
+        ]
+        sizes = [unit_of(strategies[column]).count for column in columns]
+        usable = [stored[problems[row]].pool(how or read.aggregation, scored) for row in rows]
+        expected = expected_accuracy(usable, sizes, select, scored=scored)
+        found.accuracy[np.ix_(rows, columns)] = expected.accuracy
+        found.error[np.ix_(rows, columns)] = expected.error
+    return found
+
+
+@dataclass
+class _Stored:
+    """The candidates of one configuration on one problem, as they are read."""
+
+    units: int = 0
+    candidates: int = 0
+    right: int = 0
+    scored: bool = True
+    unit: list[int] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    correct: dict[str, bool] = field(default_factory=dict)
+    scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def pool(self, how: Aggregation, scored: bool) -> Pool:
+        groups = group_sync(self.answers)
+        names = sorted({name for name in groups if name is not None})
+        index = {name: i for i, name in enumerate(names)}
+        return Pool(
+            units=self.units,
+            unit=np.array(self.unit, dtype=np.int64),
+            group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
+            correct=np.array([self.correct[name] for name in names], dtype=np.bool_),
+            score=np.array(self.scores[how]) if scored else None,
+        )
+
+
+class _Read:
+    """A store's candidates and costs by configuration and problem."""
+
+    def __init__(self, store: RolloutStore, strategies: Sequence[Strategy]) -> None:
+        self.origin: Origin = store.origin
+        self.aggregation: Aggregation = store.origin.aggregation or "last"
+        self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
+        wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
+        self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
+        self._usage: dict[tuple[str, str], tuple[int, Usage]] = {}
+        rows = store.outcomes()
+        for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
+            if name in wanted:
+                self.pools[name][problem] = self._stored(found, name == SAMPLES)
+        for problem, name, usage in store.usages():
+            if name in wanted:
+                runs, spent = self._usage.get((name, problem), (0, Usage()))
+                self._usage[name, problem] = (runs + 1, spent + usage)
+
+    def _stored(self, rows: Iterator[tuple[object, ...]], samples: bool) -> _Stored:
+        stored = _Stored()
+        last: object = None
+        for _, _, repeat, answer, correct, scores in rows:
+            stored.units += samples or repeat != last
+            last = repeat
+            if correct is None:
+                continue
+            stored.candidates += 1
+            stored.right += bool(correct)
+            if scores is None:
+                stored.scored = False
+            if answer is None:
+                continue
+            stored.unit.append(stored.units - 1)
+            stored.answers.append(str(answer))
+            stored.correct[str(answer)] = bool(correct)
+            if isinstance(scores, str):
+                steps = json.loads(scores)
+                for how in self._ways:
+                    stored.scores[how].append(aggregate(steps, how))
+        return stored
+
+    def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
+        """Sampled tokens of one unit on each problem."""
+        return np.array([self._per_unit(configuration, p, "sampled_tokens") for p in problems])
+
+    def flops(
+        self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
+    ) -> Floats:
+        """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
+        found = np.full(len(problems), np.nan)
+        weights, judge = self.origin.parameters, self.origin.verifier_parameters
+        if weights is None or (verified and judge is None):
+            return found
+        for row, problem in enumerate(problems):
+            sampled = self._per_unit(configuration, problem, "sampled_tokens")
+            prompts = self._per_unit(configuration, problem, "prompt_tokens_computed")
+            if configuration == SAMPLES and (configuration, problem) in self._usage:
+                # One prompt serves a whole request of samples.
+                runs, spent = self._usage[configuration, problem]
+                prompts *= spent.generations / runs / count
+            found[row] = 2.0 * weights * count * (sampled + prompts)
+            if verified and judge is not None:
+                scored = self._per_unit(configuration, problem, "verifier_tokens")
+                found[row] += 2.0 * judge * count * scored
+        return found
+
+    def _per_unit(self, configuration: str, problem: str, what: str) -> float:
+        if (configuration, problem) not in self._usage:
+            return float("nan")
+        runs, spent = self._usage[configuration, problem]
+        total: float | None = getattr(spent, what)
+        units = spent.generations if configuration == SAMPLES else runs
+        return float("nan") if total is None else total / units
