@@ -45,6 +45,7 @@ class VLLMGenerator:
         self._engine = engine
         self._encoder = encoder
         self._info = info
+        self._context: int = engine.model_config.max_model_len
 
     @classmethod
     async def load(
@@ -92,10 +93,7 @@ class VLLMGenerator:
                 "out, or use the transformers engine"
             )
         ids = self._encoder.path_ids(path)
-        left = room(len(ids), self._engine.model_config.max_model_len, sampling.max_tokens)
-        tasks = [
-            asyncio.create_task(self._continue(ids, left, sampling, index)) for index in range(n)
-        ]
+        tasks = [asyncio.create_task(self._continue(ids, sampling, index)) for index in range(n)]
         try:
             samples = await asyncio.gather(*tasks)
         finally:
@@ -112,10 +110,8 @@ class VLLMGenerator:
         """End vLLM's processes."""
         await stop_engine(self._engine)
 
-    async def _continue(
-        self, ids: Sequence[int], left: int, sampling: Sampling, index: int
-    ) -> _Sample:
-        """Sample one continuation of at most `left` tokens.
+    async def _continue(self, ids: Sequence[int], sampling: Sampling, index: int) -> _Sample:
+        """Sample one continuation.
 
         A model may begin with the delimiter itself; then this goes on until the step has content.
         """
@@ -123,16 +119,20 @@ class VLLMGenerator:
         prompt_tokens = cached_tokens = 0
         while True:
             prompt = [*ids, *sampled]
-            params = self._params(sampling, left - len(sampled), index)
-            output = await self._request(prompt, params)
+            limit = room(len(prompt), self._context, sampling.max_tokens - len(sampled))
+            output = await self._request(prompt, self._params(sampling, limit, index))
             [completion] = output.outputs
             sampled += completion.token_ids
             prompt_tokens += len(prompt)
             cached_tokens += output.num_cached_tokens or 0
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
-            if finish == "step" and len(sampled) >= left:
+            blank = not self._encoder.decode(sampled).strip()
+            context_full = len(ids) + len(sampled) >= self._context
+            if finish == "step" and (
+                context_full or (blank and len(sampled) >= sampling.max_tokens)
+            ):
                 finish = "length"
-            if finish != "step" or self._encoder.decode(sampled).strip():
+            if finish != "step" or not blank:
                 return _Sample(sampled, finish, prompt_tokens, cached_tokens)
 
     async def _request(self, prompt: list[int], params: SamplingParams) -> RequestOutput:
@@ -158,6 +158,7 @@ class VLLMGenerator:
 
     def _params(self, sampling: Sampling, max_tokens: int, index: int) -> SamplingParams:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         delimiter = [self._encoder.prompt.delimiter] if sampling.until == "step" else []
@@ -171,7 +172,7 @@ class VLLMGenerator:
                 seed=None if sampling.seed is None else sampling.seed + index,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-        except ValueError as error:
+        except (ValueError, VLLMClientError) as error:
             raise InputError(f"vLLM refuses {sampling}: {error}") from error
 
     def _finish(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes.util import find_library
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
@@ -29,6 +30,9 @@ CPU_CACHE_BYTES = 2 << 30
 SHUTDOWN_SECONDS = 20.0
 """What vLLM's processes get to free their shared memory before they are killed."""
 
+_STARTING = Lock()
+"""One start at a time: each changes the environment of this process and takes that back."""
+
 
 async def start_engine(model_path: Path, **engine_args: Any) -> AsyncLLM:
     """Start an engine on a checkpoint directory; its processes never outlive this one.
@@ -45,12 +49,16 @@ async def start_engine(model_path: Path, **engine_args: Any) -> AsyncLLM:
 
 
 async def stop_engine(engine: AsyncLLM) -> None:
-    """End an engine's processes."""
-    await asyncio.to_thread(engine.shutdown, SHUTDOWN_SECONDS)
+    """End an engine's processes; holds the event loop until they are gone."""
+    # In the loop's own thread, because vLLM's output task, were it to run before it is cancelled,
+    # would report the end of the processes as a failure.
+    engine.shutdown(SHUTDOWN_SECONDS)
+    # The engine's __del__ calls it again, and fails at the interpreter's exit.
+    engine.shutdown = lambda: None
 
 
 def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
-    with _environment():
+    with _STARTING, _environment():
         from transformers import AutoConfig
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform

@@ -1,0 +1,376 @@
+"""The vLLM generator on real engines: a tiny random model for logic, the embedded one for speed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path as FilePath
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+pytest.importorskip("vllm")
+
+import psutil
+from prometheus_client import REGISTRY
+from transformers import AutoTokenizer
+
+from models.base import GeneratorInfo
+from models.errors import EngineError, InputError, ModelError, PromptTooLong
+from models.prompts import Prompt, get_prompt
+from models.tokens import PathEncoder
+from models.types import Path, Problem, Sampling
+from models.vllm_engine import VLLMGenerator
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(1200),
+]
+
+PROMPT = Prompt("test", system="Solve it.", delimiter="e")
+"""The tiny model writes noise: a common letter makes steps of a few tokens."""
+
+BLOCK = 128
+"""Tokens in one block of the CPU build's prefix cache."""
+
+LONG = Problem("long", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 12 + "How many?")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def generator(tiny_checkpoint: FilePath) -> AsyncIterator[VLLMGenerator]:
+    engine = await VLLMGenerator.load(
+        tiny_checkpoint, name="tiny", prompt=PROMPT, disable_log_stats=False
+    )
+    yield engine
+    await engine.aclose()
+
+
+def engine_count(name: str) -> float:
+    """The engine's own metric, over all labels."""
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == f"vllm:{name}"
+    )
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 (nothing to wait on)
+        await asyncio.sleep(0.05)
+    return condition()
+
+
+async def test_info_says_what_the_engine_is(generator: VLLMGenerator) -> None:
+    info = generator.info
+    assert (info.model, info.engine, info.prompt) == ("tiny", "vllm", "test")
+    assert info.context == 2048
+    assert info.parameters is not None
+    assert info.parameters > 2 * 151_936 * 128  # the two embedding matrices, and the layers
+
+
+async def test_counts_are_the_engines_own(generator: VLLMGenerator) -> None:
+    metrics = ("generation_tokens_total", "prompt_tokens_total", "prompt_tokens_cached_total")
+    before = [engine_count(name) for name in metrics]
+    calls = [
+        generator.sample(Path(LONG), 5, Sampling(until="step", max_tokens=64)),
+        generator.sample(Path(Problem("q", "What is 2 + 2?")), 3, Sampling(max_tokens=40)),
+        generator.sample(Path(LONG), 2, Sampling(max_tokens=7, stop=("a",))),
+    ]
+    results = await asyncio.gather(*calls)
+    sampled = sum(part.tokens or 0 for result in results for part in result.continuations)
+    prompts = sum(result.prompt_tokens or 0 for result in results)
+    cached = sum(result.cached_tokens or 0 for result in results)
+    ours = [sampled, prompts, cached]
+
+    def theirs() -> list[float]:
+        return [engine_count(name) - old for name, old in zip(metrics, before, strict=True)]
+
+    assert await eventually(lambda: theirs() == ours), f"{ours} is not the engine's {theirs()}"
+    for result in results:
+        for part in result.continuations:
+            assert part.tokens == sum(step.tokens or 0 for step in part.steps)
+            assert part.tokens == sum(len(step.token_ids or ()) for step in part.steps)
+
+
+async def test_a_longer_path_finds_its_parents_sampled_tokens_in_the_cache(
+    generator: VLLMGenerator,
+) -> None:
+    root = Path(Problem("join", LONG.text + " And why?"))
+    first = await generator.sample(root, 1, Sampling(max_tokens=300))
+    child = root.extend(*first.continuations[0].steps)
+    second = await generator.sample(child, 1, Sampling(max_tokens=1))
+    assert first.prompt_tokens is not None
+    assert first.continuations[0].tokens is not None
+    total = first.prompt_tokens + first.continuations[0].tokens
+    assert second.prompt_tokens == total
+    # The last sampled token was never run through the model, so its block may be missing.
+    assert second.cached_tokens == (total - 1) // BLOCK * BLOCK
+    assert second.cached_tokens > first.prompt_tokens
+
+
+async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
+    generator: VLLMGenerator,
+) -> None:
+    path = Path(LONG)
+    for _ in range(4):
+        result = await generator.sample(path, 4, Sampling(until="step", max_tokens=200))
+        for part in result.continuations:
+            [step] = part.steps
+            assert step.finish == "step"
+            assert step.token_ids is not None
+            assert PROMPT.delimiter in step.text
+            assert PROMPT.delimiter not in generator._encoder.decode(step.token_ids[:-1])
+        path = path.extend(*result.continuations[0].steps)
+    assert path.depth == 4
+
+
+async def test_continuations_are_independent(generator: VLLMGenerator) -> None:
+    result = await generator.sample(Path(LONG), 8, Sampling(max_tokens=24, temperature=1.0))
+    assert len({part.text for part in result.continuations}) == 8
+
+
+async def test_greedy_continuations_are_equal(generator: VLLMGenerator) -> None:
+    result = await generator.sample(Path(LONG), 3, Sampling(max_tokens=16, temperature=0.0))
+    assert len({part.text for part in result.continuations}) == 1
+
+
+async def test_a_limit_of_tokens_is_kept_and_named(generator: VLLMGenerator) -> None:
+    result = await generator.sample(Path(LONG), 1, Sampling(max_tokens=12))
+    assert result.continuations[0].tokens == 12
+    assert result.continuations[0].finish == "length"
+
+
+async def test_a_stop_string_finishes_the_solution(generator: VLLMGenerator) -> None:
+    sampling = Sampling(until="step", max_tokens=400, stop=("a", "o"))
+    result = await generator.sample(Path(LONG), 8, sampling)
+    stopped = [part for part in result.continuations if part.finish == "stop"]
+    assert stopped
+    assert not any("a" in part.text or "o" in part.text for part in stopped)
+
+
+async def test_cancelling_takes_the_work_off_the_engine(generator: VLLMGenerator) -> None:
+    task = asyncio.create_task(generator.sample(Path(LONG), 8, Sampling(max_tokens=1500)))
+    assert await eventually(lambda: engine_count("num_requests_running") == 8)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert generator._engine.get_num_unfinished_requests() == 0
+    # The engine says what it runs whenever it steps, so give it something to do.
+    await generator.sample(Path(LONG), 1, Sampling(max_tokens=3))
+    assert await eventually(lambda: engine_count("num_requests_running") == 0, seconds=5)
+
+
+async def test_cancelling_at_any_moment_leaves_nothing(generator: VLLMGenerator) -> None:
+    for turns in range(12):
+        task = asyncio.create_task(generator.sample(Path(LONG), 2, Sampling(max_tokens=1500)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert generator._engine.get_num_unfinished_requests() == 0
+
+
+async def test_what_does_not_fit_the_context_is_refused(generator: VLLMGenerator) -> None:
+    with pytest.raises(PromptTooLong, match="context of 2048"):
+        await generator.sample(Path(Problem("huge", "word " * 3000)), 1, Sampling())
+    words = Problem("nearly", "word " * 2000)
+    left = 2048 - len(generator._encoder.path_ids(Path(words)))
+    result = await generator.sample(Path(words), 1, Sampling(max_tokens=2048))
+    assert 0 < left < 48
+    assert result.continuations[0].tokens == left
+    assert result.continuations[0].finish == "length"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "word"),
+    [
+        (Sampling(seed=1), "seed=1"),
+        (Sampling(temperature=-1.0), "temperature"),
+        (Sampling(top_p=2.0), "top_p"),
+        (Sampling(max_tokens=0), "max_tokens"),
+    ],
+)
+async def test_settings_that_the_engine_cannot_take_leave_it_alive(
+    generator: VLLMGenerator, sampling: Sampling, word: str
+) -> None:
+    if sampling.seed is not None and generator.info.seeds:
+        pytest.skip("this build takes seeds")
+    with pytest.raises(InputError, match=word):
+        await generator.sample(Path(LONG), 2, sampling)
+    result = await generator.sample(Path(LONG), 1, Sampling(max_tokens=2))
+    assert result.continuations[0].tokens == 2
+
+
+async def test_a_directory_that_is_no_model_is_a_model_error(tmp_path: FilePath) -> None:
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        await VLLMGenerator.load(tmp_path, name="none", prompt=PROMPT)
+
+
+class ScriptedEngine:
+    """Answers requests with prepared outputs: (token ids, finish reason, stop reason)."""
+
+    model_config = SimpleNamespace(max_model_len=2048)
+
+    def __init__(self, *script: tuple[list[int], str, str | None]) -> None:
+        self.script = list(script)
+        self.asked: list[tuple[list[int], int]] = []
+
+    async def generate(self, prompt: Any, params: Any, request_id: str) -> AsyncIterator[Any]:
+        self.asked.append((prompt["prompt_token_ids"], params.max_tokens))
+        token_ids, finish, reason = self.script.pop(0)
+        output = SimpleNamespace(token_ids=token_ids, finish_reason=finish, stop_reason=reason)
+        yield SimpleNamespace(outputs=[output], num_cached_tokens=16)
+
+
+def scripted(
+    tokenizer_dir: FilePath, *script: tuple[list[int], str, str | None]
+) -> tuple[VLLMGenerator, ScriptedEngine]:
+    engine = ScriptedEngine(*script)
+    encoder = PathEncoder(AutoTokenizer.from_pretrained(tokenizer_dir), get_prompt("plain"))
+    return VLLMGenerator(engine, encoder, GeneratorInfo("fake", "vllm", "plain")), engine
+
+
+BLANK, WORD, WORD_AND_BLANK = [271], [9454], [9454, 382]  # "\n\n", "Yes", "Yes.\n\n"
+
+
+async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: FilePath) -> None:
+    generator, engine = scripted(
+        tokenizer_dir, (BLANK, "stop", "\n\n"), (WORD_AND_BLANK, "stop", "\n\n")
+    )
+    path = Path(LONG)
+    result = await generator.sample(path, 1, Sampling(until="step", max_tokens=50))
+    [step] = result.continuations[0].steps
+    assert (step.text, step.finish, step.tokens) == ("\n\nYes.\n\n", "step", 3)
+    prompt = generator._encoder.path_ids(path)
+    assert engine.asked == [(prompt, 50), (prompt + BLANK, 49)]
+    assert (result.prompt_tokens, result.cached_tokens) == (2 * len(prompt) + 1, 32)
+
+
+async def test_blanks_up_to_the_limit_end_by_length(tokenizer_dir: FilePath) -> None:
+    blank = (BLANK, "stop", "\n\n")
+    generator, _ = scripted(tokenizer_dir, blank, blank)
+    result = await generator.sample(Path(LONG), 1, Sampling(until="step", max_tokens=2))
+    assert (result.continuations[0].finish, result.continuations[0].tokens) == ("length", 2)
+
+
+async def test_a_step_that_uses_up_its_own_limit_is_still_a_step(tokenizer_dir: FilePath) -> None:
+    generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
+    result = await generator.sample(Path(LONG), 1, Sampling(until="step", max_tokens=2))
+    assert result.continuations[0].finish == "step"
+
+
+async def test_the_delimiter_as_a_stop_string_finishes_a_whole_solution(
+    tokenizer_dir: FilePath,
+) -> None:
+    generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
+    result = await generator.sample(Path(LONG), 1, Sampling(stop=("\n\n",)))
+    assert (result.continuations[0].text, result.continuations[0].finish) == ("Yes.", "stop")
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+async def test_a_request_that_the_engine_gave_up_is_never_an_answer(
+    tokenizer_dir: FilePath, reason: str
+) -> None:
+    generator, _ = scripted(tokenizer_dir, (WORD, reason, None))
+    with pytest.raises(EngineError, match=reason):
+        await generator.sample(Path(LONG), 1, Sampling())
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from models.prompts import Prompt
+from models.vllm_engine import VLLMGenerator
+
+async def main():
+    await VLLMGenerator.load(Path(sys.argv[1]), name="tiny", prompt=Prompt("p"))
+    print("ready", flush=True)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("moment", ["starting", "ready"])
+async def test_a_killed_owner_leaves_no_process_behind(
+    moment: str, tiny_checkpoint: FilePath, tmp_path: FilePath
+) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    root = FilePath(__file__).parents[2]
+    with subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+        [sys.executable, str(script), str(tiny_checkpoint)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as owner:
+        process = psutil.Process(owner.pid)
+        if moment == "ready":
+            assert owner.stdout is not None
+            # Loading says nothing on stdout: the first line is the script's own.
+            assert await asyncio.to_thread(owner.stdout.readline) == "ready\n"
+        else:
+            assert await eventually(lambda: len(process.children(recursive=True)) >= 2, 600)
+        left = process.children(recursive=True)
+        assert len(left) >= 2
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        # A process that was still importing dies as soon as it reads its configuration.
+        _, alive = psutil.wait_procs(left, timeout=10 if moment == "ready" else 300)
+        assert not alive
+
+
+async def test_a_dead_engine_is_an_error_with_its_cause(tiny_checkpoint: FilePath) -> None:
+    own = set(psutil.Process().children(recursive=True))
+    generator = await VLLMGenerator.load(tiny_checkpoint, name="tiny", prompt=PROMPT)
+    call = asyncio.create_task(generator.sample(Path(LONG), 2, Sampling(max_tokens=1500)))
+    assert await eventually(lambda: generator._engine.get_num_unfinished_requests() == 2)
+    for process in set(psutil.Process().children(recursive=True)) - own:
+        process.kill()
+    with pytest.raises(EngineError) as failure:
+        await call
+    assert failure.value.__cause__ is not None
+    with pytest.raises(EngineError):
+        await generator.sample(Path(LONG), 1, Sampling(max_tokens=2))
+    await generator.aclose()
+
+
+async def test_eight_problems_at_once_take_well_under_eight_times_one(
+    tokenizer_dir: FilePath, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = await VLLMGenerator.load(
+        tokenizer_dir, name="embedded", prompt=get_prompt("qwen-math")
+    )
+
+    async def solve(count: int, start: int) -> float:
+        """Seconds for `count` problems of 4 samples with 64 tokens each, all at once."""
+        problems = [
+            Problem(str(number), f"A shelf holds {number} books; {number // 2} are sold. How many?")
+            for number in range(start, start + count)
+        ]
+        sampling = Sampling(max_tokens=64)
+        began = time.monotonic()
+        await asyncio.gather(*(generator.sample(Path(item), 4, sampling) for item in problems))
+        return time.monotonic() - began
+
+    try:
+        await solve(1, 10)
+        one = min([await solve(1, 20), await solve(1, 30)])
+        eight = await solve(8, 40)
+    finally:
+        await generator.aclose()
+    with capsys.disabled():
+        print(f"\n8 problems at once: {eight:.1f} s, one: {one:.1f} s, ratio {eight / one:.2f}")
+    assert eight / one < 5
