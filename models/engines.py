@@ -42,7 +42,7 @@ async def load_generator(
         EngineError: no endpoint answers.
     """
     picked = pick_engine(engine, endpoints)
-    chosen = get_prompt(prompt) if prompt is not None else _own_prompt(model, picked)
+    chosen = choose_prompt(prompt, model, served=picked == "openai")
     generator = await _load(picked, model, chosen, endpoints, options)
     info = generator.info
     logger.info("generator: %s on %s, prompt %s", info.model, info.engine, info.prompt)
@@ -94,7 +94,7 @@ async def _load(
 
         return FakeGenerator(**options)
     directory = await asyncio.to_thread(find_model, model)
-    name = EMBEDDED.name if model is None else _short_name(model)
+    name = short_name(model)
     if engine == "vllm":
         from models.vllm_engine import VLLMGenerator
 
@@ -104,13 +104,24 @@ async def _load(
     return await TransformersGenerator.load(directory, name=name, prompt=prompt, **options)
 
 
-def _own_prompt(model: str | None, engine: str) -> Prompt:
-    if engine != "openai" and model in (None, EMBEDDED.name):
+def choose_prompt(prompt: str | None, model: str | None, *, served: bool = False) -> Prompt:
+    """The prompt of that id; without one the model's own.
+
+    served: the model is whatever a server serves, so None is not the embedded one.
+
+    Raises:
+        InputError: no such prompt.
+    """
+    if prompt is not None:
+        return get_prompt(prompt)
+    if not served and model in (None, EMBEDDED.name):
         return get_prompt(EMBEDDED.prompt)
     return default_prompt(model or "")
 
 
-def _short_name(model: str) -> str:
-    """A hub id as it is; the last part of a directory's path."""
+def short_name(model: str | None) -> str:
+    """The embedded model's name for None, a hub id as it is, the last part of a directory."""
+    if model is None:
+        return EMBEDDED.name
     path = Path(model)
     return path.resolve().name if path.is_dir() else model
