@@ -16,11 +16,15 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from models.errors import EngineError
+from models.grouped_attention import use_grouped_attention
 from models.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
 from models.types import FinishReason
 
 MAX_ROWS = 64
 """Sequences decoded at once; further ones wait for a free row."""
+
+_LIKELY = 1024
+"""Tokens among which a nucleus is looked for first."""
 
 CACHE_BYTES = 1 << 30
 """Keys and values kept for later calls."""
@@ -108,6 +112,7 @@ class Decoder:
     def __init__(
         self, model: PreTrainedModel, eos: frozenset[int], state_layer: int | None = None
     ) -> None:
+        use_grouped_attention(model)
         self._model = model
         self._eos = eos
         self._prefixes = PrefixCache(CACHE_BYTES)
@@ -317,12 +322,22 @@ def pick(
     scale = torch.tensor(np.where(temperature == 0, 1, temperature), device=logits.device)
     probabilities = (logits / scale[:, None].float()).softmax(-1)
     for row in np.flatnonzero(top_p < 1):
-        ordered, order = probabilities[row].sort(descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p[row]
-        probabilities[row, order[beyond]] = 0
+        probabilities[row] = _nucleus(probabilities[row], float(top_p[row]))
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     target = torch.tensor(uniform, device=logits.device)[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
     tokens = torch.where(greedy, logits.argmax(-1), drawn.clamp(max=logits.shape[-1] - 1))
     chosen = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
     return tokens.tolist(), chosen.tolist()
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Probabilities with all but the most likely tokens of total mass `top_p` set to 0."""
+    # Sorting a whole vocabulary takes longer than a forward pass of a small model on a CPU.
+    for count in (min(_LIKELY, len(probabilities)), len(probabilities)):
+        ordered, order = probabilities.topk(count)
+        before = ordered.cumsum(-1) - ordered
+        if before[-1] >= top_p:
+            break
+    kept = order[before < top_p]
+    return torch.zeros_like(probabilities).index_copy(0, kept, probabilities[kept])

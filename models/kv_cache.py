@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 Layers = list[tuple[Tensor, Tensor]]
 """For each decoder layer its keys and values, each (rows, kv heads, positions, head size)."""
+
+_ROOM = 64
+"""Positions that a batch may grow by before its tensors are copied."""
 
 
 def layers_of(cache: DynamicCache) -> Layers:
@@ -85,6 +90,46 @@ def _size(layers: Layers) -> int:
     return sum(tensor.nbytes for pair in layers for tensor in pair)
 
 
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
+    """Keys and values of one decoder layer in buffers with room to grow.
+
+    transformers' own layer copies all positions at every token, which on a CPU takes longer than
+    the attention itself.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._hold(keys, values, keys.shape[2])
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add positions; returns all keys and values."""
+        start = self.keys.shape[2]
+        stop = start + key_states.shape[2]
+        if stop > self._key_buffer.shape[2]:
+            self._hold(self.keys, self.values, stop)
+        self._key_buffer[:, :, start:stop] = key_states
+        self._value_buffer[:, :, start:stop] = value_states
+        self.keys = self._key_buffer[:, :, :stop]
+        self.values = self._value_buffer[:, :, :stop]
+        return self.keys, self.values
+
+    def _hold(self, keys: Tensor, values: Tensor, width: int) -> None:
+        """Copy into buffers of `width` positions and some more."""
+        rows, heads, used, _ = keys.shape
+        self._key_buffer = keys.new_empty(rows, heads, width + _ROOM, keys.shape[3])
+        self._value_buffer = values.new_empty(rows, heads, width + _ROOM, values.shape[3])
+        self._key_buffer[:, :, :used] = keys
+        self._value_buffer[:, :, :used] = values
+        self.keys = self._key_buffer[:, :, :used]
+        self.values = self._value_buffer[:, :, :used]
+
+
 class BatchCache:
     """Keys and values of rows of different lengths, padded on the left, that grow together.
 
@@ -114,7 +159,7 @@ class BatchCache:
                 old = (_left_pad(layer.keys, width), _left_pad(layer.values, width))
                 parts = [torch.cat(pair) for pair in zip(old, parts, strict=True)]
             joined.append((parts[0], parts[1]))
-        self.cache = DynamicCache(joined)
+        self._hold(joined)
         self.lengths += [length] * copies
 
     def row(self, index: int) -> Layers:
@@ -134,11 +179,13 @@ class BatchCache:
             return
         width = self.width
         self.lengths = [self.lengths[index] for index in indices]
-        chosen = torch.tensor(indices)
-        start = width - self.width
-        for layer in self.cache.layers:
-            layer.keys = layer.keys[chosen.to(layer.keys.device), :, start:]
-            layer.values = layer.values[chosen.to(layer.values.device), :, start:]
+        chosen = torch.tensor(indices, device=self.cache.layers[0].keys.device)
+        rest = positions(layers_of(self.cache), width - self.width, width)
+        self._hold([(keys[chosen], values[chosen]) for keys, values in rest])
+
+    def _hold(self, layers: Layers) -> None:
+        self.cache = DynamicCache()
+        self.cache.layers = [_RoomyLayer(keys, values) for keys, values in layers]
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Attention mask (rows, width + 1) and position ids (rows, 1) of one further token."""
