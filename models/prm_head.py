@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -80,16 +81,20 @@ def rms_normalised(states: Tensor) -> Tensor:
     return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + RMS_EPS)
 
 
-def load_head(files: Sequence[Path], hidden: int, spec: ClassHead | ValueHead) -> StepHead:
+@overload
+def load_head(files: Sequence[Path], hidden: int, spec: ClassHead) -> RewardHead: ...
+@overload
+def load_head(files: Sequence[Path], hidden: int, spec: ValueHead) -> ScalarHead: ...
+def load_head(
+    files: Sequence[Path], hidden: int, spec: ClassHead | ValueHead
+) -> RewardHead | ScalarHead:
     """The head inside a checkpoint, or in a file of its own, for states of size `hidden`.
 
     Raises:
         ModelError: the files do not hold it, or hold one for another hidden size.
     """
-    if isinstance(spec, ClassHead):
-        head: StepHead = RewardHead(hidden, spec.good)
-    else:
-        head = ScalarHead(hidden)
+    head: RewardHead | ScalarHead
+    head = RewardHead(hidden, spec.good) if isinstance(spec, ClassHead) else ScalarHead(hidden)
     # Our modules name their weights as the published checkpoints do, after the last prefix.
     own = {name.partition(".")[2]: name for name in head.state_dict()}
     tensors = read_tensors(files, [f"{spec.prefix}.{part}" for part in own])

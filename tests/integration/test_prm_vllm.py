@@ -1,0 +1,110 @@
+"""Verifiers on vLLM's pooling runner, against transformers, on small random checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path as FilePath
+
+import pytest
+import pytest_asyncio
+import torch
+
+pytest.importorskip("vllm")
+
+from models.base import VerifierInfo
+from models.errors import VerifierError
+from models.prm import get_format
+from models.prm_transformers import TransformersVerifier
+from models.prm_vllm import BLOCK, VLLMVerifier
+from models.prompts import get_prompt
+from models.types import Path, Problem, Step
+from tests.models import prm_models
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(1200),
+]
+
+TOLERANCE = 1e-3
+"""Both compute in float32, with different attention kernels."""
+
+PRM = get_format("qwen-prm")
+INFO = VerifierInfo("tiny", PRM.id, PRM.aggregation)
+PROMPT = get_prompt("plain")
+FLOCK = Problem("flock", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 4 + "How many?")
+STEPS = (
+    "He had 17 sheep and sold 5 of them, which leaves 17 - 5 = 12 sheep on the farm.\n\n",
+    "Then he bought 3 sheep and found 2 more, so that makes 12 + 3 + 2 = 17 sheep in all.\n\n",
+    "The answer is 17.",
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tokenizer_dir: FilePath, tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    torch.manual_seed(0)
+    return prm_models.save_qwen_prm(tmp_path_factory.mktemp("prm") / "tiny-prm", tokenizer_dir)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def verifier(checkpoint: FilePath) -> AsyncIterator[VLLMVerifier]:
+    loaded = await VLLMVerifier.load(checkpoint, PRM, INFO, prompt=PROMPT, dtype="float32")
+    yield loaded
+    await loaded.aclose()
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: FilePath) -> TransformersVerifier:
+    return TransformersVerifier.load(checkpoint, PRM, INFO, dtype="float32")
+
+
+def path_of(*texts: str, problem: Problem = FLOCK) -> Path:
+    return Path(problem).extend(*(Step(text, "step") for text in texts))
+
+
+async def test_agrees_with_transformers(
+    verifier: VLLMVerifier, reference: TransformersVerifier
+) -> None:
+    paths = [
+        path_of(*STEPS),
+        path_of(STEPS[0], "So he has 12."),
+        path_of("It is 4.", problem=Problem("sum", "What is 2 + 2? <extra_0>")),
+    ]
+    wanted = [await reference.score(path) for path in paths]
+    scored = await asyncio.gather(*(verifier.score(path) for path in paths))
+    for ours, theirs in zip(scored, wanted, strict=True):
+        assert ours.values == pytest.approx(theirs.values, abs=TOLERANCE)
+    assert max(wanted[0].values) - min(wanted[0].values) > 10 * TOLERANCE
+
+
+async def test_a_further_step_costs_its_own_tokens(
+    verifier: VLLMVerifier, reference: TransformersVerifier
+) -> None:
+    problem = Problem("further", FLOCK.text + " Say it.")
+    at_once = await reference.score(path_of(*STEPS, problem=problem))
+    assert at_once.tokens is not None
+    path = path_of(STEPS[0], problem=problem)
+    values = list((await verifier.score(path)).values)
+    for step in STEPS[1:]:
+        before = len(PRM.layout.encode(path, verifier._encoder).ids)
+        path = path.extend(Step(step, "step"))
+        length = len(PRM.layout.encode(path, verifier._encoder).ids)
+        scored = await verifier.score(path, known=path.depth - 1)
+        assert scored.tokens is not None
+        assert length - before <= scored.tokens < length - before + BLOCK
+        assert scored.tokens + (scored.cached_tokens or 0) == length
+        values += scored.values
+    assert values == pytest.approx(at_once.values, abs=TOLERANCE)
+
+
+async def test_steps_that_the_cache_hides_are_read_again(verifier: VLLMVerifier) -> None:
+    first = await verifier.score(path_of(*STEPS))
+    again = await verifier.score(path_of(*STEPS))
+    assert again.values == pytest.approx(first.values, abs=TOLERANCE)
+    assert again.cached_tokens == 0
+
+
+async def test_a_path_beyond_the_context_is_an_error(verifier: VLLMVerifier) -> None:
+    with pytest.raises(VerifierError, match="1024"):
+        await verifier.score(path_of("many " * 1100))
