@@ -133,6 +133,8 @@ class Decoder:
         Raises:
             EngineError: the model failed on it, or the engine was closed.
         """
+        if self._closed:
+            raise EngineError("the transformers engine is closed")
         request.result.set_running_or_notify_cancel()
         self._waiting.extend([_Live(request, index) for index in range(request.n)])
         try:
@@ -166,8 +168,10 @@ class Decoder:
 
     def _abandon(self, error: Exception) -> None:
         """Fail all rows in the batch, whose tensors may be half updated; keep the engine."""
-        lost = [*self._live, *(self._waiting if self._closed else ())]
-        self._live, self._batch = [], BatchCache()
+        lost, self._live, self._batch = self._live, [], BatchCache()
+        if self._closed:
+            lost += self._waiting
+            self._waiting.clear()
         for live in lost:
             _fail(live.request, error)
 

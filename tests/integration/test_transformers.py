@@ -289,11 +289,14 @@ async def test_context_is_respected(model, encoder):
 
 async def test_closing_fails_what_runs(model, encoder):
     generator = build(model, encoder)
-    task = asyncio.create_task(generator.sample(Path(PROBLEMS[0]), 4, Sampling(max_tokens=1900)))
-    await asyncio.sleep(0.3)
-    await generator.aclose()
+    # More rows than are decoded at once: some run, some wait.
+    task = asyncio.create_task(generator.sample(Path(PROBLEMS[0]), 70, Sampling(max_tokens=1900)))
+    await asyncio.sleep(0.5)
+    await asyncio.wait_for(generator.aclose(), 60)
     with pytest.raises(EngineError, match="closed"):
         await task
+    with pytest.raises(EngineError, match="closed"):
+        await generator.sample(Path(PROBLEMS[0]), 1, GREEDY)
 
 
 async def test_load_reads_a_checkpoint_and_refuses_what_is_none(tiny_checkpoint, tmp_path):
