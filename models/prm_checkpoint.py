@@ -72,16 +72,15 @@ def cached_checkpoint(generator: Path, head_directory: Path, head: RewardHead) -
 
 
 def _tensors(generator: Path, layer: int, head: RewardHead) -> dict[str, Tensor]:
-    """Weights under their published names; embeddings and layers in the generator's own type."""
+    """Weights under their published names: the generator's in its own type, the head's as is."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(generator):
         with safe_open(file, "pt") as stored:
             for name in stored.keys():  # noqa: SIM118 (not a dict)
                 if _is_kept(name, layer):
                     tensors[name] = stored.get_tensor(name)
-    norm = tensors["model.norm.weight"]
-    tensors["model.norm.weight"] = torch.ones_like(norm)
-    return {**tensors, **{name: weight.to(norm) for name, weight in head.state_dict().items()}}
+    tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])
+    return {**tensors, **{name: part.contiguous() for name, part in head.state_dict().items()}}
 
 
 def _is_kept(name: str, layer: int) -> bool:

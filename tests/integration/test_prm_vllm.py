@@ -15,11 +15,12 @@ pytest.importorskip("vllm")
 from models.base import VerifierInfo
 from models.errors import VerifierError
 from models.prm import get_format
+from models.prm_checkpoint import save_checkpoint
+from models.prm_head import RewardHead
 from models.prm_transformers import TransformersVerifier
 from models.prm_vllm import BLOCK, VLLMVerifier
 from models.prompts import get_prompt
 from models.types import Path, Problem, Step
-from tests.models import prm_models
 
 pytestmark = [
     pytest.mark.model,
@@ -31,8 +32,10 @@ TOLERANCE = 1e-3
 """Both compute in float32, with different attention kernels."""
 
 PRM = get_format("qwen-prm")
+SELF = get_format("self")
 INFO = VerifierInfo("tiny", PRM.id, PRM.aggregation)
-PROMPT = get_prompt("plain")
+PROMPT = get_prompt("qwen-math")
+LAYER = 1
 FLOCK = Problem("flock", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 4 + "How many?")
 STEPS = (
     "He had 17 sheep and sold 5 of them, which leaves 17 - 5 = 12 sheep on the farm.\n\n",
@@ -42,9 +45,22 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tokenizer_dir: FilePath, tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+def head() -> RewardHead:
     torch.manual_seed(0)
-    return prm_models.save_qwen_prm(tmp_path_factory.mktemp("prm") / "tiny-prm", tokenizer_dir)
+    head = RewardHead(128)
+    with torch.no_grad():
+        head.score[0].weight *= 4  # so that scores differ visibly between reads
+    return head
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tiny_checkpoint: FilePath, head: RewardHead, tmp_path_factory: pytest.TempPathFactory
+) -> FilePath:
+    """The first of the tiny generator's two layers, with a head."""
+    directory = tmp_path_factory.mktemp("prm") / "tiny-prm"
+    save_checkpoint(tiny_checkpoint, LAYER, head, directory)
+    return directory
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,6 +94,20 @@ async def test_agrees_with_transformers(
     assert max(wanted[0].values) - min(wanted[0].values) > 10 * TOLERANCE
 
 
+async def test_a_self_verifier_agrees_with_the_generators_own_layers(
+    verifier: VLLMVerifier, tiny_checkpoint: FilePath, head: RewardHead
+) -> None:
+    own = TransformersVerifier.load_on(
+        tiny_checkpoint, LAYER, head, PROMPT, SELF, INFO, dtype="float32"
+    )
+    ours = await VLLMVerifier(verifier._engine, verifier._encoder, SELF, INFO).score(
+        path_of(*STEPS)
+    )
+    theirs = await own.score(path_of(*STEPS))
+    assert ours.values == pytest.approx(theirs.values, abs=TOLERANCE)
+    assert max(ours.values) - min(ours.values) > 10 * TOLERANCE
+
+
 async def test_a_further_step_costs_its_own_tokens(
     verifier: VLLMVerifier, reference: TransformersVerifier
 ) -> None:
@@ -106,5 +136,5 @@ async def test_steps_that_the_cache_hides_are_read_again(verifier: VLLMVerifier)
 
 
 async def test_a_path_beyond_the_context_is_an_error(verifier: VLLMVerifier) -> None:
-    with pytest.raises(VerifierError, match="1024"):
-        await verifier.score(path_of("many " * 1100))
+    with pytest.raises(VerifierError, match="2048"):
+        await verifier.score(path_of("many " * 2100))

@@ -1,0 +1,164 @@
+"""Loading verifiers: what a directory tells, what is refused, and trained heads on a generator."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path as FilePath
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import InputError, ModelError, VerifierError
+from models.heads import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from models.prm_checkpoint import cached_checkpoint
+from models.prm_head import RewardHead
+from models.prompts import PROMPTS, Prompt
+from models.transformers_engine import TransformersGenerator
+from models.types import Path, Problem, Sampling, Step
+from models.verifiers import GeneratorStates, load_verifier
+from tests.models import prm_models
+
+PATH = Path(Problem("sum", "What is 2 + 3?")).extend(
+    Step("We add them.\n\n", "step"), Step("It is 5.", "stop")
+)
+LAYER = 1
+
+
+@pytest.fixture(scope="module")
+def llama_prm(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    torch.manual_seed(0)
+    return prm_models.save_rlhflow(tmp_path_factory.mktemp("rlhflow"))
+
+
+def save_head(
+    directory: FilePath, generator: FilePath, form: str = "self", **changes: object
+) -> FilePath:
+    """A random head on the generator's first layer."""
+    torch.manual_seed(0)
+    head = RewardHead(128)
+    with torch.no_grad():
+        head.score[0].weight *= 4  # so that scores differ visibly
+    backbone = Backbone(generator.name, fingerprint(generator), 128)
+    fields = {
+        "name": "head",
+        "format": form,
+        "layer": LAYER,
+        "prompt": "qwen-math",
+        "aggregation": "mean",
+        "backbone": backbone,
+        **changes,
+    }
+    directory.mkdir()
+    HeadConfig(**fields).save(directory)  # type: ignore[arg-type]
+    head.save(directory / WEIGHTS_FILE)
+    return directory
+
+
+async def test_weights_that_do_not_tell_their_format_need_one(llama_prm: FilePath) -> None:
+    with pytest.raises(InputError, match=r"LlamaForCausalLM.*--verifier-format"):
+        await load_verifier(str(llama_prm))
+    verifier = await load_verifier(str(llama_prm), format="rlhflow")
+    assert (verifier.info.format, verifier.info.aggregation) == ("rlhflow", "mean")
+    assert len((await verifier.score(PATH)).values) == 2
+    await verifier.aclose()
+
+
+async def test_refusals(llama_prm: FilePath) -> None:
+    with pytest.raises(InputError, match="qwen-prm"):
+        await load_verifier(str(llama_prm), format="qwen-prn")
+    with pytest.raises(InputError, match="vLLM cannot serve"):
+        await load_verifier(str(llama_prm), format="rlhflow", engine="vllm")
+    with pytest.raises(InputError, match="engine 'openai'"):
+        await load_verifier(str(llama_prm), engine="openai")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="trained heads"):
+        await load_verifier(str(llama_prm), format="self")
+    with pytest.raises(ModelError, match=r"score\.0\.weight"):
+        await load_verifier(str(llama_prm), format="qwen-prm")
+
+
+async def test_only_safetensors_are_loaded(llama_prm: FilePath, tmp_path: FilePath) -> None:
+    pickled = shutil.copytree(llama_prm, tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        await load_verifier(str(pickled), format="rlhflow")
+
+
+async def test_a_head_of_another_width_is_refused(
+    tiny_checkpoint: FilePath, tmp_path: FilePath
+) -> None:
+    whole = shutil.copytree(tiny_checkpoint, tmp_path / "skywork")
+    weights = load_file(whole / "model.safetensors")
+    weights |= {"v_head.summary.weight": torch.ones(1, 64), "v_head.summary.bias": torch.ones(1)}
+    save_file(weights, whole / "model.safetensors", {"format": "pt"})
+    config = json.loads((whole / "config.json").read_text())
+    (whole / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen2ForPrmModel"]}))
+    with pytest.raises(ModelError, match=r"shape \(1, 64\).*belongs to another model"):
+        await load_verifier(str(whole))
+
+
+async def test_states_that_the_generator_left_score_for_nothing(
+    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = Prompt("letters", delimiter="e")  # noise has steps if a common letter ends them
+    monkeypatch.setitem(PROMPTS, "letters", prompt)  # type: ignore[arg-type]
+    generator = await TransformersGenerator.load(
+        tiny_checkpoint, name="tiny", prompt=prompt, state_layer=LAYER
+    )
+    start = Path(PATH.problem)
+    sampled = await generator.sample(start, 2, Sampling(max_tokens=60, seed=0))
+    await generator.aclose()
+    head = save_head(tmp_path / "head", tiny_checkpoint, prompt="letters")
+
+    ref = str(tiny_checkpoint)
+    reading = await load_verifier(str(head), generator=GeneratorStates(ref, given=True))
+    computing = await load_verifier(str(head), generator=GeneratorStates(ref))
+    for continuation in sampled.continuations:
+        path = start.extend(*continuation.steps)
+        read = await reading.score(path, known=1)
+        assert (read.tokens, len(read.values)) == (0, path.depth - 1)
+        bare = start.extend(*(Step(s.text, s.finish, s.tokens, s.token_ids) for s in path.steps))
+        computed = await computing.score(bare, known=1)
+        assert computed.tokens
+        # The generator computes in bfloat16.
+        assert read.values == pytest.approx(computed.values, abs=0.03)
+        assert max(read.values) - min(read.values) > 0.06
+        with pytest.raises(VerifierError, match="left none"):
+            await reading.score(bare)
+    await computing.aclose()
+
+
+async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
+    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUTER_CACHE", str(tmp_path / "cache"))
+    directory = save_head(tmp_path / "head", tiny_checkpoint, form="qwen-prm")
+    trained = await load_verifier(str(directory), generator=GeneratorStates(str(tiny_checkpoint)))
+    assert trained.info.aggregation == "mean"  # the measured one, not the format's
+
+    head = RewardHead(128)
+    head.load_state_dict(load_file(directory / WEIGHTS_FILE))
+    checkpoint = cached_checkpoint(tiny_checkpoint, directory, head)
+    assert cached_checkpoint(tiny_checkpoint, directory, head) == checkpoint
+    whole = await load_verifier(str(checkpoint))
+    assert whole.info.format == "qwen-prm"
+    values = (await whole.score(PATH)).values
+    assert values == pytest.approx((await trained.score(PATH)).values, abs=1e-5)
+    assert abs(values[0] - values[1]) > 1e-3
+
+
+async def test_a_head_for_another_generator_is_refused(
+    tiny_checkpoint: FilePath, llama_prm: FilePath, tmp_path: FilePath
+) -> None:
+    head = save_head(tmp_path / "head", llama_prm)
+    with pytest.raises(ModelError, match="was trained on"):
+        await load_verifier(str(head), generator=GeneratorStates(str(tiny_checkpoint)))
+
+
+async def test_a_corrupted_head_is_refused(tiny_checkpoint: FilePath, tmp_path: FilePath) -> None:
+    head = save_head(tmp_path / "head", tiny_checkpoint)
+    file = head / WEIGHTS_FILE
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot read"):
+        await load_verifier(str(head), generator=GeneratorStates(str(tiny_checkpoint)))
