@@ -100,6 +100,18 @@ class Router:
         """
         return self._loop().run(self._models())
 
+    def run(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
+        """Run other work on the models, on the loop that they are bound to.
+
+        Raises:
+            As `open`, and whatever the work raises.
+        """
+
+        async def opened() -> T:
+            return await work(await self._models())
+
+        return self._loop().run(opened())
+
     def close(self) -> None:
         """Cancel what still runs and release the models; no call may follow."""
         with self._lock:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,6 +114,51 @@ def _listed(budgets: Sequence[int]) -> str:
     return ",".join(map(str, budgets)) or "none"
 
 
+def missing(
+    problems: Iterable[Problem], strategies: Sequence[Strategy], stored: Counter[tuple[str, str]]
+) -> list[Job]:
+    """The searches that these strategies need and a store lacks.
+
+    stored: as `RolloutStore.counts` gives it.
+    """
+    units: dict[str, Unit] = {}
+    for strategy in strategies:
+        unit = unit_of(strategy)
+        known = units.get(unit.configuration)
+        if known is None or known.count < unit.count:
+            units[unit.configuration] = unit
+    # Samples are scored as they are drawn, if any strategy will ask for the scores.
+    select: Select = "weighted" if any(s.needs_verifier for s in strategies) else "majority"
+    jobs = []
+    for problem in problems:
+        for name, unit in units.items():
+            start = stored[problem.id, name]
+            if name != SAMPLES:
+                repeats = range(start, unit.count)
+                jobs += [Job(problem, name, unit.strategy, repeat) for repeat in repeats]
+            elif start < unit.count:  # one request for all of them
+                jobs.append(Job(problem, name, BestOfN(unit.count - start, select=select), start))
+    return jobs
+
+
+def price(
+    jobs: Iterable[Job],
+    rates: tuple[float | None, float | None] = (None, None),
+    max_generations: int | None = None,
+) -> Price:
+    """What these searches cost, at most.
+
+    rates: tokens a generation and tokens a second, as `RolloutStore.rates` gives them.
+    """
+    generations = sum(job.strategy.cost for job in jobs)
+    if max_generations is not None:
+        generations = min(generations, max_generations)
+    per_generation, per_second = rates
+    tokens = None if per_generation is None else generations * per_generation
+    hours = None if tokens is None or per_second is None else tokens / per_second / 3600
+    return Price(generations, tokens, hours)
+
+
 class Sampler:
     """Runs what a store lacks. One generator, all problems at once, bounded by `in_flight`."""
 
@@ -138,49 +184,6 @@ class Sampler:
         self.seed = seed
         self.skipped: set[str] = set()
 
-    # -- price ----------------------------------------------------------------------------
-
-    def price(self) -> Price:
-        """What the whole grid still costs, at the rates that the store has seen."""
-        jobs = self._jobs(self.problems, self.strategies)
-        generations = int(min(sum(job.strategy.cost for job in jobs), self.left))
-        per_generation, per_second = self.store.rates()
-        tokens = None if per_generation is None else generations * per_generation
-        hours = None if tokens is None or per_second is None else tokens / per_second / 3600
-        return Price(generations, tokens, hours)
-
-    def _jobs(self, problems: Iterable[Problem], strategies: Iterable[Strategy]) -> list[Job]:
-        """The searches that these strategies need and the store lacks."""
-        units: dict[str, Unit] = {}
-        for strategy in strategies:
-            unit = unit_of(strategy)
-            known = units.get(unit.configuration)
-            if known is None or known.count < unit.count:
-                units[unit.configuration] = unit
-        stored = self.store.counts()
-        jobs = []
-        for problem in problems:
-            if problem.id in self.skipped:
-                continue
-            for name, unit in units.items():
-                start = stored[problem.id, name]
-                if name == SAMPLES and start < unit.count:  # one request for all of them
-                    pool = BestOfN(unit.count - start, select=self._select)
-                    jobs.append(Job(problem, name, pool, start))
-                elif name != SAMPLES:
-                    jobs += [
-                        Job(problem, name, unit.strategy, repeat)
-                        for repeat in range(start, unit.count)
-                    ]
-        return jobs
-
-    @property
-    def _select(self) -> Select:
-        """Samples are scored as soon as they are drawn, if there is a verifier."""
-        return "majority" if self.store.origin.verifier is None else "weighted"
-
-    # -- sampling -------------------------------------------------------------------------
-
     async def run(
         self,
         generator: Generator,
@@ -203,7 +206,7 @@ class Sampler:
         slots = asyncio.Semaphore(in_flight)
         whole = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
         await self._score_old(models, slots)
-        await self._all(self._jobs(self.problems, whole), models, tick, slots)
+        await self._all(self._missing(self.problems, whole), models, tick, slots)
         races = [_Race(members, len(self.strategies)) for members in self._by_level()]
         costs = np.array([strategy.cost for strategy in self.strategies])
         rounds = [self.allocation.rounds(len(race.problems)) for race in races]
@@ -212,13 +215,17 @@ class Sampler:
             jobs: list[Job] = []
             for race, total in zip(races, totals, strict=True):
                 running = [s for s, a in zip(self.strategies, race.alive, strict=True) if a]
-                jobs += self._jobs(race.problems[:total], running)
+                jobs += self._missing(race.problems[:total], running)
             await self._all(jobs, models, tick, slots)
             found = self.measured()
             row = {problem: i for i, problem in enumerate(found.problems)}
             for race, total in zip(races, totals, strict=True):
                 rows = [row[problem.id] for problem in race.problems[:total]]
                 race.alive = self.allocation.survivors(found.accuracy[rows], costs, race.alive)
+
+    def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
+        usable = [problem for problem in problems if problem.id not in self.skipped]
+        return missing(usable, strategies, self.store.counts())
 
     def measured(self) -> Measurements:
         """What is stored of these problems and strategies."""

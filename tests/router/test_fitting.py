@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import EngineError, InputError
+from models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from models.types import Problem, Sampling
+from router.allocation import Allocation
+from router.fitting import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
+from router.rollouts import SAMPLES, RolloutStore
+from router.runs import Origin, StoredCandidate
+from strategies.budget import Usage
+
+PROBLEMS = fake_problems(24)
+STRATEGIES = configurations([1, 2, 4], DEFAULTS[:5], verifier=True)
+
+
+def _store(path: Path, *, verifier: bool = True) -> RolloutStore:
+    judge = FakeVerifier().info if verifier else None
+    store = RolloutStore.create(path, Origin.of(FakeGenerator().info, Sampling(), judge))
+    store.add_problems(PROBLEMS)
+    return store
+
+
+def _sampler(store: RolloutStore, **settings: object) -> Sampler:
+    settings = {"levels": "quantile:2", "allocation": Allocation.of("grid"), **settings}
+    return Sampler(store, PROBLEMS, STRATEGIES, **settings)  # type: ignore[arg-type]
+
+
+async def _run(sampler: Sampler, generator: FakeGenerator | None = None) -> FakeGenerator:
+    generator = generator or FakeGenerator()
+    await sampler.run(generator, FakeVerifier(), Sampling())
+    return generator
+
+
+def test_a_text_becomes_one_configuration_a_budget() -> None:
+    found = configurations(
+        [1, 4, 8], [MAJORITY, "beam_search(width=4)", "dvts(n=8)"], verifier=True
+    )
+    assert list(map(str, found)) == [
+        "best_of_n(n=1, select=majority)",
+        "best_of_n(n=4, select=majority)",
+        "best_of_n(n=8, select=majority)",
+        "beam_search(n=4)",
+        "beam_search(n=8)",
+        "dvts(n=8)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "texts", "verifier", "named"),
+    [
+        ([4, 2], [MAJORITY], True, "budgets must rise, without repeats, not 4,2"),
+        ([2, 2], [MAJORITY], True, "not 2,2"),
+        ([], [MAJORITY], True, "not none"),
+        ([0, 2], [MAJORITY], True, "at least 1, not 0"),
+        ([1], ["beam_search"], True, "beam_search fits none of the budgets 1"),
+        ([4], ["best_of_n(n=8)"], True, "costs more than 4"),
+        ([4], ["beam_serch"], True, "did you mean 'beam_search'"),
+        ([4], ["beam_search"], False, "needs a verifier and there is none"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(
+    budgets: list[int], texts: list[str], verifier: bool, named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
+        configurations(budgets, texts, verifier=verifier)
+
+
+async def test_a_grid_samples_what_every_configuration_needs_once(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        sampler = _sampler(store)
+        due = price(missing(PROBLEMS, STRATEGIES, store.counts()), store.rates())
+        assert due.tokens is None  # nothing was measured yet
+        ticks: list[int] = []
+        await sampler.run(FakeGenerator(), FakeVerifier(), Sampling(), tick=ticks.append)
+        counts = store.counts()
+        for problem in PROBLEMS:
+            assert counts[problem.id, SAMPLES] == 4
+            assert counts[problem.id, "beam_search(n=4)"] == 1
+            assert counts[problem.id, "beam_search(n=2, width=2)"] == 1
+        assert sum(ticks) == due.generations
+        assert not np.isnan(sampler.measured().accuracy).any()
+        assert missing(PROBLEMS, STRATEGIES, store.counts()) == []
+        again = await _run(_sampler(store))
+        assert again.calls == 0
+
+
+async def test_the_next_price_knows_the_measured_rates(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        await _run(_sampler(store))
+        more = configurations([1, 2, 4, 8], DEFAULTS[:5], verifier=True)
+        jobs = missing(PROBLEMS, more, store.counts())
+        due = price(jobs, store.rates())
+        per_generation, per_second = store.rates()
+        assert per_generation is not None
+        assert per_second is not None
+        # Of 8 samples 4 are stored; beams of 8 are new, width 2 and width 4.
+        assert due.generations == len(PROBLEMS) * (4 + 8 + 8)
+        assert due.tokens == pytest.approx(due.generations * per_generation)
+        assert due.hours == pytest.approx(due.generations * per_generation / per_second / 3600)
+        assert price(jobs, store.rates(), 50).generations == 50
+
+
+async def test_pools_grow_by_fresh_samples_only(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        for budget in (8, 16):
+            strategies = configurations([budget], ["best_of_n"], verifier=True)
+            sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
+            generator = await _run(sampler)
+            assert generator.calls >= len(PROBLEMS)
+        pools = {problem.id: pool for problem, pool in store.samples()}
+        assert all(len(pool) == 16 for pool in pools.values())
+        # The same seed twice would repeat the first eight samples.
+        assert any(
+            [c.text for c in pool[:8]] != [c.text for c in pool[8:]] for pool in pools.values()
+        )
+        assert all(c.scores is not None for pool in pools.values() for c in pool)
+
+
+async def test_samples_without_scores_get_them_before_a_fit(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db", verifier=False) as store:
+        strategies = configurations([4], [MAJORITY], verifier=False)
+        sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
+        await sampler.run(FakeGenerator(), None, Sampling())
+        assert all(c.scores is None for _, pool in store.samples() for c in pool)
+    with _store(tmp_path / "r.db") as store:
+        await _run(_sampler(store))
+        assert all(c.scores is not None for _, pool in store.samples() for c in pool)
+        assert all(usage.verifier_tokens for _, _, usage in store.usages())
+
+
+async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        broken = FakeGenerator(fail_after=60)
+        with pytest.raises(EngineError):
+            await _sampler(store).run(broken, FakeVerifier(), Sampling(), in_flight=2)
+        kept = list(store.runs())
+        assert kept
+        await _run(_sampler(store))
+        assert [run for run in store.runs() if run in kept] == kept
+        assert not np.isnan(_sampler(store).measured().accuracy).any()
+
+
+async def test_a_problem_that_does_not_fit_the_model_is_skipped(tmp_path: Path) -> None:
+    long = Problem("long", "1 + " * 5000 + "1", "5001")
+    with _store(tmp_path / "r.db") as store:
+        store.add_problems([long])
+        sampler = Sampler(store, [*PROBLEMS, long], STRATEGIES, levels="quantile:2")
+        await _run(sampler)
+        assert sampler.skipped == {"long"}
+        assert len(sampler.measured().problems) == len(PROBLEMS)
+
+
+async def test_max_generations_is_never_exceeded(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        await _run(_sampler(store, max_generations=130))
+        spent = sum(usage.generations for _, _, usage in store.usages())
+        assert 120 <= spent <= 130
+
+
+async def test_racing_spends_no_more_than_the_grid_and_can_be_resumed(tmp_path: Path) -> None:
+    with _store(tmp_path / "grid.db") as store:
+        await _run(_sampler(store))
+        grid = len(list(store.runs()))
+    race = Allocation(first=4, confidence=0.6)
+    with _store(tmp_path / "race.db") as store:
+        await _run(_sampler(store, allocation=race))
+        raced = len(list(store.runs()))
+        assert raced < grid
+        again = await _run(_sampler(store, allocation=race))
+        assert again.calls == 0
+
+
+async def test_problems_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
+    generator = FakeGenerator(seconds_per_token=0.0002)
+    most = 0
+    original = generator.sample
+
+    async def watched(*arguments: object) -> object:
+        nonlocal most
+        task = asyncio.ensure_future(original(*arguments))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        most = max(most, generator.running)
+        return await task
+
+    generator.sample = watched  # type: ignore[assignment]
+    with _store(tmp_path / "r.db") as store:
+        strategies = configurations([1], [MAJORITY], verifier=False)
+        sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:1", merge=True)
+        await sampler.run(generator, None, Sampling(), in_flight=5)
+    assert most == 5
+
+
+def test_a_killed_fit_resumes_and_loses_only_what_was_in_flight(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    program = """
+        import asyncio, sys
+        from pathlib import Path
+        from models.fakes import FakeGenerator, FakeVerifier
+        from models.types import Sampling
+        from tests.router.test_fitting import _sampler, _store
+        with _store(Path(sys.argv[1])) as store:
+            sampler = _sampler(store)
+            generator = FakeGenerator(seconds_per_token=0.002)
+            asyncio.run(sampler.run(generator, FakeVerifier(), Sampling(), in_flight=2))
+    """
+    fit = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(path)])
+    deadline = time.monotonic() + 60
+    while _runs(path) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(fit.pid, signal.SIGKILL)
+    fit.wait()
+    with _store(path) as store:
+        kept = list(store.runs())
+        assert 5 <= len(kept) < len(PROBLEMS) * 4
+        asyncio.run(_run(_sampler(store)))
+        assert not np.isnan(_sampler(store).measured().accuracy).any()
+        assert [run for run in store.runs() if run in kept] == kept
+
+
+def _runs(path: Path) -> int:
+    try:
+        with RolloutStore.read(path) as store:
+            return len(list(store.usages()))
+    except InputError:
+        return 0
+
+
+async def test_a_pool_of_samples_from_elsewhere_is_reused(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        for problem in PROBLEMS:
+            right = StoredCandidate(("x",), "stop", problem.answer, True, 1, (0.5,))
+            wrong = replace(right, answer="-1", correct=False)
+            store.add_samples(problem.id, [right, wrong] * 2, Usage(generations=4))
+        strategies = configurations([4], [MAJORITY], verifier=True)
+        assert missing(PROBLEMS, strategies, store.counts()) == []
