@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -77,6 +77,19 @@ def _choice(raw: Any, sampled: int | None) -> Choice:
         strings=tuple(per_token.get("tokens") or ()),
         logprobs=tuple(per_token.get("token_logprobs") or ()),
         tokens=len(ids) if isinstance(ids, list) else sampled,
+    )
+
+
+def joined(first: Choice, rest: Choice) -> Choice:
+    """One choice made of two that report token ids, the second sampled after the first."""
+    token_ids = (*(first.token_ids or ()), *(rest.token_ids or ()))
+    return replace(
+        rest,
+        text=first.text + rest.text,
+        token_ids=token_ids,
+        strings=first.strings + rest.strings,
+        logprobs=first.logprobs + rest.logprobs,
+        tokens=len(token_ids),
     )
 
 
@@ -162,3 +175,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Their sum, or None if one of them is unknown."""
+    values = list(counts)
+    known = [count for count in values if count is not None]
+    return sum(known) if len(known) == len(values) else None

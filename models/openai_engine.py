@@ -19,7 +19,14 @@ from typing import Any
 import httpx
 
 from models.base import GeneratorInfo
-from models.completions import Answer, exact_continuation, parse_answer, text_continuation
+from models.completions import (
+    Answer,
+    exact_continuation,
+    joined,
+    parse_answer,
+    text_continuation,
+    total,
+)
 from models.endpoints import EndpointPool, HTTPFailure
 from models.errors import EngineError, InputError
 from models.prompts import Prompt
@@ -170,6 +177,8 @@ class OpenAIGenerator:
         if missing := n - len(answers[0].choices):
             # Servers that ignore n (llama.cpp, Ollama) give one choice.
             answers += await self._singles(request, missing, sampling.seed)
+        if self._exact and sampling.until == "step":
+            answers = [await self._with_content(request, answer) for answer in answers]
         read = exact_continuation if self._exact else text_continuation
         return Sampled(
             continuations=tuple(
@@ -177,8 +186,8 @@ class OpenAIGenerator:
                 for answer in answers
                 for choice in answer.choices
             ),
-            prompt_tokens=_total([answer.prompt_tokens for answer in answers]),
-            cached_tokens=_total([answer.cached_tokens for answer in answers]),
+            prompt_tokens=total(answer.prompt_tokens for answer in answers),
+            cached_tokens=total(answer.cached_tokens for answer in answers),
         )
 
     async def _request(self, path: Path, sampling: Sampling) -> dict[str, Any]:
@@ -206,6 +215,27 @@ class OpenAIGenerator:
         if len(answer.choices) > n:
             raise EngineError(f"the server answered {len(answer.choices)} choices for n={n}")
         return answer
+
+    async def _with_content(self, request: Mapping[str, Any], answer: Answer) -> Answer:
+        """Sample on where a model began with the delimiter itself: no step is blank."""
+        answers, choices = [answer], []
+        for choice in answer.choices:
+            whole = choice
+            while (
+                whole.stop_reason == self._prompt.delimiter
+                and not whole.text.strip()
+                and (left := request["max_tokens"] - (whole.tokens or 0)) > 0
+            ):
+                prompt = [*request["prompt"], *(whole.token_ids or ())]
+                longer = {**request, "prompt": prompt, "max_tokens": left}
+                answers.append(await self._complete(longer, 1, None))
+                whole = joined(whole, answers[-1].choices[0])
+            choices.append(whole)
+        return Answer(
+            choices=tuple(choices),
+            prompt_tokens=total(answer.prompt_tokens for answer in answers),
+            cached_tokens=total(answer.cached_tokens for answer in answers),
+        )
 
     async def _singles(
         self, request: Mapping[str, Any], count: int, seed: int | None
@@ -280,9 +310,3 @@ def _prompt_text(encoder: PathEncoder, path: Path) -> str:
         clean_up_tokenization_spaces=False,
     )
     return rendered.removeprefix(tokenizer.bos_token or "") + path.text
-
-
-def _total(counts: Sequence[int | None]) -> int | None:
-    """Their sum, or None if one is unknown."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None

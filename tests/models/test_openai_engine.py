@@ -164,6 +164,22 @@ async def test_exact_solutions_are_cut_into_steps_with_their_tokens():
     assert sampled.prompt_tokens is None
 
 
+async def test_a_delimiter_at_the_start_is_no_step():
+    blank = choice("\n\n", token_ids=[5], stop_reason="\n\n")
+    rest = choice("One.\n\n", token_ids=[7, 8], stop_reason="\n\n")
+    usage = {"prompt_tokens": 3, "completion_tokens": 1}
+    server = Server({"choices": [blank], "usage": usage}, {"choices": [rest], "usage": usage})
+    generator = await load(server)
+    sampled = await generator.sample(ROOT, 1, Sampling("step", max_tokens=20))
+    (step,) = sampled.continuations[0].steps
+    assert (step.text, step.token_ids, step.tokens) == ("\n\nOne.\n\n", (5, 7, 8), 3)
+    assert (server.completions[1]["prompt"], server.completions[1]["max_tokens"]) == (
+        [1, 2, 3, 5],
+        19,
+    )
+    assert sampled.prompt_tokens == 6
+
+
 async def test_stop_strings_of_the_caller_end_the_solution_and_are_cut_off():
     stopped = choice("Four END", token_ids=[5, 6], stop_reason="END")
     generator = await load(Server({"choices": [stopped]}))
