@@ -2,7 +2,8 @@
 
     RouterError                    anything `router` raises on purpose; exit code 1
     ├── InputError                 what the user gave cannot be used; exit code 2
-    │   └── PromptTooLong          the problem does not fit the model's context
+    │   ├── PromptTooLong          the problem does not fit the model's context
+    │   └── NotFinite              a feature is NaN or infinite; a ValueError too
     ├── ModelError                 weights cannot be found, verified, converted or loaded
     ├── EngineError                a generator call failed; carries its cause, never becomes text
     ├── VerifierError              a verifier call failed, or returned what is not a probability
@@ -34,6 +35,10 @@ class InputError(RouterError):
 
 class PromptTooLong(InputError):
     """The rendered problem leaves no room for an answer in the model's context."""
+
+
+class NotFinite(InputError, ValueError):
+    """A feature is NaN or infinite; a ValueError, since scikit-learn's API asks for one."""
 
 
 class ModelError(RouterError):
