@@ -59,13 +59,13 @@ class Commands(click.Group):
 
 def _report(error: Exception, *, debug: bool) -> int:
     """Say what went wrong on stderr; return the exit code."""
-    from models.errors import RouterError
-
     if debug:
         traceback.print_exception(error)
-    if isinstance(error, RouterError):
+    # Not `isinstance(error, RouterError)`: that `models` is shadowed may be the error.
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
         click.echo(f"error: {error}", err=True)
-        return error.exit_code
+        return code
     hint = "" if debug else "; --debug shows where"
     click.echo(f"error: {type(error).__name__}: {error}{hint}", err=True)
     return 1
