@@ -91,7 +91,8 @@ def main(verbose: int, debug: bool) -> None:
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     level = logging.DEBUG if debug else levels[min(verbose, 2)]
-    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+    others = logging.WARNING if verbose or debug else logging.ERROR
+    logging.basicConfig(level=others, stream=sys.stderr, format="%(name)s: %(message)s")
     logging.getLogger("router").setLevel(level)
 
 

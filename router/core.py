@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,6 +14,7 @@ from models.base import Generator, Verifier
 from models.errors import InputError, RouterError
 from models.types import Problem, Sampling
 from router.loop import LoopThread
+from router.opening import Models, load_models
 from router.policy import AUTO, FixedPolicy, MajorityPolicy, Policy
 from router.records import Decision, Failure, Solution
 from router.solving import solve
@@ -25,21 +24,11 @@ from strategies.driver import check
 from strategies.registry import STRATEGIES
 from strategies.trace import Listener
 
-log = logging.getLogger("router")
-
 DEFAULT_BUDGET = 16
 IN_FLIGHT = 32
 """Problems of a batch that run at once; enough to keep an engine's own batch full."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What the router has opened."""
-
-    generator: Generator
-    verifier: Verifier | None
 
 
 class Router:
@@ -328,23 +317,14 @@ class Router:
             raise
 
     async def _load(self) -> Models:
-        verifier = self.verifier
-        if verifier == "fake":
-            from models.fakes import FakeVerifier
-
-            verifier = FakeVerifier()
-        elif isinstance(verifier, str):
-            from models.verifiers import load_verifier
-
-            verifier = await load_verifier(verifier)
-        generator = self.generator
-        if generator is None:
-            from models.engines import load_generator
-
-            generator = await load_generator(
-                self.model, engine=self.engine, endpoints=self.endpoints, prompt=self.prompt
-            )
-        return Models(generator, verifier)
+        return await load_models(
+            self.generator,
+            self.verifier,
+            model=self.model,
+            engine=self.engine,
+            endpoints=self.endpoints,
+            prompt=self.prompt,
+        )
 
     async def _release(self) -> None:
         if self._opening is None:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from models.prompts import PROMPTS
 from models.types import Sampling
-from router.core import Models, Router
+from router.core import Router
+from router.opening import Models
 
 Command = Callable[..., Any]
 

@@ -1,0 +1,86 @@
+"""Opens the models that a router uses, so that they share what they can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.base import Generator, Verifier
+
+FAKE = "fake"
+"""The verifier that goes with the fake engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the router has opened."""
+
+    generator: Generator
+    verifier: Verifier | None
+
+
+async def load_models(
+    generator: Generator | None,
+    verifier: str | Verifier | None,
+    *,
+    model: str | None,
+    engine: str,
+    endpoints: Sequence[str],
+    prompt: str | None,
+) -> Models:
+    """Load what is not ready-made; the other arguments are those of `router.core.Router`.
+
+    Raises:
+        InputError, ModelError, EngineError: they cannot be loaded or reached.
+    """
+    layer = None
+    if generator is None:
+        from models.engines import load_generator
+
+        layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
+        options = {} if layer is None else {"state_layer": layer}
+        opened = await load_generator(model, engine, prompt, endpoints, **options)
+    else:
+        opened = generator
+    try:
+        return Models(opened, await _verifier(verifier, model, prompt, given=layer is not None))
+    except BaseException:
+        if generator is None:
+            await opened.aclose()
+        raise
+
+
+async def _verifier(
+    verifier: str | Verifier | None, model: str | None, prompt: str | None, *, given: bool
+) -> Verifier | None:
+    if verifier == FAKE:
+        from models.fakes import FakeVerifier
+
+        return FakeVerifier()
+    if not isinstance(verifier, str):
+        return verifier
+    from models.verifiers import GeneratorStates, load_verifier
+
+    return await load_verifier(verifier, generator=GeneratorStates(model, prompt, given))
+
+
+def _state_layer(
+    verifier: str | Verifier | None, engine: str, endpoints: Sequence[str]
+) -> int | None:
+    """The layer whose states the generator should keep, so that scoring costs no forward pass.
+
+    None where the verifier is no trained head on the generator's own tokens, or where the engine
+    does not give states.
+    """
+    from models.engines import pick_engine
+    from models.heads import HeadConfig, is_head
+    from models.prm import SELF
+
+    if not isinstance(verifier, str) or not is_head(Path(verifier)):
+        return None
+    if pick_engine(engine, endpoints) != "transformers":
+        return None
+    config = HeadConfig.load(Path(verifier))
+    return config.layer if config.format == SELF else None

@@ -1,0 +1,142 @@
+"""`router solve` on the embedded model: the command people run, and every strategy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("vllm")
+
+import psutil
+
+import cli
+from router import Router
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]
+
+PROBLEM = "A shop sells pens at 3 dollars each. What do 7 pens cost, in dollars?"
+SHORT = ("--max-tokens", "200")
+
+
+class Kept(Router):
+    """A router that outlives the commands that use it, so that they share one engine."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Iterator[Router]:
+    from tests.models.prm_models import save_qwen_prm
+
+    prm = save_qwen_prm(tmp_path_factory.mktemp("prm") / "qwen-prm", tokenizer_dir)
+    router = Kept(engine="vllm", verifier=str(prm))
+    yield router
+    Router.close(router)
+
+
+@pytest.fixture
+def command(shared: Router, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `router solve` on the shared engine; gives the solution that it prints."""
+
+    def build(*args: Any, sampling: Any, **options: Any) -> Router:
+        shared.sampling = sampling
+        return shared
+
+    monkeypatch.setattr("router.commands.common.Router", build)
+
+    def run(*args: str) -> dict[str, Any]:
+        done = CliRunner().invoke(cli.main, ["solve", "--json", *SHORT, *args], input=PROBLEM)
+        assert done.exit_code == 0 or "states an answer" in done.stderr, done.stderr
+        solution: dict[str, Any] = json.loads(done.stdout)
+        return solution
+
+    return run
+
+
+def test_the_command_prints_one_solution_and_leaves_no_process() -> None:
+    """The whole way, in a process of its own, with the engine that `auto` picks."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "solve", "--budget", "4", "--json", *SHORT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    stdout, stderr = process.communicate(PROBLEM, timeout=900)
+    assert process.returncode == 0, stderr
+    assert "on vllm, prompt" in stderr
+    (line,) = stdout.splitlines()
+    solution = json.loads(line)
+    assert solution["answer"] is not None
+    assert solution["ended"] == "completed"
+    assert solution["decision"]["strategy"] == "best_of_n(n=4, select=majority)"
+    usage = solution["usage"]
+    assert usage["generations"] == 4
+    assert usage["sampled_tokens"] == sum(c["tokens"] for c in solution["candidates"])
+    assert usage["prompt_tokens"] == usage["prompt_tokens_cached"] + usage["prompt_tokens_computed"]
+    end = time.monotonic() + 10
+    while left := [p for p in psutil.process_iter() if _session(p) == process.pid]:
+        assert time.monotonic() < end, f"still running: {left}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "best_of_n(select=majority)",
+        "best_of_n(select=best)",
+        "best_of_n(select=weighted)",
+        "beam_search(width=4, depth=6)",
+        "dvts(width=4, depth=6)",
+        "lookahead(width=4, depth=6, k=1)",
+    ],
+)
+def test_every_strategy_stays_in_its_budget_and_is_scored(strategy: str, command: Any) -> None:
+    solution = command("--budget", "16", "--strategy", strategy)
+    usage = solution["usage"]
+    assert 1 <= usage["generations"] <= 16
+    assert usage["sampled_tokens"] >= sum(c["tokens"] for c in _distinct(solution)) > 0
+    scored = "majority" not in strategy
+    assert (usage["verifier_tokens"] > 0) == scored
+    for candidate in solution["candidates"]:
+        assert (candidate["scores"] is not None) == scored
+        assert candidate["tokens"] <= 200
+    assert sum(vote["count"] for vote in solution["votes"]) == sum(
+        candidate["answer"] is not None for candidate in solution["candidates"]
+    )
+
+
+def test_token_cap_and_deadline_end_a_real_search(command: Any) -> None:
+    majority = ("--strategy", "best_of_n(select=majority)")
+    capped = command("--budget", "16", "--token-cap", "450", *majority)
+    assert capped["ended"] == "tokens"
+    assert capped["usage"]["sampled_tokens"] <= 450
+    timed = command("--budget", "64", "--deadline", "4", *majority)
+    assert timed["ended"] == "deadline"
+    assert timed["candidates"]
+    assert timed["usage"]["seconds"] < 8
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _distinct(solution: dict[str, Any]) -> list[dict[str, Any]]:
+    """Candidates of a tree share steps; one of them is sampled as a whole."""
+    if solution["decision"]["strategy"].startswith("best_of_n"):
+        return list(solution["candidates"])
+    return [max(solution["candidates"], key=lambda candidate: candidate["tokens"])]
