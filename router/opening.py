@@ -45,7 +45,8 @@ async def load_models(
     else:
         opened = generator
     try:
-        return Models(opened, await _verifier(verifier, model, prompt, given=layer is not None))
+        given = layer is not None
+        return Models(opened, await _verifier(verifier, model, opened.info.prompt, given))
     except BaseException:
         if generator is None:
             await opened.aclose()
@@ -53,7 +54,7 @@ async def load_models(
 
 
 async def _verifier(
-    verifier: str | Verifier | None, model: str | None, prompt: str | None, *, given: bool
+    verifier: str | Verifier | None, model: str | None, prompt: str, given: bool
 ) -> Verifier | None:
     if verifier == FAKE:
         from models.fakes import FakeVerifier

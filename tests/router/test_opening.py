@@ -1,0 +1,84 @@
+"""Models are opened so that they share what they can, and closed when one of them fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ModelError
+from models.fakes import FakeGenerator, FakeVerifier
+from models.heads import WEIGHTS_FILE, Backbone, HeadConfig
+from models.verifiers import GeneratorStates
+from router.opening import load_models
+
+
+class Loads:
+    """Stands for the loaders; keeps what they were asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.generator_options: dict[str, Any] = {}
+        self.states: GeneratorStates | None = None
+        self.fails = False
+        self.closed = 0
+        loads = self
+
+        class Closing(FakeGenerator):
+            async def aclose(self) -> None:
+                loads.closed += 1
+
+        async def load_generator(*args: Any, **options: Any) -> FakeGenerator:
+            self.generator_options = options
+            return Closing()
+
+        async def load_verifier(ref: str, *, generator: GeneratorStates) -> FakeVerifier:
+            if self.fails:
+                raise ModelError("no such weights")
+            self.states = generator
+            return FakeVerifier()
+
+        monkeypatch.setattr("models.engines.load_generator", load_generator)
+        monkeypatch.setattr("models.engines.find_spec", lambda name: True)
+        monkeypatch.setattr("models.verifiers.load_verifier", load_verifier)
+
+    async def open(self, verifier: Path, engine: str) -> None:
+        await load_models(
+            None, str(verifier), model="here", engine=engine, endpoints=(), prompt=None
+        )
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
+    return Loads(monkeypatch)
+
+
+def head(directory: Path, format: str) -> Path:
+    config = HeadConfig("h", format, 16, "qwen-math", "last", Backbone("b", "f", 8))
+    config.save(directory)
+    (directory / WEIGHTS_FILE).touch()
+    return directory
+
+
+async def test_trained_head_reads_the_states_of_the_transformers_engine(
+    loads: Loads, tmp_path: Path
+) -> None:
+    await loads.open(head(tmp_path, "self"), "transformers")
+    assert loads.generator_options == {"state_layer": 16}
+    assert loads.states == GeneratorStates("here", "plain", given=True)
+
+
+@pytest.mark.parametrize(("format", "engine"), [("self", "vllm"), ("qwen-prm", "transformers")])
+async def test_elsewhere_the_verifier_runs_its_own_backbone(
+    loads: Loads, tmp_path: Path, format: str, engine: str
+) -> None:
+    await loads.open(head(tmp_path, format), engine)
+    assert loads.generator_options == {}
+    assert loads.states == GeneratorStates("here", "plain", given=False)
+
+
+async def test_generator_is_closed_when_the_verifier_fails(loads: Loads, tmp_path: Path) -> None:
+    loads.fails = True
+    with pytest.raises(ModelError, match="no such weights"):
+        await loads.open(tmp_path, "vllm")
+    assert loads.closed == 1
