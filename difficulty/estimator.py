@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -67,7 +67,9 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Attributes:
         classes_: sorted labels. booster_: the trees. calibrator_: from score to probabilities.
-        provenance_: what `save` was told; empty before.
+        held_out_proba_: P(class) of each training row, by trees and a calibrator that were fitted
+            without its group; shape (rows, classes). Not saved.
+        provenance_: what it was fitted on, JSON-able; for the caller to fill, saved with it.
     """
 
     def __init__(
@@ -108,11 +110,17 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         folds = GroupKFold(min(self.folds, len(np.unique(groups))), shuffle=True, random_state=seed)
+        parts = list(folds.split(X, groups=groups))
         scores = np.empty(len(X))
-        for train, held_out in folds.split(X, groups=groups):
+        for train, held_out in parts:
             booster = self._boost(X[train], target[train], seed)
             scores[held_out] = booster.predict(X[held_out], raw_score=True)
-        self.calibrator_ = ProportionalOdds.fit(scores, index, len(self.classes_))
+        count = len(self.classes_)
+        self.held_out_proba_ = np.empty((len(X), count))
+        for train, held_out in parts:
+            calibrator = ProportionalOdds.fit(scores[train], index[train], count)
+            self.held_out_proba_[held_out] = calibrator.probabilities(scores[held_out])
+        self.calibrator_ = ProportionalOdds.fit(scores, index, count)
         self.booster_ = self._boost(X, target, seed)
         self.provenance_: dict[str, Any] = {}
         return self
@@ -187,11 +195,8 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             value = "NaN" if np.isnan(X[row, column]) else "infinite"
             raise NotFinite(f"feature {self.names_[column]!r} of row {row} is {value}")
 
-    def save(self, directory: Path, provenance: Mapping[str, Any] | None = None) -> None:
-        """Write the trees as LightGBM text, everything else as JSON, into an existing directory.
-
-        provenance: what it was fitted on; JSON-able.
-        """
+    def save(self, directory: Path) -> None:
+        """Write the trees as LightGBM text, everything else as JSON, into an existing directory."""
         check_is_fitted(self)
         text = self.booster_.model_to_string()
         parameters = self.get_params()
@@ -204,7 +209,7 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             calibrator=self.calibrator_,
             parameters=parameters,
             model_sha256=_digest(text),
-            provenance=dict(provenance or self.provenance_),
+            provenance=self.provenance_,
         )
         (directory / MODEL).write_text(text, encoding="utf-8")
         (directory / RECORD).write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.model_selection import GroupKFold
 
 from difficulty import features
 from difficulty.estimator import DifficultyClassifier
@@ -17,8 +15,6 @@ from difficulty.levels import Floats, Ints
 from difficulty.validation import Validation
 from models.errors import InputError
 from models.types import Problem
-
-FOLDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +24,9 @@ class Contribution:
     feature: str
     value: float
     effect: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +46,25 @@ class TextEstimator:
     ) -> Self:
         """Learn from problems whose level is known; equal texts are one problem.
 
-        levels: each of 1 to their number occurs, shape (problems,). pass_at_1: only measures the
+        levels: each of 1 to their number occurs, shape (problems,). pass_at_1: only measures
             cross-validated predictions, for the provenance; shape (problems,).
 
         Raises:
             InputError: fewer than two different texts, or a level that no problem has.
         """
-        groups = np.unique(texts, return_inverse=True)[1]
-        if groups.max(initial=0) < 1:
+        numbers: dict[str, int] = {}
+        groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts])
+        if len(numbers) < 2:
             raise InputError("the difficulty estimator needs at least 2 different problems")
         if np.unique(levels).tolist() != list(range(1, int(levels.max()) + 1)):
             raise InputError(f"no problem has one of the levels 1 to {levels.max()}")
         classifier = DifficultyClassifier(random_state=seed)
-        X = features.extract(texts)
-        held_out = cross_validated(classifier, X, levels, groups, seed)
-        validation = Validation.of(held_out, levels, pass_at_1)
-        classifier.fit(X, levels, groups)
+        classifier.fit(features.extract(texts), levels, groups)
+        validation = Validation.of(classifier.held_out_proba_, levels, pass_at_1)
         classifier.provenance_ = {**(provenance or {}), "validation": validation.to_dict()}
         return cls(classifier)
 
-    def level_probabilities(self, problem: Problem) -> Sequence[float]:
+    def level_probabilities(self, problem: Problem) -> tuple[float, ...]:
         """P(level | problem), level 1 first."""
         probabilities = self.classifier.predict_proba(features.extract([problem.text]))
         return tuple(probabilities[0].tolist())
@@ -98,20 +96,3 @@ class TextEstimator:
         if classifier.classes_.tolist() != list(range(1, len(classifier.classes_) + 1)):
             raise InputError(f"{directory} predicts {classifier.classes_.tolist()}, not levels")
         return cls(classifier)
-
-
-def cross_validated(
-    classifier: DifficultyClassifier, X: Floats, levels: Ints, groups: Ints, seed: int = 0
-) -> Floats:
-    """P(level) of each problem, by a clone that was fitted without it, shape (problems, levels).
-
-    X: features, shape (problems, features). levels, groups: shape (problems,); rows of one group
-    stay together.
-    """
-    probabilities = np.zeros((len(X), int(levels.max())))
-    folds = GroupKFold(min(FOLDS, len(np.unique(groups))), shuffle=True, random_state=seed)
-    for train, held_out in folds.split(X, groups=groups):
-        fitted = clone(classifier).fit(X[train], levels[train], groups[train])
-        columns = fitted.classes_ - 1
-        probabilities[np.ix_(held_out, columns)] = fitted.predict_proba(X[held_out])
-    return probabilities

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
+from models.errors import InputError
 from models.prompts import PROMPTS
 from models.types import Sampling
 from router.core import Router
+from router.io import decode
 from router.opening import Models
 
 Command = Callable[..., Any]
 
 _DEFAULTS: Final = Sampling()
+_FILES: Final = frozenset({".json", ".jsonl", ".md", ".txt"})
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
@@ -109,6 +114,21 @@ def with_router(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         decorated = decorate(decorated)
     return decorated
+
+
+def problem_text(problem: str | None) -> str:
+    """The problem from the argument, or from stdin.
+
+    Raises:
+        UsageError, InputError: there is none, it is not UTF-8, or it names a file.
+    """
+    if problem is None and sys.stdin.isatty():
+        raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
+    if problem is None or problem == "-":
+        return decode(sys.stdin.buffer.read(), "stdin")
+    if len(problem.split()) == 1 and Path(problem).suffix in _FILES:
+        raise InputError(f"{problem!r} names a file; write --file {problem}")
+    return problem
 
 
 @contextmanager

@@ -12,17 +12,14 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from models.errors import InputError
 from router.commands import render
 from router.commands.batch import Batch, run_batch
-from router.commands.common import opened, option, with_router
+from router.commands.common import opened, option, problem_text, with_router
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
-from router.io import decode, line_file, read_text, write_line
+from router.io import line_file, read_text, write_line
 from router.policy import AUTO
 from strategies.budget import Budget
 from strategies.trace import Listener, Node
-
-_FILES = frozenset({".json", ".jsonl", ".md", ".txt"})
 
 
 @click.command()
@@ -99,7 +96,7 @@ def solve(
     if file is not None and many:
         batch = Batch(file, limits, strategy, seed, in_flight, out, trace, resume)
         sys.exit(run_batch(router, batch))
-    text = read_text(file) if file is not None else _text(problem)
+    text = read_text(file) if file is not None else problem_text(problem)
     _solve_one(router, text, limits, strategy, seed, as_json, trace)
 
 
@@ -131,17 +128,6 @@ def _solve_one(
             err=True,
         )
         sys.exit(1)
-
-
-def _text(problem: str | None) -> str:
-    """The problem from the argument, or from stdin."""
-    if problem is None and sys.stdin.isatty():
-        raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
-    if problem is None or problem == "-":
-        return decode(sys.stdin.buffer.read(), "stdin")
-    if len(problem.split()) == 1 and Path(problem).suffix in _FILES:
-        raise InputError(f"{problem!r} names a file; write --file {problem}")
-    return problem
 
 
 @contextmanager
