@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,3 +124,13 @@ def check_trainable(pools: Sequence[SolutionPool]) -> None:
             f"only right ones, {len(pools) - solved} only wrong ones), so there is nothing to tell "
             "apart; give more --samples, or problems of medium difficulty"
         )
+
+
+def data_digest(pools: Sequence[SolutionPool]) -> str:
+    """A hash of the problems, their solutions' texts and how they were graded."""
+    digest = hashlib.sha256()
+    for pool in sorted(pools, key=lambda pool: pool.problem.id):
+        rows = [[c.text, c.correct] for c in pool.candidates]
+        rows += [[c.text, c.correct, start] for c, start in pool.completions]
+        digest.update(json.dumps([pool.problem.id, pool.problem.text, rows]).encode())
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ the whole pool.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 POSITIONS = 5
+TIE_BREAKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,7 @@ def _curves(
         estimates = [_estimate_pool(pool, way) for pool in pools]
         return expected_accuracy(estimates, sizes, select, scored=scored).accuracy
 
-    majority = expected("majority", "last", scored=False)
+    majority = _majority(pools, sizes)
 
     def curve(select: str, way: Aggregation | None, each: Floats) -> Curve:
         return Curve(
@@ -266,6 +267,26 @@ def _curves(
     ]
     oracle = curve("oracle", None, _pass_at(pools, sizes))
     return (curve("majority", None, majority), *scored, oracle)
+
+
+def _majority(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
+    """Accuracy of an unweighted vote with ties broken at random, shape (problems, sizes).
+
+    The fair baseline: without scores, `select` takes the alphabetically first of equal answers,
+    which favours small and negative numbers, so that any scores would look good beside it.
+    """
+    rng = np.random.default_rng(0)
+    estimates = [_estimate_pool(pool, "last") for pool in pools]
+    draws = [
+        expected_accuracy(
+            [replace(pool, score=rng.random(len(pool.group))) for pool in estimates],
+            sizes,
+            "majority",
+            scored=True,
+        ).accuracy
+        for _ in range(TIE_BREAKS)
+    ]
+    return np.asarray(np.mean(draws, axis=0))
 
 
 def _pass_at(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.training.head import Examples, HeadSettings, TrainedHead, train_head
 from models.training.metrics import auc_within
-from router.verifier_data import SolutionPool, check_trainable
+from router.verifier_data import SolutionPool, check_trainable, data_digest
 from router.verifier_evaluation import VerifierReport, measure
 
 CHECKPOINT = "checkpoint"
@@ -185,16 +183,6 @@ def with_scores(
             start += len(candidate.steps)
         scored.append(pool.scored(own))
     return scored
-
-
-def data_digest(pools: Sequence[SolutionPool]) -> str:
-    """A hash of the problems, their solutions' texts and how they were graded."""
-    digest = hashlib.sha256()
-    for pool in sorted(pools, key=lambda pool: pool.problem.id):
-        rows = [[c.text, c.correct] for c in pool.candidates]
-        rows += [[c.text, c.correct, start] for c, start in pool.completions]
-        digest.update(json.dumps([pool.problem.id, pool.problem.text, rows]).encode())
-    return digest.hexdigest()
 
 
 def _rank_within(pools: Sequence[SolutionPool], scores: npt.NDArray[np.float64]) -> float:

@@ -1,0 +1,253 @@
+"""`router verifier`: train a verifier for any generator, and measure one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.errors import InputError
+from models.prm import SELF
+from models.types import Problem
+from router.commands.common import option, with_router
+from router.core import Router
+from router.io import read_problems
+
+if TYPE_CHECKING:
+    from models.prompts import Prompt
+    from models.tokens import PathEncoder
+    from router.verifier_evaluation import VerifierReport
+    from router.verifier_training import Reporter
+
+FORMATS: Final = (SELF, "qwen-prm")
+STORE = "rollouts.sqlite"
+FEATURES = "features"
+
+_directory = click.Path(path_type=Path, file_okay=False)
+_file = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group()
+def verifier() -> None:
+    """Train and measure a verifier for any generator."""
+
+
+@verifier.command()
+@click.argument("problems", type=_file)
+@click.option("--out", type=_directory, required=True, help="Directory for all that is made.")
+@click.option(
+    "--from-rollouts",
+    type=_file,
+    help="Use these solutions (a rollout store, or .jsonl[.gz]) and sample nothing.",
+)
+@option("--samples", type=click.IntRange(min=2), default=8, help="Solutions for each problem.")
+@option(
+    "--rollouts",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Completions of every step prefix besides, for softer labels (Math-Shepherd).",
+)
+@option(
+    "--format",
+    "format_id",
+    type=click.Choice(FORMATS),
+    default=SELF,
+    help="Where scores are read: `self` at each step's own last token on the generator's hidden"
+    " states; `qwen-prm` at a tag after each step, as a checkpoint that vLLM serves.",
+)
+@option("--layer", default="auto", metavar="auto|K", help="Decoder layer to read, counted from 1.")
+@option("--seed", type=int, default=0, help="Of folds and initial weights.")
+@with_router
+def train(
+    problems: Path,
+    out: Path,
+    from_rollouts: Path | None,
+    samples: int,
+    rollouts: int,
+    format_id: str,
+    layer: str,
+    seed: int,
+    router: Router,
+) -> None:
+    """Train a verifier for the chosen generator on PROBLEMS (JSONL with gold answers).
+
+    An interrupted run goes on where it stopped when started again with the same --out.
+    """
+    from models.engines import choose_prompt, short_name
+    from models.training.head import HeadSettings
+    from models.weights import find_model
+    from router.verifier_data import read_pools
+    from router.verifier_training import Training, train_verifier
+
+    known = _read(problems)
+    model = find_model(router.model)
+    layers = _layers(layer, model)
+    encoder = _encoder(model, choose_prompt(router.prompt, router.model))
+    with _progress() as report:
+        if from_rollouts is None:
+            asyncio.run(_sample(router, known, samples, rollouts, out / STORE, report))
+        pools = read_pools(
+            from_rollouts or out / STORE, {problem.id: problem for problem in known}, encoder
+        )
+        training = Training(
+            model=model,
+            name=short_name(router.model),
+            encoder=encoder,
+            format=format_id,
+            layers=layers,
+            cache=out / FEATURES,
+            settings=HeadSettings(seed=seed),
+        )
+        provenance = {"command": shlex.join(["router", *sys.argv[1:]])}
+        trained = train_verifier(pools, training, provenance, report)
+    trained.save(out, model)
+    click.echo(f"trained on layer {trained.config.layer}, saved in {out}", err=True)
+    _print(trained.held_out, "on problems that its parts never saw")
+
+
+@verifier.command()
+@click.argument("head", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--rollouts",
+    type=_file,
+    required=True,
+    help="Solutions of problems that it was not trained on (a rollout store, or .jsonl[.gz]).",
+)
+@click.option("--problems", type=_file, help="Their texts and answers, if the rollouts lack them.")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
+@click.option(
+    "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page."
+)
+@option("--model", help="Directory or hub id of its backbone.", show_default="the embedded model")
+def evaluate(
+    head: Path,
+    rollouts: Path,
+    problems: Path | None,
+    as_json: bool,
+    page: Path | None,
+    model: str | None,
+) -> None:
+    """Measure the trained verifier in directory HEAD on solutions that it never saw."""
+    from models.heads import HeadConfig
+    from models.prompts import get_prompt
+    from models.weights import find_model
+    from router.verifier_data import read_pools
+    from router.verifier_evaluation import measure
+    from router.verifier_report import render
+    from router.verifier_scoring import score_pools
+
+    config = HeadConfig.load(head)
+    directory = find_model(model)
+    known = {} if problems is None else {problem.id: problem for problem in _read(problems)}
+    encoder = _encoder(directory, get_prompt(config.prompt))
+    with _progress() as report:
+        pools = read_pools(rollouts, known, encoder)
+        scored = score_pools(pools, head, directory, encoder, rollouts.parent / FEATURES, report)
+    measured = measure(scored)
+    if page is not None:
+        page.write_text(render(measured, config), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps({"head": asdict(config), "measured": measured.to_dict()}))
+    else:
+        _print(measured, f"on {measured.problems} problems of {rollouts.name}")
+
+
+async def _sample(
+    router: Router,
+    problems: tuple[Problem, ...],
+    samples: int,
+    completions: int,
+    store: Path,
+    report: Reporter,
+) -> None:
+    from models.engines import load_generator
+    from router.rollouts import RolloutStore
+    from router.runs import Origin
+    from router.verifier_sampling import sample_completions, sample_pools
+
+    generator = await load_generator(router.model, router.engine, router.prompt, router.endpoints)
+    try:
+        origin = Origin.of(generator.info, router.sampling)
+        with RolloutStore.create(store, origin) as opened:
+            await sample_pools(generator, problems, samples, router.sampling, opened, report)
+            if completions:
+                await sample_completions(
+                    generator, problems, completions, router.sampling, opened, report
+                )
+    finally:
+        await generator.aclose()
+
+
+def _read(file: Path) -> tuple[Problem, ...]:
+    """The problems of a file; a broken line is an error, since training must be repeatable."""
+    found = read_problems(file)
+    for broken in found.broken:
+        raise InputError(f"{file}, line {broken.line}: {broken.why}")
+    return found.problems
+
+
+def _layers(text: str, model: Path) -> tuple[int, ...]:
+    """The layers to try: `auto` spreads them over the middle of the model, where heads do best."""
+    from models.training.features import decoder_layers
+
+    depth = decoder_layers(model)
+    if text == "auto":
+        return tuple(sorted({max(1, round(depth * k / 12)) for k in (6, 7, 8, 9, 10)}))
+    if not text.isdigit() or not 1 <= int(text) <= depth:
+        raise InputError(f"--layer must be auto or a layer from 1 to {depth}, not {text!r}")
+    return (int(text),)
+
+
+@contextmanager
+def _progress() -> Iterator[Reporter]:
+    """A progress bar for each stage, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bars: dict[str, Any] = {}
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done)
+
+        yield report
+
+
+def _encoder(model: Path, prompt: Prompt) -> PathEncoder:
+    from transformers import AutoTokenizer
+
+    from models.tokens import PathEncoder
+
+    return PathEncoder(AutoTokenizer.from_pretrained(model), prompt)
+
+
+def _print(report: VerifierReport, where: str) -> None:
+    """The figures that matter, on stdout."""
+    way = report.best_aggregation
+    largest = report.sizes[-1]
+    weighted = report.curve("weighted", way)
+    rows = {
+        "AUC, last step": report.auc["last"],
+        "AUC inside problems, last step": report.within["last"],
+        "AUC inside problems, all steps": report.step_within,
+        "calibration error": report.calibration_error,
+        "pass@1": report.pass_at_1,
+        f"majority@{largest}": report.curve("majority").accuracy[-1],
+        f"weighted@{largest} ({way})": weighted.accuracy[-1],
+        "  gain over majority": weighted.gain[-1],
+        f"best@{largest} ({way})": report.curve("best", way).accuracy[-1],
+        f"pass@{largest}": report.curve("oracle").accuracy[-1],
+    }
+    click.echo(f"measured {where}:")
+    for name, figure in rows.items():
+        click.echo(f"  {name:<32} {figure}")

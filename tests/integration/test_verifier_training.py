@@ -1,0 +1,214 @@
+"""`router verifier` from sampling to a verifier that scores, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
+
+from cli import main
+from models.errors import ModelError
+from models.fakes import FakeGenerator, fake_problems
+from models.heads import WEIGHTS_FILE, HeadConfig
+from models.prm import get_format
+from models.prm_head import rms_normalised
+from models.prompts import get_prompt
+from models.tokens import PathEncoder
+from models.training.features import StateReader
+from models.types import Path as Solution
+from models.types import Sampling
+from models.verifiers import GeneratorStates, load_verifier
+from router.rollouts import RolloutStore
+
+pytestmark = pytest.mark.model
+
+SAMPLING = Sampling(max_tokens=300)
+
+
+def router(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["verifier", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    rows = [{"id": p.id, "problem": p.text, "answer": p.answer} for p in fake_problems(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def train(problems: Path, model: Path, out: Path, *more: object) -> Result:
+    # The fake generator's tokens are bytes, which are token ids of the tiny model too.
+    options = ("--engine", "fake", "--model", model, "--samples", 6, "--max-tokens", 300)
+    return router("train", problems, "--out", out, *options, *more)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    problems: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "head"
+    result = train(problems, tiny_checkpoint, out, "--rollouts", 1)
+    assert result.exit_code == 0, result.output
+    assert "AUC inside problems, last step" in result.stdout
+    return out
+
+
+async def fresh_solution() -> Solution:
+    problem = fake_problems(1, seed=9)[0]
+    sampled = await FakeGenerator().sample(Solution(problem), 1, SAMPLING)
+    return Solution(problem).extend(*sampled.continuations[0].steps)
+
+
+async def test_a_trained_head_scores_a_new_solution(trained: Path, tiny_checkpoint: Path) -> None:
+    verifier = await load_verifier(
+        str(trained), engine="transformers", generator=GeneratorStates(model=str(tiny_checkpoint))
+    )
+    path = await fresh_solution()
+    scored = await verifier.score(path)
+    await verifier.aclose()
+    assert len(scored.values) == path.depth
+    assert all(0 <= value <= 1 for value in scored.values)
+    config = HeadConfig.load(trained)
+    assert verifier.info.aggregation == config.aggregation
+    assert config.provenance["problems"] == 8
+    assert set(config.provenance["layers_tried"]) == {"1", "2"}
+
+
+def test_every_step_prefix_was_completed_once(trained: Path) -> None:
+    with RolloutStore.read(trained / "rollouts.sqlite") as store:
+        inner = sum(len(c.steps) - 1 for _, pool in store.samples() for c in pool)
+        completed = [run for run in store.runs() if run.configuration.startswith("completions")]
+    assert inner == len(completed) > 0
+
+
+def test_training_again_samples_and_computes_nothing_new(
+    trained: Path, problems: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    stamps = {file: file.stat().st_mtime_ns for file in (again / "features").iterdir()}
+    torn = next(iter(stamps))
+    torn.write_bytes(torn.read_bytes()[:100])  # as a killed run might leave it
+    (again / WEIGHTS_FILE).unlink()
+    assert train(problems, tiny_checkpoint, again, "--rollouts", 1).exit_code == 0
+    redone = [f for f, stamp in stamps.items() if f.stat().st_mtime_ns != stamp]
+    assert redone == [torn]
+    first, second = load_file(trained / WEIGHTS_FILE), load_file(again / WEIGHTS_FILE)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_evaluation_prints_json_and_writes_a_page(
+    trained: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    rollouts = trained / "rollouts.sqlite"
+    options = ("--rollouts", rollouts, "--model", tiny_checkpoint, "--json", "--report", page)
+    result = router("evaluate", trained, *options)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["measured"]["problems"] == 8
+    assert 0 <= record["measured"]["within"]["last"]["value"] <= 1
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_the_published_format_becomes_a_checkpoint_of_its_architecture(
+    trained: Path, problems: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "qwen"
+    source = ("--from-rollouts", trained / "rollouts.sqlite")
+    result = train(problems, tiny_checkpoint, out, *source, "--format", "qwen-prm", "--layer", 1)
+    assert result.exit_code == 0, result.output
+    config = json.loads((out / "checkpoint" / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2ForProcessRewardModel"]
+    assert config["num_hidden_layers"] == 1
+
+
+async def test_step_features_are_the_backbones_own_states(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Shared prefixes and cut layers must not change what is read."""
+    encoder = PathEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), get_prompt("plain"))
+    first = await fresh_solution()
+    longer = first.parent
+    assert longer is not None
+    layout = get_format("self").layout
+    encoded = [layout.encode(path, encoder) for path in (first, longer)]
+    states = StateReader(tiny_checkpoint, (1,), tmp_path).read(encoded)[1]
+    model = AutoModel.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    expected = []
+    for entry in encoded:
+        with torch.inference_mode():
+            output = model(torch.tensor([entry.ids]), output_hidden_states=True)
+        expected.append(rms_normalised(output.hidden_states[1][0, list(entry.reads)]))
+    assert torch.allclose(torch.from_numpy(states).float(), torch.cat(expected), atol=0.05)
+
+
+# -- bad input --------------------------------------------------------------------------------
+
+
+def test_problems_without_gold_answers_are_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text(
+        '{"id": "a", "problem": "1 + 1?", "answer": "2"}\n{"id": "b", "problem": "?"}\n'
+    )
+    result = train(file, tiny_checkpoint, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "'b' has no gold answer" in result.stderr
+
+
+def test_a_layer_that_does_not_exist_is_refused(
+    problems: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = train(problems, tiny_checkpoint, tmp_path / "out", "--layer", 3)
+    assert result.exit_code == 2
+    assert "from 1 to 2, not '3'" in result.stderr
+
+
+def test_problems_that_are_never_solved_teach_nothing(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "problems.jsonl"
+    rows = [{"id": p.id, "problem": p.text, "answer": "-1"} for p in fake_problems(3)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = train(file, tiny_checkpoint, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "3 only wrong ones" in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["corrupted", "another width"])
+async def test_a_damaged_head_is_a_clear_error(
+    trained: Path, tiny_checkpoint: Path, tmp_path: Path, damage: str
+) -> None:
+    head = tmp_path / "head"
+    shutil.copytree(trained, head, ignore=shutil.ignore_patterns("features", "*.sqlite*"))
+    weights = load_file(head / WEIGHTS_FILE)
+    if damage == "corrupted":
+        (head / WEIGHTS_FILE).write_bytes(b"\xff" * 64)
+    else:
+        narrow = {name: tensor[..., :64].clone() for name, tensor in weights.items()}
+        save_file(narrow, head / WEIGHTS_FILE)
+    with pytest.raises(ModelError, match=r"cannot read|another model"):
+        await load_verifier(
+            str(head), engine="transformers", generator=GeneratorStates(model=str(tiny_checkpoint))
+        )
+
+
+def test_a_head_for_another_backbone_is_refused(
+    trained: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    weights = load_file(other / "model.safetensors")
+    weights = {name: tensor * 1.5 for name, tensor in weights.items()}
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    rollouts = ("--rollouts", trained / "rollouts.sqlite")
+    result = router("evaluate", trained, *rollouts, "--model", other)
+    assert result.exit_code == 1
+    assert "was trained on" in result.stderr

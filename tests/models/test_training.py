@@ -1,0 +1,158 @@
+"""Labels, metrics and head training on data made for the purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from models.training.head import Examples, HeadSettings, train_head
+from models.training.labels import Graded, step_labels
+from models.training.metrics import auc, auc_within, expected_calibration_error, reliability
+from models.types import Path, Problem, Step
+
+PROBLEM = Problem("p", "What is 2 + 2?", "4")
+OTHER = Problem("q", "What is 2 + 2?", "4")
+FAST = HeadSettings(folds=4, learning_rate=3e-3, dropout=0.0, weight_decay=0.01, batch=32)
+
+
+def solution(*texts: str, problem: Problem = PROBLEM) -> Path:
+    steps = [Step(text, "step") for text in texts[:-1]] + [Step(texts[-1], "stop")]
+    return Path(problem).extend(*steps)
+
+
+# -- labels -----------------------------------------------------------------------------------
+
+
+def test_a_step_gets_the_share_of_right_solutions_that_run_through_it() -> None:
+    labels = step_labels(
+        [
+            Graded(solution("a", "b"), correct=True),
+            Graded(solution("a", "c"), correct=False),
+            Graded(solution("a", "b"), correct=False),
+        ]
+    )
+    assert labels == [(1 / 3, 0.5), (1 / 3, 0.0), (1 / 3, 0.5)]
+
+
+def test_the_same_step_after_another_prefix_or_in_another_problem_is_another_step() -> None:
+    labels = step_labels(
+        [
+            Graded(solution("a", "x"), correct=True),
+            Graded(solution("b", "x"), correct=False),
+            Graded(solution("a", "x", problem=OTHER), correct=False),
+        ]
+    )
+    assert labels == [(1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
+
+
+def test_a_completion_counts_from_the_prefix_it_started_from_and_gets_no_label_itself() -> None:
+    labels = step_labels(
+        [
+            Graded(solution("a", "b", "c"), correct=False),
+            Graded(solution("a", "b", "d"), correct=True, start=2),
+            Graded(solution("a", "b", "e"), correct=True, start=2),
+        ]
+    )
+    assert labels == [(0.0, 2 / 3, 0.0)]
+
+
+# -- metrics ----------------------------------------------------------------------------------
+
+
+def test_auc_equals_scikit_learn_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random(200) < 0.3
+    scores = np.round(rng.random(200) + 0.3 * right, 1)
+    assert auc(scores, right) == pytest.approx(roc_auc_score(right, scores))
+
+
+def test_auc_of_one_kind_only_is_unknown() -> None:
+    assert np.isnan(auc([0.1, 0.9], [True, True]))
+
+
+def test_auc_within_gives_no_credit_for_telling_problems_apart() -> None:
+    scores = [0.9, 0.8, 0.2, 0.1]
+    right = [False, True, False, True]
+    groups = ["easy", "easy", "hard", "hard"]
+    assert auc(scores, right) == 0.25
+    assert auc_within(scores, right, groups) == 0.0
+    assert auc_within([*scores, 0.5], [*right, True], [*groups, "all right"]) == 0.0
+
+
+def test_calibration_error_of_scores_that_are_the_truth_and_of_ones_that_are_not() -> None:
+    right = [1.0] * 8 + [0.0] * 2
+    assert expected_calibration_error(reliability([0.8] * 10, right)) == pytest.approx(0.0)
+    assert expected_calibration_error(reliability([0.3] * 10, right)) == pytest.approx(0.5)
+    assert [b.count for b in reliability([0.0, 0.05, 1.0], [0, 0, 1])] == [2, 1]
+
+
+# -- head -------------------------------------------------------------------------------------
+
+
+def examples(signal: float, problems: int = 40, seed: int = 0, hidden: int = 32) -> Examples:
+    """Two-step solutions whose outcome shows along one direction, as strongly as `signal`."""
+    rng = np.random.default_rng(seed)
+    outcomes = np.repeat(rng.random((problems, 8)) < 0.4, 2)
+    direction = np.zeros(hidden)
+    direction[3] = signal
+    states = rng.normal(size=(len(outcomes), hidden)) + np.outer(2.0 * outcomes - 1, direction)
+    return Examples(
+        # Scale and offset must not matter: training standardises.
+        (5 * states + 2).astype(np.float16),
+        outcomes.astype(np.float32),
+        np.repeat(np.arange(problems), 16),
+        np.tile([False, True], problems * 8),
+        np.full(len(outcomes), 2),
+    )
+
+
+def test_a_head_finds_the_signal_on_problems_it_never_saw() -> None:
+    trained = train_head(examples(2.0), FAST)
+    fresh = examples(2.0, seed=1)
+    scores = trained.head.probabilities(torch.from_numpy(fresh.states)).numpy()
+    assert auc(scores, fresh.labels > 0.5) > 0.9
+    assert auc(trained.held_out, examples(2.0).labels > 0.5) > 0.9
+
+
+def test_held_out_scores_of_noise_are_no_better_than_chance() -> None:
+    data = examples(0.0)
+    trained = train_head(data, FAST)
+    assert 0.4 < auc(trained.held_out, data.labels > 0.5) < 0.6
+
+
+def test_scores_are_calibrated() -> None:
+    data = examples(0.5, problems=80)
+    overconfident = HeadSettings(
+        folds=4, learning_rate=1e-2, dropout=0.0, weight_decay=0.0, epochs=12, patience=99
+    )
+    trained = train_head(data, overconfident)
+    assert expected_calibration_error(reliability(trained.held_out, data.labels)) < 0.05
+
+
+def test_the_same_seed_gives_the_same_head_and_reports_progress() -> None:
+    seen: list[tuple[int, int]] = []
+    first = train_head(examples(1.0), FAST, lambda done, total: seen.append((done, total)))
+    second = train_head(examples(1.0), FAST)
+    assert np.array_equal(first.held_out, second.held_out)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_more_folds_than_problems_leaves_out_one_problem_at_a_time() -> None:
+    trained = train_head(examples(1.0, problems=3), FAST)
+    assert len(trained.epochs) == 3
+    assert np.isfinite(trained.held_out).all()
+
+
+def test_the_weight_of_a_solution_is_one_whatever_its_length() -> None:
+    """A one-step solution and a long one with the opposite outcome balance each other."""
+    labels = np.tile(np.array([1.0, *[0.0] * 9], dtype=np.float32), 20)
+    data = Examples(
+        np.random.default_rng(0).normal(size=(200, 32)).astype(np.float16) * 0.01,
+        labels,
+        np.repeat(np.arange(20), 10),
+        np.tile([True, *[False] * 8, True], 20),
+        np.tile([1, *[9] * 9], 20),
+    )
+    assert train_head(data, FAST).held_out.mean() == pytest.approx(0.5, abs=0.1)

@@ -1,0 +1,141 @@
+"""Verifier data and evaluation on made-up solutions, whose figures are known by construction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import InputError
+from models.heads import Backbone, HeadConfig
+from models.types import Problem
+from router.runs import StoredCandidate
+from router.verifier_data import SolutionPool, check_trainable, data_digest
+from router.verifier_evaluation import measure
+from router.verifier_report import render, save_pictures
+
+
+def candidate(answer: str | None, *scores: float, gold: str = "1") -> StoredCandidate:
+    steps = (*(f"step {index}\n\n" for index in range(len(scores) - 1)), f"{answer}")
+    return StoredCandidate(steps, "stop", answer, answer == gold, scores=scores)
+
+
+def pool(identifier: int, *candidates: StoredCandidate) -> SolutionPool:
+    return SolutionPool(Problem(str(identifier), f"problem {identifier}", "1"), candidates)
+
+
+def minority_right(identifier: int, good: float = 0.9, bad: float = 0.2) -> SolutionPool:
+    """One right solution among three, outvoted by two equal wrong ones."""
+    return pool(
+        identifier,
+        candidate("1", 0.5, good),
+        candidate("2", 0.5, bad),
+        candidate("2", 0.5, bad),
+    )
+
+
+# -- evaluation -------------------------------------------------------------------------------
+
+
+def test_a_perfect_verifier_reaches_the_oracle_and_gains_all_that_majority_loses() -> None:
+    report = measure([minority_right(index) for index in range(10)])
+    assert report.auc["last"].value == report.within["last"].value == 1.0
+    assert report.sizes == (1, 2, 3)
+    weighted, majority = report.curve("weighted", "last"), report.curve("majority")
+    assert report.curve("oracle").accuracy[-1].value == 1.0
+    assert (weighted.accuracy[-1].value, majority.accuracy[-1].value) == (1.0, 0.0)
+    assert weighted.gain[-1].low == 1.0
+    assert report.best_aggregation == "last"
+
+
+def test_one_sample_is_pass_at_1_whatever_selects() -> None:
+    report = measure([minority_right(index) for index in range(10)])
+    for curve in report.curves:
+        assert curve.accuracy[0].value == pytest.approx(1 / 3)
+        assert curve.gain[0].value == pytest.approx(0.0)
+
+
+def test_majority_breaks_ties_at_random_so_two_samples_are_no_worse_than_one() -> None:
+    pools = [pool(i, candidate("1", 0.5), candidate("-7", 0.5)) for i in range(200)]
+    assert measure(pools).curve("majority").accuracy[1].value == pytest.approx(0.5, abs=0.03)
+
+
+def test_scores_that_are_wrong_lose_and_the_interval_says_so() -> None:
+    pools = [
+        pool(i, candidate("1", 0.1), candidate("1", 0.1), candidate("2", 0.9)) for i in range(10)
+    ]
+    report = measure(pools)
+    assert report.within["last"].value == 0.0
+    assert report.curve("weighted", "last").gain[-1].high == -1.0
+
+
+def test_intervals_widen_where_problems_disagree() -> None:
+    mixed = [minority_right(i) if i % 2 else minority_right(i, 0.1, 0.3) for i in range(20)]
+    gain = measure(mixed).curve("weighted", "last").gain[-1]
+    assert gain.value == pytest.approx(0.5)
+    assert gain.low < 0.4 < 0.6 < gain.high
+
+
+def test_positions_are_told_apart() -> None:
+    """Scores that know the outcome at the last step only."""
+    pools = [
+        pool(
+            i,
+            candidate("1", 0.5, 0.5, 0.5, 0.5, 0.9),
+            candidate("2", 0.5, 0.5, 0.5, 0.5, 0.1),
+        )
+        for i in range(10)
+    ]
+    report = measure(pools)
+    assert [figure.value for figure in report.by_position] == [0.5, 0.5, 0.5, 0.5, 1.0]
+
+
+def test_solutions_without_an_answer_never_win() -> None:
+    pools = [pool(i, candidate(None, 0.99), candidate("1", 0.1)) for i in range(4)]
+    assert measure(pools).curve("weighted", "last").accuracy[-1].value == 1.0
+
+
+def test_nothing_to_tell_apart_is_refused() -> None:
+    with pytest.raises(InputError, match="2 problems of which 0 have both"):
+        measure([pool(0, candidate("1", 0.5)), pool(1, candidate("2", 0.5))])
+
+
+def test_the_page_stands_alone_and_pictures_are_written(tmp_path: Path) -> None:
+    report = measure([minority_right(index) for index in range(10)])
+    config = HeadConfig("toy <1>", "self", 3, "plain", "last", Backbone("toy", "abc", 8))
+    page = render(report, config)
+    assert "toy &lt;1&gt;" in page
+    assert "100.0%" in page
+    assert page.count("data:image/svg+xml") == 8  # four pictures, light and dark
+    assert "http" not in page.replace("http-equiv", "")
+    assert render(report, config) == page
+    assert [file.stat().st_size > 5000 for file in save_pictures(report, tmp_path)] == [True] * 4
+
+
+# -- data -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pools", "says"),
+    [
+        ([minority_right(0)], "at least two"),
+        ([pool(0, candidate(None, 0.5)), pool(1, candidate(None, 0.5))], "--max-tokens"),
+        ([pool(0, candidate("1", 0.5)), pool(1, candidate("2", 0.5))], "1 have only right ones"),
+    ],
+)
+def test_rollouts_that_teach_nothing_are_refused(pools: list[SolutionPool], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_trainable(pools)
+
+
+def test_labels_come_from_samples_and_completions_of_the_same_prefix() -> None:
+    own = pool(0, candidate("1", 0.5, 0.5), candidate("2", 0.5, 0.5))
+    assert own.labels() == [(0.5, 1.0), (0.5, 0.0)]
+    more = SolutionPool(own.problem, own.candidates, ((candidate("1", 0.5, 0.5), 1),))
+    assert more.labels()[0][0] == pytest.approx(2 / 3)
+
+
+def test_a_digest_names_the_data_in_any_order() -> None:
+    pools = [minority_right(0), minority_right(1)]
+    assert data_digest(pools) == data_digest(pools[::-1])
+    assert data_digest(pools) != data_digest([minority_right(0), minority_right(2)])
