@@ -88,7 +88,7 @@ class Simulation:
                 answer=_answer(index, answer),
                 correct=bool(answer == 0),
                 tokens=TOKENS,
-                scores=(round(float(score), 4),),
+                scores=(round(float(score), 8),),
             )
             for answer, score in zip(answers, scores, strict=True)
         )
@@ -125,6 +125,7 @@ def usage(generations: int) -> Usage:
         generations=generations,
         sampled_tokens=generations * TOKENS,
         prompt_tokens=TOKENS // 2,
+        prompt_tokens_cached=0,
         verifier_tokens=generations * TOKENS,
         flops=0.0,
         seconds=0.1,

@@ -146,20 +146,30 @@ def _majority(pools: Sequence[Pool], sizes: Sequence[int]) -> Floats:
     units, length = pools[0].units, max(sizes) + 1
     choose = _binomials(max(units, length))
     won = counts[np.arange(len(owner)), winner]
-    blank = units - counts.sum(axis=1)
+    rivals = np.where(np.arange(counts.shape[1]) == winner[:, None], 0, counts)
     ways = np.zeros((len(owner), length))
     for m in range(1, min(max(won, default=0), length - 1) + 1):
-        others = choose[blank, :length]
-        for h in range(counts.shape[1]):
-            cap = np.where(h > winner, m, m - 1)
-            votes = choose[counts[:, h], : m + 1] * (np.arange(m + 1) <= cap[:, None])
-            votes[winner == h] = np.eye(1, m + 1)
-            others = _times(others, votes)
-        ways[:, m:] += choose[won, m][:, None] * others[:, : length - m]
+        # Where no rival can reach m votes, everything else is free.
+        others = choose[units - won, : length - m]
+        rows = np.flatnonzero((won >= m) & (rivals.max(axis=1) >= m))
+        others[rows] = _outvoted(rivals[rows], winner[rows], units - won[rows], m, choose)[
+            :, : length - m
+        ]
+        ways[:, m:] += choose[won, m][:, None] * others
     probability = ways[:, list(sizes)] / choose[units, list(sizes)]
     accuracy = np.zeros((len(pools), len(sizes)))
     np.add.at(accuracy, owner, probability)
     return accuracy
+
+
+def _outvoted(rivals: Ints, winner: Ints, rest: Ints, m: int, choose: Floats) -> Floats:
+    """Ways to draw i of the `rest` other candidates so that no rival beats m votes; (rows, i)."""
+    product: Floats = choose[rest - rivals.sum(axis=1)]  # those without an answer
+    for h in range(rivals.shape[1]):
+        cap = np.where(h > winner, m, m - 1)
+        votes = choose[rivals[:, h], : m + 1] * (np.arange(m + 1) <= cap[:, None])
+        product = _times(product, votes)
+    return product
 
 
 def _times(left: Floats, right: Floats) -> Floats:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from router.runs import Origin
 from strategies.answers import group_sync
 from strategies.base import Select, Strategy
 from strategies.best_of_n import BestOfN
-from strategies.budget import Usage
 from strategies.dvts import DVTS
 from strategies.selection import aggregate
 
@@ -166,6 +166,14 @@ class _Stored:
         )
 
 
+class _Costs(NamedTuple):
+    """Tokens, shape (problems,): sampled and scored in a unit, and of a run's prompt."""
+
+    sampled: Floats
+    prompt: Floats
+    verifier: Floats
+
+
 class _Read:
     """A store's candidates and costs by configuration and problem."""
 
@@ -175,15 +183,13 @@ class _Read:
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
         wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
         self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
-        self._usage: dict[tuple[str, str], tuple[int, Usage]] = {}
+        self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
         rows = store.outcomes()
         for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
             if name in wanted:
                 self.pools[name][problem] = self._stored(found, name == SAMPLES)
-        for problem, name, usage in store.usages():
-            if name in wanted:
-                runs, spent = self._usage.get((name, problem), (0, Usage()))
-                self._usage[name, problem] = (runs + 1, spent + usage)
+        for problem, name, *sums in store.spent():
+            self._spent[name][problem] = tuple(sums)
 
     def _stored(self, rows: Iterator[tuple[object, ...]], samples: bool) -> _Stored:
         stored = _Stored()
@@ -210,33 +216,25 @@ class _Read:
 
     def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
         """Sampled tokens of one unit on each problem."""
-        return np.array([self._per_unit(configuration, p, "sampled_tokens") for p in problems])
+        return self._costs(configuration, problems).sampled
 
     def flops(
         self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
     ) -> Floats:
         """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
-        found = np.full(len(problems), np.nan)
         weights, judge = self.origin.parameters, self.origin.verifier_parameters
         if weights is None or (verified and judge is None):
-            return found
-        for row, problem in enumerate(problems):
-            sampled = self._per_unit(configuration, problem, "sampled_tokens")
-            prompts = self._per_unit(configuration, problem, "prompt_tokens_computed")
-            if configuration == SAMPLES and (configuration, problem) in self._usage:
-                # One prompt serves a whole request of samples.
-                runs, spent = self._usage[configuration, problem]
-                prompts *= spent.generations / runs / count
-            found[row] = 2.0 * weights * count * (sampled + prompts)
-            if verified and judge is not None:
-                scored = self._per_unit(configuration, problem, "verifier_tokens")
-                found[row] += 2.0 * judge * count * scored
-        return found
+            return np.full(len(problems), np.nan)
+        cost = self._costs(configuration, problems)
+        # One prompt serves a whole request of samples; other units are runs with their own.
+        prompts = cost.prompt if configuration == SAMPLES else count * cost.prompt
+        flops = 2.0 * weights * (count * cost.sampled + prompts)
+        return flops + 2.0 * judge * count * cost.verifier if verified and judge else flops
 
-    def _per_unit(self, configuration: str, problem: str, what: str) -> float:
-        if (configuration, problem) not in self._usage:
-            return float("nan")
-        runs, spent = self._usage[configuration, problem]
-        total: float | None = getattr(spent, what)
-        units = spent.generations if configuration == SAMPLES else runs
-        return float("nan") if total is None else total / units
+    def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
+        spent = self._spent.get(configuration, {})
+        unknown = (np.nan,) * 5
+        rows = np.array([spent.get(problem, unknown) for problem in problems], dtype=np.float64)
+        runs, generations, sampled, prompt, verifier = rows.T
+        units = generations if configuration == SAMPLES else runs
+        return _Costs(sampled / units, prompt / runs, verifier / units)

@@ -258,12 +258,22 @@ class RolloutStore:
         if current is not None:
             yield problems[current], tuple(pool)
 
-    def usages(self) -> Iterator[tuple[str, str, Usage]]:
-        """Problem, configuration and usage of every run, without its candidates."""
-        for problem, configuration, usage in self._db.execute(
-            "SELECT problem, configuration, usage FROM runs ORDER BY problem, configuration, repeat"
-        ):
-            yield problem, configuration, _usage(usage)
+    def spent(self) -> Iterator[tuple[Any, ...]]:
+        """Sums over the runs of each problem and configuration, added up by SQLite.
+
+        (problem, configuration, runs, generations, sampled tokens, computed prompt tokens,
+        verifier tokens); None for a sum with an unknown part.
+        """
+
+        def total(*names: str) -> str:
+            value = " - ".join(f"json_extract(usage, '$.{name}')" for name in names)
+            return f"CASE WHEN SUM(({value}) IS NULL) THEN NULL ELSE SUM({value}) END"
+
+        yield from self._db.execute(
+            f"SELECT problem, configuration, COUNT(*), {total('generations')},"
+            f" {total('sampled_tokens')}, {total('prompt_tokens', 'prompt_tokens_cached')},"
+            f" {total('verifier_tokens')} FROM runs GROUP BY problem, configuration"
+        )
 
     def rates(self) -> tuple[float | None, float | None]:
         """Sampled tokens a generation, and a second, as measured so far; None if not known."""

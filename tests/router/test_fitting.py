@@ -138,7 +138,7 @@ async def test_samples_without_scores_get_them_before_a_fit(tmp_path: Path) -> N
     with _store(tmp_path / "r.db") as store:
         await _run(_sampler(store))
         assert all(c.scores is not None for _, pool in store.samples() for c in pool)
-        assert all(usage.verifier_tokens for _, _, usage in store.usages())
+        assert all(run.usage.verifier_tokens for run in store.runs())
 
 
 async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_problem_that_does_not_fit_the_model_is_skipped(tmp_path: Path) 
 async def test_max_generations_is_never_exceeded(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         await _run(_sampler(store, max_generations=130))
-        spent = sum(usage.generations for _, _, usage in store.usages())
+        spent = sum(run.usage.generations for run in store.runs())
         assert 120 <= spent <= 130
 
 
@@ -234,7 +234,7 @@ def test_a_killed_fit_resumes_and_loses_only_what_was_in_flight(tmp_path: Path) 
 def _runs(path: Path) -> int:
     try:
         with RolloutStore.read(path) as store:
-            return len(list(store.usages()))
+            return len(list(store.runs()))
     except InputError:
         return 0
 

@@ -1,0 +1,312 @@
+"""A bundle: what a fit has learned, as a directory of JSON (and LightGBM text) files.
+
+manifest.json   what it was fitted on, with what, and the sha256 of every other file
+table.json      the compute-optimal table
+levels.json     thresholds between levels, and how common each level was
+difficulty/     the estimator of P(level | problem), if one was fitted
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from difficulty.levels import Levels, fit_levels
+from models.base import GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.types import Problem, Sampling
+from router.cells import build_table
+from router.measurements import Measurements, measure
+from router.records import Decision
+from router.rollouts import RolloutStore
+from router.runs import Origin
+from router.table import CostUnit, Table
+from strategies.base import Strategy
+from strategies.budget import Budget
+
+SCHEMA = 1
+MANIFEST, TABLE, LEVELS, DIFFICULTY = "manifest.json", "table.json", "levels.json", "difficulty"
+
+
+class LevelEstimator(Protocol):
+    """Estimates how hard a problem is for the generator that a bundle was fitted on."""
+
+    def level_probabilities(self, problem: Problem) -> Sequence[float]:
+        """P(level | problem), level 1 first."""
+        ...
+
+    def save(self, directory: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a fit was asked for."""
+
+    budgets: tuple[int, ...]
+    strategies: tuple[Strategy, ...]
+    levels: str = "quantile:5"
+    merge: bool = False
+    cost: CostUnit = "generations"
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "budgets": list(self.budgets),
+            "strategies": list(map(str, self.strategies)),
+            "levels": self.levels,
+            "merge": self.merge,
+            "cost": self.cost,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A fitted table with all that belongs to it.
+
+    prior: share of the fitted problems in each level; stands in for an estimator.
+    manifest: provenance, as in manifest.json.
+    """
+
+    table: Table
+    levels: Levels
+    prior: tuple[float, ...]
+    origin: Origin
+    manifest: dict[str, Any]
+    estimator: LevelEstimator | None = None
+
+    def level_probabilities(self, problem: Problem) -> Sequence[float]:
+        """P(level | problem), level 1 first."""
+        if self.estimator is None:
+            return self.prior
+        return self.estimator.level_probabilities(problem)
+
+    def check(self, generator: GeneratorInfo, verifier: VerifierInfo | None) -> None:
+        """Make sure that the models are those that the bundle was fitted on.
+
+        Sampling settings are the caller's: a table is most of the truth at another temperature.
+
+        Raises:
+            InputError: another generator, prompt or verifier; says how to refit.
+        """
+        stored = self.origin.to_dict()
+        sampling = Sampling(
+            temperature=self.origin.temperature,
+            top_p=self.origin.top_p,
+            max_tokens=self.origin.max_tokens,
+            stop=self.origin.stop,
+        )
+        if verifier is None and self.origin.verifier is not None:
+            raise InputError(
+                f"the bundle was fitted with verifier {self.origin.verifier!r} and there is none;"
+                " give it with --verifier, or refit with `router fit`"
+            )
+        try:
+            Origin.from_dict(stored).joined(Origin.of(generator, sampling, verifier))
+        except InputError as error:
+            raise InputError(
+                f"the bundle was fitted on other models: {error}; refit with `router fit`"
+            ) from None
+
+    # -- files ----------------------------------------------------------------------------
+
+    def save(self, directory: Path) -> None:
+        """Write the bundle; the directory appears, or is replaced, when all of it is written.
+
+        Raises:
+            InputError: the directory exists and is no bundle, or cannot be written.
+        """
+        if directory.exists() and not (directory / MANIFEST).is_file():
+            raise InputError(f"{directory} exists and is no bundle; give another --out")
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".bundle-") as scratch:
+                new, old = Path(scratch) / "new", Path(scratch) / "old"
+                self._write(new)
+                if directory.exists():
+                    directory.rename(old)
+                new.rename(directory)
+        except OSError as error:
+            raise InputError(f"cannot write bundle {directory}: {error}") from error
+
+    def _write(self, directory: Path) -> None:
+        directory.mkdir()
+        _write_json(directory / TABLE, self.table.to_dict())
+        _write_json(directory / LEVELS, {**self.levels.to_dict(), "prior": list(self.prior)})
+        if self.estimator is not None:
+            self.estimator.save(directory / DIFFICULTY)
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        hashes = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+        _write_json(directory / MANIFEST, {**self.manifest, "files": hashes})
+
+    @classmethod
+    def load(cls, directory: Path) -> Bundle:
+        """Read a bundle.
+
+        Raises:
+            InputError: it is none, is of another schema, or a file in it is missing or changed.
+        """
+        manifest = _read_json(directory / MANIFEST)
+        if manifest.get("schema_version") != SCHEMA:
+            raise InputError(
+                f"bundle {directory} has schema {manifest.get('schema_version')!r}, and this"
+                f" version reads {SCHEMA}; refit it with `router fit`"
+            )
+        for name, digest in manifest["files"].items():
+            path = directory / name
+            if not path.is_file():
+                raise InputError(f"bundle {directory} lacks {name}; refit it with `router fit`")
+            if name != TABLE and _sha256(path) != digest:
+                raise InputError(f"{path} was changed since the fit; refit with `router fit`")
+        # A table may be edited by hand, as long as it makes sense.
+        table = Table.load(directory / TABLE)
+        record = _read_json(directory / LEVELS)
+        levels = Levels.from_dict(record)
+        if table.levels != levels.count:
+            raise InputError(
+                f"{directory / TABLE}: levels is {table.levels}, but the bundle has {levels.count}"
+            )
+        return cls(
+            table, levels, tuple(record["prior"]), Origin.from_dict(manifest["origin"]), manifest
+        )
+
+
+@dataclass(frozen=True)
+class BundlePolicy:
+    """Decides by a bundle's table, on the estimated level of each problem.
+
+    tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
+    of the budget; the table's own by default.
+    """
+
+    bundle: Bundle
+    tolerance: float = 0.0
+    cost: CostUnit | None = None
+
+    async def decide(self, problem: Problem, budget: Budget) -> Decision:
+        """The best configuration of the table for this problem.
+
+        Raises:
+            InputError: as `Table.choose`.
+        """
+        return self.bundle.table.choose(
+            self.bundle.level_probabilities(problem),
+            budget.generations,
+            tolerance=self.tolerance,
+            cost=self.cost,
+        )
+
+
+def fit_bundle(
+    store: RolloutStore, settings: Settings, problems: Sequence[Problem] | None = None
+) -> Bundle:
+    """Build a bundle from rollouts; a pure function of them, but for the time in its manifest.
+
+    problems: those that count; all that the store has samples of by default.
+
+    Raises:
+        InputError: the rollouts cannot be divided into the levels, or measure no strategy at some
+            level and budget.
+    """
+    known = store.problems() if problems is None else list(problems)
+    found = measure(store, settings.strategies, {problem.id for problem in known})
+    found = _measured(found, store.path)
+    levels = fit_levels(found.pass_at_1, settings.levels, merge=settings.merge)
+    table = build_table(found, levels, settings.budgets, settings.cost)
+    level = levels.of(found.pass_at_1)
+    prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
+    used = [problem for problem in known if problem.id in set(found.problems)]
+    manifest = _manifest(store, settings, used, found)
+    return Bundle(table, levels, prior, store.origin, manifest)
+
+
+def _measured(found: Measurements, path: Path) -> Measurements:
+    """Without strategies that were run on no problem."""
+    some = np.asarray(~np.isnan(found.accuracy).all(axis=0))
+    if not some.any():
+        raise InputError(f"{path} holds no rollouts of any of these strategies")
+    return replace(
+        found,
+        strategies=tuple(s for s, keep in zip(found.strategies, some, strict=True) if keep),
+        **{
+            name: getattr(found, name)[:, some] for name in ("accuracy", "error", "tokens", "flops")
+        },
+    )
+
+
+def _manifest(
+    store: RolloutStore, settings: Settings, problems: Sequence[Problem], found: Measurements
+) -> dict[str, Any]:
+    data = sorted((p.id, p.text, p.answer) for p in problems)
+    return {
+        "schema_version": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "package_version": _version(),
+        "commit": _commit(),
+        "settings": settings.to_dict(),
+        "settings_sha256": _digest(settings.to_dict()),
+        "origin": store.origin.to_dict(),
+        "data": {
+            "problems": len(found.problems),
+            "sha256": _digest(data),
+            "samples": int(found.samples.sum()),
+            "monte_carlo_error": float(np.nanmax(found.error)),
+        },
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version() -> str | None:
+    try:
+        return version("compute-optimal-router")
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs, if it is one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is no bundle: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is no JSON object")
+    return value
