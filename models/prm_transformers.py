@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from models.base import VerifierInfo
 from models.batching import MicroBatcher
@@ -247,12 +248,27 @@ def _pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None =
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
+    verbosity = logging.get_verbosity()
+    # It reports every weight that is not the backbone's: the head, and layers left out.
+    logging.set_verbosity_error()
     try:
-        model = auto.from_pretrained(
-            directory, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        model, report = auto.from_pretrained(
+            directory,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load a verifier from {directory}: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if report["missing_keys"]:
+        raise ModelError(
+            f"{directory} lacks weights that its config.json asks for, "
+            f"among them {min(report['missing_keys'])!r}"
+        )
     return model.to("cuda" if on_gpu else "cpu")
 
 

@@ -85,6 +85,17 @@ async def test_only_safetensors_are_loaded(llama_prm: FilePath, tmp_path: FilePa
         await load_verifier(str(pickled), format="rlhflow")
 
 
+async def test_weights_that_are_not_all_there_are_refused(
+    llama_prm: FilePath, tmp_path: FilePath
+) -> None:
+    partial = shutil.copytree(llama_prm, tmp_path / "partial")
+    weights = load_file(partial / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, partial / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks weights.*up_proj"):
+        await load_verifier(str(partial), format="rlhflow")
+
+
 async def test_a_head_of_another_width_is_refused(
     tiny_checkpoint: FilePath, tmp_path: FilePath
 ) -> None:
