@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from models.base import Aggregation
 from models.errors import InputError, ModelError, VerifierError
-from models.types import Path
+from models.types import Path, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,9 +94,7 @@ class ChatTurns:
                 else:
                     content = f"{path.problem.text} {content}"
                 chat.append({"role": "user", "content": content})
-                longer = encoder.tokenizer.apply_chat_template(
-                    chat, add_generation_prompt=True, tokenize=False
-                )
+                longer = _chat_text(encoder, chat)
                 if not longer.startswith(text):
                     raise ModelError("this chat template rewrites earlier turns; PRM turns do not")
                 text = longer
@@ -146,10 +144,7 @@ class TaggedChat:
             {"role": "system", "content": self.system},
             {"role": "user", "content": path.problem.text},
         ]
-        opening = encoder.tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, tokenize=False
-        )
-        ids = _encode(encoder, opening)
+        ids = _encode(encoder, _chat_text(encoder, chat))
         reads: list[int] = []
         for step in path.steps:
             if step.text.strip() or not reads:
@@ -310,6 +305,15 @@ def known_format(model: str, architectures: tuple[str, ...] = ()) -> PrmFormat:
     )
 
 
+def check_tokenizer(prm: PrmFormat, encoder: PathEncoder) -> None:
+    """Try the format on a small path, so that a wrong tokenizer shows before the weights load.
+
+    Raises:
+        ModelError: the tokenizer lacks a token or a chat template that the format needs.
+    """
+    prm.layout.encode(Path(Problem("try", "1 + 1")).extend(Step("It is 2.", "stop")), encoder)
+
+
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """The id of a text that must be one token.
 
@@ -339,6 +343,21 @@ def checked_scores(values: Sequence[float], path: Path, verifier: str) -> tuple[
                 f"{path.problem.id!r} as {value}, which is no probability"
             )
     return tuple(values)
+
+
+def _chat_text(encoder: PathEncoder, chat: list[dict[str, str]]) -> str:
+    """The turns as text, with the header of the assistant's next one."""
+    from jinja2 import TemplateError
+
+    try:
+        text = encoder.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=False
+        )
+    except (TemplateError, ValueError) as error:
+        raise ModelError(
+            f"the verifier's tokenizer has no fitting chat template: {error}"
+        ) from error
+    return str(text)
 
 
 def _encode(encoder: PathEncoder, text: str) -> list[int]:

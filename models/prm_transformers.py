@@ -18,7 +18,14 @@ from models.base import VerifierInfo
 from models.batching import MicroBatcher
 from models.errors import ModelError, VerifierError
 from models.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
-from models.prm import Encoded, PairLogits, PrmFormat, checked_scores, single_token
+from models.prm import (
+    Encoded,
+    PairLogits,
+    PrmFormat,
+    check_tokenizer,
+    checked_scores,
+    single_token,
+)
 from models.prm_head import PairHead, StepHead, load_head
 from models.prompts import Prompt, get_prompt
 from models.tokens import PathEncoder
@@ -85,6 +92,8 @@ class TransformersVerifier:
         """
         files = weight_files(directory)
         tokenizer = AutoTokenizer.from_pretrained(directory)
+        encoder = PathEncoder(tokenizer, get_prompt("plain"))
+        check_tokenizer(prm, encoder)
         if isinstance(prm.head, PairLogits):
             pair = [single_token(tokenizer, text) for text in (prm.head.good, prm.head.bad)]
             model = _pretrained(AutoModelForCausalLM, directory, dtype)
@@ -93,7 +102,7 @@ class TransformersVerifier:
         else:
             backbone = _pretrained(AutoModel, directory, dtype)
             head = load_head(files, backbone.config.hidden_size, prm.head)
-        return cls(backbone, head, PathEncoder(tokenizer, get_prompt("plain")), prm, info)
+        return cls(backbone, head, encoder, prm, info)
 
     @classmethod
     def load_on(

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from models.base import VerifierInfo
 from models.errors import VerifierError
-from models.prm import ClassHead, PrmFormat, checked_scores
+from models.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
 from models.prompts import Prompt
 from models.tokens import PathEncoder
 from models.types import Path, Scored
@@ -61,18 +61,20 @@ class VLLMVerifier:
         engine_args: fields of vLLM's `AsyncEngineArgs` that replace our defaults.
 
         Raises:
-            ModelError: vLLM cannot load the model; carries its cause.
+            ModelError: a tokenizer that does not fit the format, or vLLM cannot load the model.
         """
         defaults = {
             "runner": "pooling",
             "pooler_config": {"tok_pooling_type": "ALL"},
             "block_size": BLOCK,
         }
-        engine = await start_engine(directory, **(defaults | engine_args))
         from transformers import AutoTokenizer
 
-        tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, directory)
-        return cls(engine, PathEncoder(tokenizer, prompt), prm, info)
+        encoder = PathEncoder(
+            await asyncio.to_thread(AutoTokenizer.from_pretrained, directory), prompt
+        )
+        check_tokenizer(prm, encoder)
+        return cls(await start_engine(directory, **(defaults | engine_args)), encoder, prm, info)
 
     @property
     def info(self) -> VerifierInfo:

@@ -17,7 +17,7 @@ from models.prm_head import RewardHead
 from models.prompts import PROMPTS, Prompt
 from models.transformers_engine import TransformersGenerator
 from models.types import Path, Problem, Sampling, Step
-from models.verifiers import GeneratorStates, load_verifier
+from models.verifiers import GeneratorStates, load_verifier, state_layer
 from tests.models import prm_models
 
 PATH = Path(Problem("sum", "What is 2 + 3?")).extend(
@@ -96,6 +96,15 @@ async def test_weights_that_are_not_all_there_are_refused(
         await load_verifier(str(partial), format="rlhflow")
 
 
+async def test_a_tokenizer_without_a_chat_template_is_refused(
+    llama_prm: FilePath, tmp_path: FilePath
+) -> None:
+    mute = shutil.copytree(llama_prm, tmp_path / "mute")
+    (mute / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="chat template"):
+        await load_verifier(str(mute), format="rlhflow")
+
+
 async def test_a_head_of_another_width_is_refused(
     tiny_checkpoint: FilePath, tmp_path: FilePath
 ) -> None:
@@ -121,6 +130,8 @@ async def test_states_that_the_generator_left_score_for_nothing(
     sampled = await generator.sample(start, 2, Sampling(max_tokens=60, seed=0))
     await generator.aclose()
     head = save_head(tmp_path / "head", tiny_checkpoint, prompt="letters")
+    assert state_layer(str(head)) == LAYER
+    assert state_layer(str(tiny_checkpoint)) is None
 
     ref = str(tiny_checkpoint)
     reading = await load_verifier(str(head), generator=GeneratorStates(ref, given=True))
