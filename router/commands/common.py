@@ -122,9 +122,9 @@ def problem_text(problem: str | None) -> str:
     Raises:
         UsageError, InputError: there is none, it is not UTF-8, or it names a file.
     """
-    if problem is None and sys.stdin.isatty():
-        raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
     if problem is None or problem == "-":
+        if sys.stdin is None or (problem is None and sys.stdin.isatty()):
+            raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
         return decode(sys.stdin.buffer.read(), "stdin")
     if len(problem.split()) == 1 and Path(problem).suffix in _FILES:
         raise InputError(f"{problem!r} names a file; write --file {problem}")

@@ -341,6 +341,16 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     assert f"error: cannot write {full}: No space left on device" in done.stderr
 
 
+def test_no_problem_and_no_stdin_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, cli; sys.stdin = None; cli.main()", "solve"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "give a PROBLEM" in done.stderr
+
+
 SLOW_CLI = """
 import cli, models.engines
 from models.fakes import FakeGenerator
