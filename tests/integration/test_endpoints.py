@@ -1,0 +1,188 @@
+"""The OpenAI-compatible generator against a real `vllm serve` on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path as FilePath
+from typing import Any
+
+import httpx
+import pytest
+
+from models.endpoints import EndpointPool
+from models.openai_engine import OpenAIGenerator
+from models.prompts import Prompt
+from models.tokens import PathEncoder
+from models.types import Path, Problem, Sampled, Sampling
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+
+PROMPT = Prompt("test", system="Solve it.", delimiter="e")
+"""The tiny model writes noise: a common letter makes steps of a few tokens."""
+
+# Longer than two blocks of the server's prefix cache (128 tokens on a CPU).
+PROBLEM = Problem("p", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 14 + "How many?")
+STEP = Sampling("step", temperature=1.0, max_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_checkpoint: FilePath, tmp_path_factory: Any) -> Iterator[str]:
+    """URL of a server; its whole process group is killed at the end."""
+    pytest.importorskip("vllm")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(tiny_checkpoint)),
+        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"),
+        *("--max-model-len", "1024", "--max-num-seqs", "16", "--enforce-eager"),
+        "--enable-prompt-tokens-details",
+    ]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_healthy(url, process, log)
+        yield url
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: FilePath) -> None:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(1)
+    pytest.fail(f"vllm serve did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture
+async def generator(server: str) -> AsyncIterator[OpenAIGenerator]:
+    engine = await OpenAIGenerator.load([server], model=None, prompt=PROMPT)
+    yield engine
+    await engine.aclose()
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_checkpoint: FilePath) -> PathEncoder:
+    from transformers import AutoTokenizer
+
+    return PathEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
+
+
+def check_tokens(sampled: Sampled, encoder: PathEncoder) -> None:
+    """Every continuation's token ids are all it sampled, and decode to its text."""
+    for continuation in sampled.continuations:
+        ids = [token for step in continuation.steps for token in step.token_ids or ()]
+        assert continuation.tokens == len(ids)
+        assert encoder.decode(ids) == continuation.text
+        assert sum(step.tokens or 0 for step in continuation.steps) == len(ids)
+        assert all(step.logprob is not None and step.logprob < 0 for step in continuation.steps)
+
+
+async def test_load_asks_the_server(generator, server):
+    assert generator.info.model == "tiny"
+    assert generator.info.context == 1024
+    by_url = await OpenAIGenerator.load([f"{server}/v1/"], model="tiny", prompt=PROMPT)
+    await by_url.aclose()
+
+
+async def test_steps_join_token_by_token_and_hit_the_prefix_cache(generator, encoder):
+    path = Path(PROBLEM)
+    prompts = []
+    for _ in range(3):
+        sampled = await generator.sample(path, 3, STEP)
+        check_tokens(sampled, encoder)
+        # The server counts the very tokens that the local tokenizer and the path hold.
+        assert sampled.prompt_tokens == len(encoder.path_ids(path))
+        for continuation in sampled.continuations:
+            (step,) = continuation.steps
+            assert step.finish == "step"
+            assert "e" in step.text
+        prompts.append(encoder.path_ids(path))
+        path = path.extend(*sampled.continuations[0].steps)
+    assert sampled.cached_tokens is not None
+    assert sampled.cached_tokens >= 128
+    assert prompts[2][: len(prompts[1])] == prompts[1]
+
+
+async def test_whole_solutions_are_cut_into_steps(generator, encoder):
+    sampled = await generator.sample(Path(PROBLEM), 4, Sampling(temperature=1.0, max_tokens=48))
+    check_tokens(sampled, encoder)
+    for continuation in sampled.continuations:
+        assert continuation.tokens == 48
+        assert continuation.finish == "length"
+        assert len(continuation.steps) > 2
+        assert all("e" in step.text for step in continuation.steps[:-1])
+
+
+async def test_greedy_step_by_step_equals_one_go(generator):
+    whole = await generator.sample(Path(PROBLEM), 1, Sampling(temperature=0.0, max_tokens=24))
+    path = Path(PROBLEM)
+    while path.tokens < 12:
+        step = await generator.sample(path, 1, Sampling("step", temperature=0.0, max_tokens=24))
+        path = path.extend(*step.continuations[0].steps)
+    assert path.depth > 1
+    assert whole.continuations[0].text.startswith(path.text[:20])
+
+
+async def test_counts_equal_the_servers_own(generator, server):
+    before = await metrics(server)
+    sampled = await asyncio.gather(*(generator.sample(Path(PROBLEM), 2, STEP) for _ in range(3)))
+    after = await metrics(server)
+    tokens = sum(c.tokens or 0 for one in sampled for c in one.continuations)
+    assert after["generation_tokens_total"] - before["generation_tokens_total"] == tokens
+
+
+async def test_text_mode_gives_steps_their_delimiter_back(generator, server, encoder):
+    """The same server, spoken to as if it knew nothing beyond the common API."""
+    plain = OpenAIGenerator(EndpointPool([server]), PROMPT, generator.info, encoder, exact=False)
+    path = Path(PROBLEM)
+    for _ in range(2):
+        sampled = await plain.sample(path, 1, STEP)
+        (step,) = sampled.continuations[0].steps
+        assert (step.finish, step.text[-1], step.token_ids) == ("step", "e", None)
+        assert sampled.prompt_tokens == len(encoder.path_ids(path))
+        path = path.extend(step)
+    await plain.aclose()
+
+
+async def test_cancelling_a_call_ends_the_servers_work(generator, server):
+    task = asyncio.create_task(generator.sample(Path(PROBLEM), 8, Sampling(max_tokens=700)))
+    await wait_for_running(server, 8)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wait_for_running(server, 0)
+
+
+async def metrics(server: str) -> dict[str, float]:
+    """The server's counters and gauges, by name without prefix and labels."""
+    async with httpx.AsyncClient() as client:
+        lines = (await client.get(f"{server}/metrics")).text.splitlines()
+    values = [line.rsplit(" ", 1) for line in lines if line.startswith("vllm:")]
+    return {name.split("{")[0].removeprefix("vllm:"): float(value) for name, value in values}
+
+
+async def wait_for_running(server: str, count: int) -> None:
+    async with asyncio.timeout(60):
+        while (await metrics(server))["num_requests_running"] != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
