@@ -42,10 +42,10 @@ class Kind:
 
 WORLD = (
     Kind(0.34, 0.85, {"beam_search": 0.80, "dvts": 0.70, "lookahead": 0.60}),
-    Kind(0.33, 0.40, {"beam_search": 0.92, "dvts": 0.40, "lookahead": 0.50}),
+    Kind(0.33, 0.40, {"beam_search": 0.97, "dvts": 0.40, "lookahead": 0.50}),
     Kind(0.33, 0.06, {"beam_search": 0.15, "dvts": 0.55, "lookahead": 0.10}),
 )
-"""At budget 8 and more: best-of-N wins on easy problems, beam search on medium, DVTS on hard."""
+"""At budgets 4 and 8: best-of-N wins on easy problems, beam search on medium, DVTS on hard."""
 
 
 class Simulation:

@@ -84,13 +84,8 @@ def fit_levels(pass_at_1: Floats, how: str, *, merge: bool = False) -> Levels:
             f"{always} sample of all {len(pass_at_1)} problems is correct, so there is no"
             f" difficulty to tell apart; add {change} problems"
         )
+    check_levels(how, len(pass_at_1), merge=merge)
     levels = _parse(pass_at_1, how)
-    needed = LEAST * levels.count
-    if len(pass_at_1) < needed and not merge:
-        raise InputError(
-            f"--levels {how} needs at least {needed} problems ({LEAST} a level), and there are"
-            f" {len(pass_at_1)}; give more problems, ask for fewer levels, or add --merge-levels"
-        )
     while (sizes := _sizes(levels, pass_at_1)).min() < LEAST and levels.edges:
         if not merge:
             short = int(sizes.argmin()) + 1
@@ -103,6 +98,20 @@ def fit_levels(pass_at_1: Floats, how: str, *, merge: bool = False) -> Levels:
             )
         levels = _merged(levels, sizes)
     return levels
+
+
+def check_levels(how: str, problems: int, *, merge: bool = False) -> None:
+    """Refuse what cannot work with so many problems, before anything is sampled.
+
+    Raises:
+        InputError: unknown `how`, or too few problems.
+    """
+    needed = LEAST * _parse(np.zeros(0), how).count
+    if problems < needed and not merge:
+        raise InputError(
+            f"--levels {how} needs at least {needed} problems ({LEAST} a level), and there are"
+            f" {problems}; give more problems, ask for fewer levels, or add --merge-levels"
+        )
 
 
 def _parse(pass_at_1: Floats, how: str) -> Levels:

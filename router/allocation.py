@@ -7,6 +7,7 @@ in a paired t-test. What it costs, the winner costs at most, so it can win in no
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,8 +66,8 @@ class Allocation:
             if best == column:
                 continue
             difference = accuracy[common, best], accuracy[common, column]
-            # No spread gives no p-value, and then no verdict: NaN compares as false.
-            with np.errstate(divide="ignore", invalid="ignore"):
+            # Differences without spread make SciPy warn; equal outcomes give NaN: no verdict.
+            with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
                 p = ttest_rel(*difference, alternative="greater").pvalue
             kept[column] = not p < 1 - self.confidence
         return kept

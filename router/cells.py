@@ -163,9 +163,8 @@ def _held_out(
             continue
         table = _table(picking, picked, levels.count, budgets, cost)
         for cell in table.cells:
-            one_hot = [float(cell.level == i + 1) for i in range(levels.count)]
-            choice = table.choose(one_hot, cell.budget)
-            values = measuring.accuracy[measured == cell.level, column[choice.strategy]]
+            choice = column[table.best(cell.level, cell.budget).strategy]
+            values = measuring.accuracy[measured == cell.level, choice]
             outcomes.setdefault((cell.level, cell.budget), []).extend(values[~np.isnan(values)])
     return {
         key: interval(float(np.mean(values)), len(values))

@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,9 @@ def _listed(budgets: Sequence[int]) -> str:
 
 
 def missing(
-    problems: Iterable[Problem], strategies: Sequence[Strategy], stored: Counter[tuple[str, str]]
+    problems: Iterable[Problem],
+    strategies: Sequence[Strategy],
+    stored: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> list[Job]:
     """The searches that these strategies need and a store lacks.
 
@@ -132,7 +134,7 @@ def missing(
     jobs = []
     for problem in problems:
         for name, unit in units.items():
-            start = stored[problem.id, name]
+            start = stored.get((problem.id, name), 0)
             if name != SAMPLES:
                 repeats = range(start, unit.count)
                 jobs += [Job(problem, name, unit.strategy, repeat) for repeat in repeats]

@@ -180,6 +180,12 @@ class Table(_Record):
         row = (level - 1) * len(self.budgets)
         return self.cells[row + len(fitted) - 1]
 
+    def best(self, level: int, budget: int) -> Entry:
+        """The configuration that wins at one level, in the table's own unit of cost."""
+        one_hot = [float(number == level) for number in range(1, self.levels + 1)]
+        winner = self.choose(one_hot, budget).strategy
+        return next(e for e in self.cell(level, budget).entries if e.strategy == winner)
+
     def choose(
         self,
         levels: Sequence[float],

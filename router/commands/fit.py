@@ -1,0 +1,251 @@
+"""`router fit`: sample what decides, then build a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from difficulty.levels import check_levels
+from models.errors import InputError
+from models.types import Problem
+from router.allocation import Allocation, Kind
+from router.bundle import Bundle, Settings, fit_bundle
+from router.commands.common import opened, option, with_router
+from router.core import Router
+from router.fitting import (
+    DEFAULTS,
+    IN_FLIGHT,
+    MAJORITY,
+    Price,
+    Sampler,
+    Ticker,
+    configurations,
+    missing,
+    price,
+)
+from router.io import read_problems
+from router.opening import Models
+from router.rollouts import RolloutStore
+from router.runs import Origin
+from router.table import CostUnit
+
+_out = Console(stderr=True, highlight=False)
+
+
+def _budgets(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--budgets must be whole numbers such as 1,2,4,8, not {text!r}") from None
+
+
+@click.command()
+@click.argument("problems", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Directory of the new bundle."
+)
+@option("--budgets", default="1,2,4,8,16", callback=_budgets, help="In generations, rising.")
+@option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    metavar="NAME(…)",
+    help="Fit this one, at every budget it fits; repeat it.  [default: all that can run]",
+)
+@option("--levels", default="quantile:5", metavar="quantile:K|absolute", help="Of difficulty.")
+@option("--merge-levels", is_flag=True, help="Join levels that have too few problems.")
+@option(
+    "--cost",
+    type=click.Choice(get_args(CostUnit)),
+    default="generations",
+    help="What budgets count; tokens and FLOPs in units of one plain sample's.",
+)
+@option(
+    "--allocation",
+    type=click.Choice(get_args(Kind)),
+    default="racing",
+    help="`racing` stops what cannot win at a level any more; `grid` samples everything.",
+)
+@option("--max-generations", type=click.IntRange(min=1), help="Sample no more than this now.")
+@click.option("--dry-run", is_flag=True, help="Print the price and stop.")
+@click.option(
+    "--from-rollouts",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Sample nothing: build the bundle from this store (PROBLEMS may then be left out).",
+)
+@option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where rollouts are kept.  [default: OUT with .rollouts.sqlite]",
+)
+@option("--seed", type=int, default=0, help="Of sampling, where the engine takes seeds.")
+@option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Searches at once.")
+@with_router
+def fit(
+    router: Router,
+    problems: Path | None,
+    out: Path | None,
+    budgets: tuple[int, ...],
+    strategies: tuple[str, ...],
+    levels: str,
+    merge_levels: bool,
+    cost: CostUnit,
+    allocation: Kind,
+    max_generations: int | None,
+    dry_run: bool,
+    from_rollouts: Path | None,
+    store: Path | None,
+    seed: int,
+    in_flight: int,
+) -> None:
+    """Find out which search pays, per level of difficulty and budget, on PROBLEMS.
+
+    PROBLEMS is a JSONL file: {"id": …, "problem": …, "answer": …} a line. Every rollout is stored
+    as it finishes: start an interrupted fit again and it goes on.
+    """
+    if out is None and not dry_run:
+        raise click.UsageError("give --out, the directory of the new bundle")
+    known = None if problems is None else _read(problems)
+    if from_rollouts is not None:
+        with RolloutStore.read(from_rollouts) as rollouts:
+            verified = rollouts.origin.verifier is not None
+            settings = _settings(
+                budgets, strategies, levels, merge_levels, cost, seed, verified=verified
+            )
+            bundle = fit_bundle(rollouts, settings, known)
+        _finish(bundle, out)
+        return
+    if known is None:
+        raise click.UsageError("give PROBLEMS to sample, or --from-rollouts")
+    check_levels(levels, len(known), merge=merge_levels)
+    settings = _settings(
+        budgets,
+        strategies,
+        levels,
+        merge_levels,
+        cost,
+        seed,
+        verified=router.verifier is not None,
+    )
+    path = store or Path(f"{out or problems}.rollouts.sqlite")
+    due = _price(path, known, settings, max_generations)
+    _show(due, allocation)
+    if dry_run:
+        return
+
+    async def sample(models: Models) -> Bundle:
+        verifier = None if models.verifier is None else models.verifier.info
+        origin = Origin.of(models.generator.info, router.sampling, verifier)
+        with RolloutStore.create(path, origin) as rollouts, _progress(due.generations) as tick:
+            rollouts.add_problems(known)
+            sampler = Sampler(
+                rollouts,
+                known,
+                settings.strategies,
+                levels=levels,
+                merge=merge_levels,
+                allocation=Allocation.of(allocation),
+                max_generations=max_generations,
+                seed=seed,
+            )
+            await sampler.run(
+                models.generator, models.verifier, router.sampling, tick=tick, in_flight=in_flight
+            )
+            return fit_bundle(rollouts, settings, known)
+
+    with opened(router):
+        _finish(router.run(sample), out)
+
+
+def _settings(
+    budgets: tuple[int, ...],
+    texts: tuple[str, ...],
+    levels: str,
+    merge: bool,
+    cost: CostUnit,
+    seed: int,
+    *,
+    verified: bool,
+) -> Settings:
+    if not texts:
+        texts = DEFAULTS if verified else (MAJORITY,)
+        texts = tuple(text for text in texts if _fits(text, budgets))
+    strategies = configurations(budgets, texts, verifier=verified)
+    return Settings(budgets, strategies, levels, merge, cost, seed)
+
+
+def _fits(text: str, budgets: tuple[int, ...]) -> bool:
+    """Whether a default has anything to offer at these budgets."""
+    try:
+        configurations(sorted(set(budgets)), [text], verifier=True)
+    except InputError:
+        return False
+    return True
+
+
+def _read(file: Path) -> tuple[Problem, ...]:
+    """The problems of a file, each with a gold answer."""
+    found = read_problems(file)
+    for broken in found.broken:
+        raise InputError(f"{file}, line {broken.line}: {broken.why}")
+    ungraded = [problem.id for problem in found.problems if problem.answer is None]
+    if ungraded:
+        raise InputError(
+            f"{len(ungraded)} of {len(found.problems)} problems in {file} have no gold answer"
+            f" (first: {ungraded[0]!r}); give each record a field 'answer'"
+        )
+    return found.problems
+
+
+def _price(
+    path: Path, problems: tuple[Problem, ...], settings: Settings, most: int | None
+) -> Price:
+    """What is left to sample; needs no model."""
+    if not path.is_file():
+        return price(missing(problems, settings.strategies), max_generations=most)
+    with RolloutStore.read(path) as rollouts:
+        jobs = missing(problems, settings.strategies, rollouts.counts())
+        return price(jobs, rollouts.rates(), most)
+
+
+def _show(due: Price, allocation: Kind) -> None:
+    most = "at most " if allocation == "racing" else ""
+    text = f"to sample: {most}{due.generations:,} generations"
+    if due.tokens is None:
+        text += "; tokens and hours are known once something is sampled"
+    else:
+        text += f", {due.tokens:,.0f} tokens"
+        text += "" if due.hours is None else f", {due.hours:.1f} hours at the pace so far"
+    click.echo(text)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Ticker]:
+    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=_out) as progress:
+        task = progress.add_task("sampling", total=total)
+        yield lambda generations: progress.advance(task, generations)
+
+
+def _finish(bundle: Bundle, out: Path | None) -> None:
+    if out is None:
+        return
+    bundle.save(out)
+    data = bundle.manifest["data"]
+    click.echo(
+        f"fitted {len(bundle.table.cells)} cells on {data['problems']} problems and"
+        f" {data['samples']:,} samples; saved in {out}"
+    )

@@ -1,0 +1,87 @@
+"""`router table`: what a fitted bundle has learned, as people read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table as Grid
+
+from router.bundle import Bundle
+from router.table import Cell, Estimate, Table
+
+
+@click.group()
+def table() -> None:
+    """Show what a fitted bundle has learned."""
+
+
+@table.command()
+@click.argument("bundle", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--json", "as_json", is_flag=True, help="Print the whole table as JSON.")
+def show(bundle: Path, as_json: bool) -> None:
+    """Levels x budgets of BUNDLE: best configuration, accuracy with 95 % interval, cost."""
+    loaded = Bundle.load(bundle)
+    if as_json:
+        click.echo(json.dumps(loaded.table.to_dict(), indent=1))
+        return
+    console = Console(highlight=False)
+    console.print(_grid(loaded))
+    console.print(_verdict(loaded.table), markup=False)
+
+
+def _grid(bundle: Bundle) -> Grid:
+    fitted = bundle.table
+    origin = bundle.origin
+    judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
+    grid = Grid(
+        title=f"{origin.model}, {judge}, {bundle.manifest['data']['problems']} problems",
+        caption="accuracy on held-out problems where there are enough, with 95 % interval;"
+        f" cost in mean tokens; chosen by {fitted.cost}",
+        show_lines=True,
+    )
+    grid.add_column("level")
+    for budget in fitted.budgets:
+        grid.add_column(f"N = {budget}", overflow="fold")
+    for level in range(1, fitted.levels + 1):
+        cells = [_text(fitted, fitted.cell(level, budget)) for budget in fitted.budgets]
+        grid.add_row(f"{level}\n{_range(bundle, level)}", *cells)
+    return grid
+
+
+def _range(bundle: Bundle, level: int) -> str:
+    """The pass@1 of a level's problems."""
+    edges = (1.0, *bundle.levels.edges, 0.0)
+    return f"pass@1 {edges[level]:.2f}–{edges[level - 1]:.2f}\n{bundle.prior[level - 1]:.0%}"
+
+
+def _text(fitted: Table, cell: Cell) -> str:
+    chosen = fitted.best(cell.level, cell.budget)
+    shown = cell.held_out or chosen.estimate
+    tokens = "" if chosen.cost.tokens is None else f"\n{chosen.cost.tokens:,.0f} tokens"
+    name, _, parameters = chosen.strategy.rstrip(")").partition("(")
+    return f"{name}\n{parameters}\n{_interval(shown)}{tokens}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.accuracy:.0%} ({estimate.low:.0%}–{estimate.high:.0%})"
+
+
+def _verdict(fitted: Table) -> str:
+    """Says plainly whether difficulty makes a difference to the choice."""
+    differing = [
+        budget
+        for budget in fitted.budgets
+        if len({_family(fitted, level, budget) for level in range(1, fitted.levels + 1)}) > 1
+    ]
+    if not differing:
+        return "At every budget one and the same search wins at every level."
+    listed = ", ".join(map(str, differing))
+    return f"The winning search depends on the level at budgets {listed}."
+
+
+def _family(fitted: Table, level: int, budget: int) -> str:
+    strategy = fitted.best(level, budget).parsed()
+    return f"{strategy.name}/{strategy.select}"

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated import WORLD, simulated_store
+from difficulty.levels import fit_levels
+from models.errors import InputError
+from router.cells import build_table, interval, shrunken
+from router.fitting import DEFAULTS, configurations
+from router.measurements import measure
+from router.rollouts import RolloutStore
+from router.table import Table
+
+BUDGETS = (1, 2, 4, 8)
+STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    path = tmp_path_factory.mktemp("table") / "r.db"
+    simulated_store(path, 240, STRATEGIES)
+    with RolloutStore.read(path) as store:
+        found = measure(store, STRATEGIES)
+    return build_table(found, fit_levels(found.pass_at_1, "quantile:3"), BUDGETS, "generations")
+
+
+def test_the_fitted_table_finds_the_strategy_that_is_best_by_construction(table: Table) -> None:
+    winners = {level: table.best(level, 8).parsed().name for level in (1, 2, 3)}
+    assert winners == {1: "best_of_n", 2: "beam_search", 3: "dvts"}
+    for level, kind in enumerate(WORLD, 1):
+        single = table.cell(level, 1).held_out
+        assert single is not None
+        assert single.low <= kind.pass_at_1 <= single.high
+    medium = table.cell(2, 8).held_out
+    assert medium is not None
+    assert medium.low <= WORLD[1].searches["beam_search"] <= medium.high
+
+
+def test_every_cell_ranks_all_that_fits_its_budget(table: Table) -> None:
+    for cell in table.cells:
+        fitting = {str(s) for s in STRATEGIES if s.cost <= cell.budget}
+        assert {entry.strategy for entry in cell.entries} == fitting
+        accuracies = [entry.estimate.accuracy for entry in cell.entries]
+        assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_the_choice_is_by_expected_accuracy_over_all_levels(table: Table) -> None:
+    decision = table.choose([0.5, 0.1, 0.4], 8)
+    expected = {
+        considered.strategy: sum(
+            share
+            * next(
+                e.estimate.accuracy
+                for e in table.cell(level, 8).entries
+                if e.strategy == considered.strategy
+            )
+            for level, share in enumerate([0.5, 0.1, 0.4], 1)
+        )
+        for considered in decision.considered
+    }
+    assert decision.strategy == max(expected, key=expected.__getitem__)
+    assert decision.expected_accuracy == pytest.approx(expected[decision.strategy])
+    assert decision.considered[0].strategy == decision.strategy
+    # No single level would have chosen by the mixture's own probability.
+    assert decision.levels == pytest.approx((0.5, 0.1, 0.4))
+
+
+def test_between_fitted_budgets_the_largest_that_fits_is_used(table: Table) -> None:
+    for level in range(3):
+        one_hot = [float(i == level) for i in range(3)]
+        assert table.choose(one_hot, 7).strategy == table.choose(one_hot, 4).strategy
+        assert table.choose(one_hot, 1000).strategy == table.choose(one_hot, 8).strategy
+
+
+def test_a_tolerance_takes_the_cheapest_that_is_nearly_as_good(table: Table) -> None:
+    best = table.choose([0, 1, 0], 8)
+    cheap = table.choose([0, 1, 0], 8, tolerance=0.1)
+    assert best.expected_accuracy is not None
+    assert cheap.expected_accuracy is not None
+    assert cheap.expected_accuracy >= best.expected_accuracy - 0.1
+    assert cheap.considered[0].cost < best.considered[0].cost
+    assert "cheapest" in cheap.why
+    assert "of the best expected accuracy" in cheap.why
+
+
+def test_budgets_in_flops_charge_the_verifier(table: Table) -> None:
+    by_generations = {row.strategy for row in table.choose([1, 1, 1], 8).considered}
+    by_flops = {row.strategy for row in table.choose([1, 1, 1], 8, cost="flops").considered}
+    assert "best_of_n(n=8)" in by_generations
+    assert "best_of_n(n=8)" not in by_flops
+    assert "best_of_n(n=8, select=majority)" in by_flops
+
+
+@pytest.mark.parametrize("levels", [[1.0], [0.5, 0.5, -0.1], [0, 0, 0], [float("nan"), 1, 0]])
+def test_no_probabilities_are_refused(table: Table, levels: list[float]) -> None:
+    with pytest.raises(InputError, match="must be 3 probabilities"):
+        table.choose(levels, 8)
+
+
+def test_a_budget_below_the_table_is_refused(table: Table) -> None:
+    record = table.to_dict()
+    record["budgets"] = [4, 8]
+    record["cells"] = [cell for cell in record["cells"] if cell["budget"] >= 4]
+    with pytest.raises(InputError, match="begins at budget 4"):
+        Table.from_dict(record).choose([1, 0, 0], 3)
+
+
+def test_a_table_survives_json(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table.to_dict()))
+    assert Table.load(path) == table
+
+
+def _set(*keys: Any) -> Callable[[dict[str, Any]], None]:
+    *path, last, value = keys
+
+    def edit(record: Any) -> None:
+        for key in path:
+            record = record[key]
+        record[last] = value
+
+    return edit
+
+
+ESTIMATE = ("cells", 3, "entries", 0, "estimate")
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (_set(*ESTIMATE, "accuracy", 1.5), r"cells\.3\.entries\.0\.estimate\.accuracy"),
+        (_set(*ESTIMATE, "accuracy", float("nan")), r"cells\.3\.entries\.0\.estimate\.accuracy"),
+        (_set(*ESTIMATE, "low", 1.0), r"cells\.3\.entries\.0\.estimate.*lies outside"),
+        (_set("cells", 3, "entries", 0, "strategy", "beem(n=2)"), r"cells\.3.*unknown strategy"),
+        (_set("cells", 0, "entries", 0, "strategy", "best_of_n"), r"cells\.0.*needs n"),
+        (_set("cells", 0, "entries", 0, "cost", "generations", 5), r"cells\.0.*budget of 1"),
+        (_set("cells", 0, "entries", []), r"cells\.0\.entries"),
+        (_set("cells", 1, "level", 9), "no cell for level 1, budget 2"),
+        (_set("budgets", [1, 4, 2, 8]), "budgets must rise"),
+        (_set("budgets", [0, 2, 4, 8]), r"budgets\.0"),
+        (_set("levels", 4), "4 levels"),
+        (_set("extra", 1), "extra"),
+        (_set("cost", "euros"), "cost"),
+        (_set("schema_version", 2), "schema 2, and this version reads 1"),
+    ],
+)
+def test_a_table_edited_into_nonsense_is_refused_with_the_path_of_the_field(
+    table: Table, tmp_path: Path, edit: Callable[[dict[str, Any]], None], named: str
+) -> None:
+    record = json.loads(json.dumps(table.to_dict()))
+    edit(record)
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=named):
+        Table.load(path)
+
+
+def test_a_dropped_cell_or_a_broken_file_is_refused(table: Table, tmp_path: Path) -> None:
+    record = table.to_dict()
+    del record["cells"][5]
+    with pytest.raises(InputError, match="no cell for level 2, budget 2"):
+        Table.from_dict(record)
+    path = tmp_path / "table.json"
+    path.write_text("{")
+    with pytest.raises(InputError, match="cannot read table"):
+        Table.load(path)
+
+
+# -- estimates --------------------------------------------------------------------------------
+
+
+def test_shrinkage_is_strong_for_few_problems_and_weak_for_many() -> None:
+    rng = np.random.default_rng(0)
+    few = (rng.random((6, 5)) < 0.5).astype(float)
+    many = (rng.random((6000, 5)) < np.linspace(0.3, 0.7, 5)).astype(float)
+    costs = np.full(5, 8)
+    raw, kept = few.mean(axis=0), shrunken(few, costs)
+    assert np.ptp(kept) < 0.5 * np.ptp(raw)
+    np.testing.assert_allclose(shrunken(many, costs), many.mean(axis=0), atol=0.005)
+
+
+def test_strategies_of_another_cost_do_not_pull() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.random((30, 4)) < [0.2, 0.25, 0.8, 0.85]).astype(float)
+    together = shrunken(x, np.array([1, 1, 8, 8]))
+    np.testing.assert_allclose(together[:2], shrunken(x[:, :2], np.array([1, 1])))
+
+
+def test_an_eliminated_strategy_is_not_favoured_by_easy_problems() -> None:
+    """Measured only on the easy ones, on which it is worse than the others."""
+    rng = np.random.default_rng(1)
+    easy, hard = rng.random((20, 2)) < 0.9, rng.random((180, 2)) < 0.3
+    x = np.concatenate([easy, hard]).astype(float)
+    third = np.full(200, np.nan)
+    third[:20] = rng.random(20) < 0.5
+    assert np.nanmean(third) > x.mean()
+    estimate = shrunken(np.column_stack([x, third]), np.full(3, 4))
+    assert estimate[2] < estimate[:2].min()
+
+
+def test_what_was_never_measured_stays_unknown() -> None:
+    x = np.column_stack([np.ones(8), np.full(8, np.nan)])
+    assert np.isnan(shrunken(x, np.array([1, 1]))).tolist() == [False, True]
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for truth in (0.1, 0.5, 0.9):
+        for _ in range(200):
+            estimate = interval(float((rng.random(30) < truth).mean()), 30)
+            covered.append(estimate.low <= truth <= estimate.high)
+    assert 0.92 <= np.mean(covered) <= 0.99
