@@ -66,18 +66,6 @@ async def load_verifier(
     return verifier
 
 
-def state_layer(ref: str) -> int | None:
-    """The layer whose states a generator should leave on its steps for this verifier, if any.
-
-    Raises:
-        ModelError: `ref` holds a head whose config is broken.
-    """
-    if not is_head(Path(ref)):
-        return None
-    config = HeadConfig.load(Path(ref))
-    return config.layer if config.format == SELF else None
-
-
 async def _load_published(
     ref: str, engine: VerifierEngine, format: str | None
 ) -> tuple[Verifier, str]:
