@@ -64,6 +64,11 @@ class TextEstimator:
         classifier.provenance_ = {**(provenance or {}), "validation": validation.to_dict()}
         return cls(classifier)
 
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(self.classifier.classes_)
+
     def level_probabilities(self, problem: Problem) -> tuple[float, ...]:
         """P(level | problem), level 1 first."""
         probabilities = self.classifier.predict_proba(features.extract([problem.text]))

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difficulty.levels import Levels, fit_levels
+from difficulty.levels import Ints, Levels, fit_levels
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
@@ -34,18 +34,11 @@ from router.table import CostUnit, Table
 from strategies.base import Strategy
 from strategies.budget import Budget
 
+if TYPE_CHECKING:
+    from difficulty.text_estimator import TextEstimator
+
 SCHEMA = 1
 MANIFEST, TABLE, LEVELS, DIFFICULTY = "manifest.json", "table.json", "levels.json", "difficulty"
-
-
-class LevelEstimator(Protocol):
-    """Estimates how hard a problem is for the generator that a bundle was fitted on."""
-
-    def level_probabilities(self, problem: Problem) -> Sequence[float]:
-        """P(level | problem), level 1 first."""
-        ...
-
-    def save(self, directory: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class Bundle:
     prior: tuple[float, ...]
     origin: Origin
     manifest: dict[str, Any]
-    estimator: LevelEstimator | None = None
+    estimator: TextEstimator | None = None
 
     def level_probabilities(self, problem: Problem) -> Sequence[float]:
         """P(level | problem), level 1 first."""
@@ -176,9 +169,23 @@ class Bundle:
             raise InputError(
                 f"{directory / TABLE}: levels is {table.levels}, but the bundle has {levels.count}"
             )
-        return cls(
-            table, levels, tuple(record["prior"]), Origin.from_dict(manifest["origin"]), manifest
+        estimator = _load_estimator(directory / DIFFICULTY, levels.count)
+        origin = Origin.from_dict(manifest["origin"])
+        return cls(table, levels, tuple(record["prior"]), origin, manifest, estimator)
+
+
+def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
+    if not directory.is_dir():
+        return None
+    from difficulty.text_estimator import TextEstimator
+
+    estimator = TextEstimator.load(directory)
+    if estimator.levels != levels:
+        raise InputError(
+            f"{directory} estimates {estimator.levels} levels, but the bundle has {levels};"
+            " refit with `router fit`"
         )
+    return estimator
 
 
 @dataclass(frozen=True)
@@ -227,7 +234,17 @@ def fit_bundle(
     prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
     used = [problem for problem in known if problem.id in set(found.problems)]
     manifest = _manifest(store, settings, used, found)
-    return Bundle(table, levels, prior, store.origin, manifest)
+    estimator = _fit_estimator(used, found, level, settings.seed)
+    return Bundle(table, levels, prior, store.origin, manifest, estimator)
+
+
+def _fit_estimator(
+    problems: Sequence[Problem], found: Measurements, level: Ints, seed: int
+) -> TextEstimator:
+    from difficulty.text_estimator import TextEstimator
+
+    texts = {problem.id: problem.text for problem in problems}
+    return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
 
 
 def _measured(found: Measurements, path: Path) -> Measurements:

@@ -1,0 +1,97 @@
+"""`router difficulty`: how hard a problem looks to a bundle's estimator, and why."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+
+from difficulty.text_estimator import Contribution, TextEstimator
+from models.errors import InputError
+from models.types import Problem
+from router.bundle import Bundle
+from router.commands.common import option, problem_text
+from router.io import read_text
+
+_WIDTH = 30
+_SHOWN = 8
+
+
+@click.command()
+@click.argument("problem", required=False)
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path),
+    help="Read the problem from this file.",
+)
+@option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Bundle whose estimator is asked.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bool) -> None:
+    """Explain how hard a problem looks.
+
+    PROBLEM is the text itself. Without it, or with `-`, the text is read from stdin.
+
+    Level 1 is the easiest for the generator that the bundle was fitted on. A feature's effect is
+    what it adds to the log-odds of a harder level.
+    """
+    if problem is not None and file is not None:
+        raise click.UsageError("give either PROBLEM or --file, not both")
+    text = read_text(file) if file is not None else problem_text(problem)
+    asked = Problem.from_dict({"problem": text}, default_id="1")
+    estimator = _estimator(bundle)
+    started = time.perf_counter()
+    levels = estimator.level_probabilities(asked)
+    milliseconds = (time.perf_counter() - started) * 1000
+    reasons = estimator.contributions(text)
+    if as_json:
+        record = {
+            "levels": list(levels),
+            "contributions": [reason.to_dict() for reason in reasons],
+            "milliseconds": milliseconds,
+        }
+        click.echo(json.dumps(record))
+        return
+    console = Console()
+    console.print(_bars(levels))
+    console.print(_reasons(reasons[:_SHOWN]))
+    console.print(f"{milliseconds:.1f} ms", style="dim")
+
+
+def _estimator(directory: Path) -> TextEstimator:
+    estimator = Bundle.load(directory).estimator
+    if estimator is None:
+        raise InputError(
+            f"bundle {directory} has no difficulty estimator; fit one with `router fit`"
+        )
+    return estimator
+
+
+def _bars(levels: tuple[float, ...]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for number, probability in enumerate(levels, start=1):
+        ends = {1: "easiest", len(levels): "hardest"} if len(levels) > 1 else {}
+        bar = Bar(1, 0, probability, width=_WIDTH)
+        table.add_row(f"level {number}", bar, f"{probability:4.0%}", ends.get(number, ""))
+    return table
+
+
+def _reasons(reasons: tuple[Contribution, ...]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("Feature")
+    table.add_column("Value", justify="right")
+    table.add_column("Effect", justify="right")
+    for reason in reasons:
+        direction = "harder" if reason.effect > 0 else "easier"
+        table.add_row(reason.feature, f"{reason.value:.3g}", f"{reason.effect:+.2f} {direction}")
+    return table
