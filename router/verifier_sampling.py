@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from models.base import Generator
@@ -58,18 +58,18 @@ async def sample_pools(
 
 async def sample_completions(
     generator: Generator,
-    problems: Sequence[Problem],
+    problems: Set[str],
     completions: int,
     sampling: Sampling,
     store: RolloutStore,
     report: Reporter,
 ) -> None:
-    """Complete every step prefix of every stored solution, but the whole, `completions` times.
+    """Complete every step prefix of the stored solutions of these problems, by their ids.
 
+    Whole solutions need none. Each prefix gets `completions` of them.
     These are the rollouts of Math-Shepherd (arXiv 2312.08935, sec. 3.3.2). Prefixes that are
     stored already are skipped.
     """
-    wanted = {problem.id for problem in problems}
     stored = {(run.problem, run.configuration) for run in store.runs()}
 
     async def one(path: Path, name: str) -> None:
@@ -81,7 +81,7 @@ async def sample_completions(
 
     jobs = []
     for problem, candidates in store.samples():
-        if problem.id not in wanted:
+        if problem.id not in problems:
             continue
         for index, candidate in enumerate(candidates):
             path = Path(problem)

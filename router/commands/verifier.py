@@ -6,7 +6,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -43,12 +43,13 @@ def verifier() -> None:
 
 
 @verifier.command()
-@click.argument("problems", type=_file)
+@click.argument("problems", type=_file, required=False)
 @click.option("--out", type=_directory, required=True, help="Directory for all that is made.")
 @click.option(
     "--from-rollouts",
     type=_file,
-    help="Use these solutions (a rollout store, or .jsonl[.gz]) and sample nothing.",
+    help="Use these solutions (a rollout store, or .jsonl[.gz]) and sample nothing; PROBLEMS, if"
+    " given, says which of them.",
 )
 @option("--samples", type=click.IntRange(min=2), default=8, help="Solutions for each problem.")
 @option(
@@ -69,7 +70,7 @@ def verifier() -> None:
 @option("--seed", type=int, default=0, help="Of folds and initial weights.")
 @with_router
 def train(
-    problems: Path,
+    problems: Path | None,
     out: Path,
     from_rollouts: Path | None,
     samples: int,
@@ -89,6 +90,8 @@ def train(
     from router.verifier_data import read_pools
     from router.verifier_training import Training, train_verifier
 
+    if problems is None and from_rollouts is None:
+        raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
     known = _read(problems)
     model = find_model(router.model)
     layers = _layers(layer, model)
@@ -96,9 +99,7 @@ def train(
     with _progress() as report:
         if from_rollouts is None:
             asyncio.run(_sample(router, known, samples, rollouts, out / STORE, report))
-        pools = read_pools(
-            from_rollouts or out / STORE, {problem.id: problem for problem in known}, encoder
-        )
+        pools = read_pools(from_rollouts or out / STORE, known, encoder)
         training = Training(
             model=model,
             name=short_name(router.model),
@@ -128,6 +129,7 @@ def train(
 @click.option(
     "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page."
 )
+@click.option("--pictures", type=_directory, help="Write the page's pictures as PNG files there.")
 @option("--model", help="Directory or hub id of its backbone.", show_default="the embedded model")
 def evaluate(
     head: Path,
@@ -135,6 +137,7 @@ def evaluate(
     problems: Path | None,
     as_json: bool,
     page: Path | None,
+    pictures: Path | None,
     model: str | None,
 ) -> None:
     """Measure the trained verifier in directory HEAD on solutions that it never saw."""
@@ -143,19 +146,20 @@ def evaluate(
     from models.weights import find_model
     from router.verifier_data import read_pools
     from router.verifier_evaluation import measure
-    from router.verifier_report import render
+    from router.verifier_report import render, save_pictures
     from router.verifier_scoring import score_pools
 
     config = HeadConfig.load(head)
     directory = find_model(model)
-    known = {} if problems is None else {problem.id: problem for problem in _read(problems)}
     encoder = _encoder(directory, get_prompt(config.prompt))
     with _progress() as report:
-        pools = read_pools(rollouts, known, encoder)
+        pools = read_pools(rollouts, _read(problems), encoder)
         scored = score_pools(pools, head, directory, encoder, rollouts.parent / FEATURES, report)
     measured = measure(scored)
     if page is not None:
         page.write_text(render(measured, config), encoding="utf-8")
+    if pictures is not None:
+        save_pictures(measured, pictures)
     if as_json:
         click.echo(json.dumps({"head": asdict(config), "measured": measured.to_dict()}))
     else:
@@ -164,7 +168,7 @@ def evaluate(
 
 async def _sample(
     router: Router,
-    problems: tuple[Problem, ...],
+    problems: Mapping[str, Problem],
     samples: int,
     completions: int,
     store: Path,
@@ -179,21 +183,25 @@ async def _sample(
     try:
         origin = Origin.of(generator.info, router.sampling)
         with RolloutStore.create(store, origin) as opened:
-            await sample_pools(generator, problems, samples, router.sampling, opened, report)
+            await sample_pools(
+                generator, list(problems.values()), samples, router.sampling, opened, report
+            )
             if completions:
                 await sample_completions(
-                    generator, problems, completions, router.sampling, opened, report
+                    generator, set(problems), completions, router.sampling, opened, report
                 )
     finally:
         await generator.aclose()
 
 
-def _read(file: Path) -> tuple[Problem, ...]:
-    """The problems of a file; a broken line is an error, since training must be repeatable."""
+def _read(file: Path | None) -> dict[str, Problem]:
+    """The problems of a file by id; a broken line is an error: training must be repeatable."""
+    if file is None:
+        return {}
     found = read_problems(file)
     for broken in found.broken:
         raise InputError(f"{file}, line {broken.line}: {broken.why}")
-    return found.problems
+    return {problem.id: problem for problem in found.problems}
 
 
 def _layers(text: str, model: Path) -> tuple[int, ...]:
