@@ -94,6 +94,12 @@ class HeadConfig:
             )
 
 
+def shipped_head(model: str) -> Path | None:
+    """Directory of the head that comes with `router` for a model of that short name, if any."""
+    directory = Path(__file__).with_name("trained") / model
+    return directory if is_head(directory) else None
+
+
 def is_head(directory: Path) -> bool:
     """Whether a directory holds a trained head (and not a whole checkpoint)."""
     return (directory / WEIGHTS_FILE).is_file()

@@ -8,7 +8,8 @@ the price of one head, in the published architecture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,12 +95,11 @@ def train_head(
     networks, epochs = [], []
     for fold in range(count):
         out = torch.from_numpy(folds == fold)
-        torch.manual_seed(settings.seed + fold)
-        network = _network(inputs.shape[1], inputs.shape[1] // count, settings.dropout)
-        data = (inputs, targets, weights)
-        epochs.append(_fit(network, data, out, settings))
-        with torch.inference_mode():
-            logits[out] = network(inputs[out])
+        with _alone(settings.seed + fold):
+            network = _network(inputs.shape[1], inputs.shape[1] // count, settings.dropout)
+            epochs.append(_fit(network, (inputs, targets, weights), out, settings))
+            with torch.inference_mode():
+                logits[out] = network(inputs[out])
         networks.append(network)
         if progress is not None:
             progress(fold + 1, count)
@@ -109,6 +109,22 @@ def train_head(
         head.state_dict()[name].div_(temperature)
     held_out = (logits / temperature).softmax(-1)[:, head.good].double().numpy()
     return TrainedHead(head, temperature, held_out, tuple(epochs))
+
+
+@contextmanager
+def _alone(seed: int) -> Iterator[None]:
+    """Random numbers of our own, and one thread.
+
+    The matrices are small: on a busy machine, waiting for other threads took ten times the work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _folds(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
