@@ -10,7 +10,7 @@ import numpy as np
 
 from models.base import GeneratorInfo, VerifierInfo
 from models.types import Problem, Sampling
-from router.measurements import unit_of
+from router.fitting import Job, missing
 from router.rollouts import SAMPLES, RolloutStore
 from router.runs import Origin, Run, StoredCandidate
 from strategies.base import Strategy
@@ -73,9 +73,7 @@ class Simulation:
     def chance(self, index: int, strategy: Strategy) -> float:
         """Chance that one unit of the strategy ends right on problem number `index`."""
         kind = self.kinds[self.kind[index]]
-        if unit_of(strategy).configuration == SAMPLES:
-            return float(self.pass_at_1[index])
-        return kind.searches[strategy.name]
+        return kind.searches.get(strategy.name, float(self.pass_at_1[index]))
 
     def candidates(self, index: int, chance: float, count: int) -> tuple[StoredCandidate, ...]:
         right = self._rng.random(count) < chance
@@ -93,31 +91,20 @@ class Simulation:
             for answer, score in zip(answers, scores, strict=True)
         )
 
-    def run(self, index: int, strategy: Strategy, repeat: int = 0) -> Run:
+    def run(self, index: int, job: Job) -> Run:
         """One search: for best-of-N `n` samples, for others one candidate that stands for all."""
-        unit = unit_of(strategy)
-        samples = unit.configuration == SAMPLES
-        found = self.candidates(
-            index, self.chance(index, strategy), strategy.cost if samples else 1
-        )
-        spent = strategy.cost if samples else unit.strategy.cost
-        return Run(
-            self.problems[index].id, unit.configuration, repeat, "completed", usage(spent), found
-        )
+        count = job.strategy.cost if job.configuration == SAMPLES else 1
+        found = self.candidates(index, self.chance(index, job.strategy), count)
+        spent = usage(job.strategy.cost)
+        return Run(job.problem.id, job.configuration, job.repeat, "completed", spent, found)
 
     def fill(self, store: RolloutStore, strategies: Sequence[Strategy]) -> None:
         """Store everything that a grid fit of these strategies would sample."""
-        units: dict[str, tuple[Strategy, int]] = {}
-        for strategy in strategies:
-            unit = unit_of(strategy)
-            if unit.count > units.get(unit.configuration, (strategy, 0))[1]:
-                units[unit.configuration] = strategy, unit.count
+        index = {problem.id: i for i, problem in enumerate(self.problems)}
         with store.transaction():
             store.add_problems(self.problems)
-            for index in range(len(self.problems)):
-                for name, (strategy, count) in units.items():
-                    for repeat in range(1 if name == SAMPLES else count):
-                        store.add(self.run(index, strategy, repeat))
+            for job in missing(self.problems, strategies):
+                store.add(self.run(index[job.problem.id], job))
 
 
 def usage(generations: int) -> Usage:

@@ -26,7 +26,7 @@ from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
 from router.cells import build_table
-from router.measurements import Measurements, measure
+from router.measurements import LEVEL_SAMPLES, Measurements, measure
 from router.records import Decision
 from router.rollouts import RolloutStore
 from router.runs import Origin
@@ -50,6 +50,7 @@ class Settings:
     levels: str = "quantile:5"
     merge: bool = False
     cost: CostUnit = "generations"
+    level_samples: int = LEVEL_SAMPLES
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class Settings:
             "levels": self.levels,
             "merge": self.merge,
             "cost": self.cost,
+            "level_samples": self.level_samples,
             "seed": self.seed,
         }
 
@@ -226,7 +228,8 @@ def fit_bundle(
             level and budget.
     """
     known = store.problems() if problems is None else list(problems)
-    found = measure(store, settings.strategies, {problem.id for problem in known})
+    ids = {problem.id for problem in known}
+    found = measure(store, settings.strategies, ids, level_samples=settings.level_samples)
     found = _measured(found, store.path)
     levels = fit_levels(found.pass_at_1, settings.levels, merge=settings.merge)
     table = build_table(found, levels, settings.budgets, settings.cost)

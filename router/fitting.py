@@ -18,7 +18,7 @@ from models.base import Generator, Verifier
 from models.errors import InputError, PromptTooLong
 from models.types import Problem, Sampling
 from router.allocation import Allocation
-from router.measurements import Measurements, Unit, measure, unit_of
+from router.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
 from router.rollouts import SAMPLES, RolloutStore
 from router.runs import Run, StoredCandidate
 from strategies.answers import correct
@@ -118,10 +118,13 @@ def missing(
     problems: Iterable[Problem],
     strategies: Sequence[Strategy],
     stored: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    *,
+    level_samples: int = LEVEL_SAMPLES,
 ) -> list[Job]:
     """The searches that these strategies need and a store lacks.
 
     stored: as `RolloutStore.counts` gives it.
+    level_samples: further samples of each problem, as `measurements.measure` needs them.
     """
     units: dict[str, Unit] = {}
     for strategy in strategies:
@@ -129,6 +132,8 @@ def missing(
         known = units.get(unit.configuration)
         if known is None or known.count < unit.count:
             units[unit.configuration] = unit
+    pool = units.get(SAMPLES, Unit(SAMPLES, BestOfN(1), 0))
+    units[SAMPLES] = replace(pool, count=pool.count + level_samples)
     # Samples are scored as they are drawn, if any strategy will ask for the scores.
     select: Select = "weighted" if any(s.needs_verifier for s in strategies) else "majority"
     jobs = []
@@ -174,6 +179,7 @@ class Sampler:
         merge: bool = False,
         allocation: Allocation = Allocation.of("racing"),
         max_generations: int | None = None,
+        level_samples: int = LEVEL_SAMPLES,
         seed: int = 0,
     ) -> None:
         self.store = store
@@ -183,6 +189,7 @@ class Sampler:
         self.merge = merge
         self.allocation = allocation
         self.left = float("inf") if max_generations is None else max_generations
+        self.level_samples = level_samples
         self.seed = seed
         self.skipped: set[str] = set()
 
@@ -227,11 +234,12 @@ class Sampler:
 
     def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
         usable = [problem for problem in problems if problem.id not in self.skipped]
-        return missing(usable, strategies, self.store.counts())
+        return missing(usable, strategies, self.store.counts(), level_samples=self.level_samples)
 
     def measured(self) -> Measurements:
         """What is stored of these problems and strategies."""
-        return measure(self.store, self.strategies, {problem.id for problem in self.problems})
+        ids = {problem.id for problem in self.problems}
+        return measure(self.store, self.strategies, ids, level_samples=self.level_samples)
 
     def _by_level(self) -> list[list[Problem]]:
         """The problems of each level, in a fixed random order."""

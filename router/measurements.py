@@ -2,6 +2,11 @@
 
 What is run is smaller than what is known: a pool of whole solutions serves best-of-N at every N and
 selection, DVTS is a pool of independent subtrees, and any other search serves every selection.
+
+The first samples of each pool decide the problem's level and nothing else. Were pass@1 and
+best-of-N taken from the same few samples, problems would be called hard because these samples
+failed, and best-of-N would look worse on hard problems than it is (Snell et al. 2024 had 2,048
+samples a question, for which this vanishes).
 """
 
 from __future__ import annotations
@@ -28,6 +33,9 @@ from strategies.dvts import DVTS
 from strategies.selection import aggregate
 
 Floats = npt.NDArray[np.float64]
+
+LEVEL_SAMPLES = 8
+"""Samples of each problem that decide its level and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Measurements:
     accuracy: expected over subsets of what is stored; error: its Monte-Carlo standard error.
     tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
         of one plain sample.
-    pass_at_1, samples: of each problem's pool, shape (problems,).
+    pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
     """
 
     problems: tuple[str, ...]
@@ -84,20 +92,26 @@ class Measurements:
 
 
 def measure(
-    store: RolloutStore, strategies: Sequence[Strategy], only: Collection[str] | None = None
+    store: RolloutStore,
+    strategies: Sequence[Strategy],
+    only: Collection[str] | None = None,
+    *,
+    level_samples: int = LEVEL_SAMPLES,
 ) -> Measurements:
     """Measure every strategy on every problem that has samples.
 
     only: ids of the problems that count; all by default.
+    level_samples: how many of each problem's samples decide its level and nothing else; 0 uses
+        all of them for both, which is right for large pools only.
 
     Raises:
         InputError: the store holds no samples.
     """
-    read = _Read(store, strategies)
+    read = _Read(store, strategies, level_samples)
     problems = sorted(
         problem
         for problem, pool in read.pools[SAMPLES].items()
-        if pool.candidates and (only is None or problem in only)
+        if pool.drawn and (only is None or problem in only)
     )
     if not problems:
         raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
@@ -113,8 +127,8 @@ def measure(
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
         sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
-        pass_at_1=np.array([pool.right / pool.candidates for pool in pools]),
-        samples=np.array([pool.candidates for pool in pools]),
+        pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
+        samples=np.array([pool.drawn for pool in pools]),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):
@@ -142,10 +156,14 @@ def measure(
 
 @dataclass
 class _Stored:
-    """The candidates of one configuration on one problem, as they are read."""
+    """The candidates of one configuration on one problem, as they are read.
+
+    drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
+    """
 
     units: int = 0
-    candidates: int = 0
+    drawn: int = 0
+    graded: int = 0
     right: int = 0
     scored: bool = True
     unit: list[int] = field(default_factory=list)
@@ -177,7 +195,9 @@ class _Costs(NamedTuple):
 class _Read:
     """A store's candidates and costs by configuration and problem."""
 
-    def __init__(self, store: RolloutStore, strategies: Sequence[Strategy]) -> None:
+    def __init__(
+        self, store: RolloutStore, strategies: Sequence[Strategy], level_samples: int
+    ) -> None:
         self.origin: Origin = store.origin
         self.aggregation: Aggregation = store.origin.aggregation or "last"
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
@@ -187,20 +207,28 @@ class _Read:
         rows = store.outcomes()
         for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
             if name in wanted:
-                self.pools[name][problem] = self._stored(found, name == SAMPLES)
+                self.pools[name][problem] = self._stored(
+                    found, level_samples if name == SAMPLES else None
+                )
         for problem, name, *sums in store.spent():
             self._spent[name][problem] = tuple(sums)
 
-    def _stored(self, rows: Iterator[tuple[object, ...]], samples: bool) -> _Stored:
+    def _stored(self, rows: Iterator[tuple[object, ...]], level_samples: int | None) -> _Stored:
+        """level_samples: for a pool of samples; None for runs."""
         stored = _Stored()
         last: object = None
         for _, _, repeat, answer, correct, scores in rows:
-            stored.units += samples or repeat != last
+            stored.drawn += correct is not None
+            if level_samples is not None:
+                decides = level_samples == 0 or stored.drawn <= level_samples
+                stored.graded += decides
+                stored.right += decides and bool(correct)
+                if stored.drawn <= level_samples:
+                    continue
+            stored.units += level_samples is not None or repeat != last
             last = repeat
             if correct is None:
                 continue
-            stored.candidates += 1
-            stored.right += bool(correct)
             if scores is None:
                 stored.scored = False
             if answer is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -37,6 +38,7 @@ from router.fitting import (
     price,
 )
 from router.io import read_problems
+from router.measurements import LEVEL_SAMPLES
 from router.opening import Models
 from router.rollouts import RolloutStore
 from router.runs import Origin
@@ -79,6 +81,13 @@ def _budgets(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
     default="racing",
     help="`racing` stops what cannot win at a level any more; `grid` samples everything.",
 )
+@option(
+    "--level-samples",
+    type=click.IntRange(min=0),
+    default=LEVEL_SAMPLES,
+    help="Samples of each problem that decide its level and nothing else, so that level and"
+    " accuracy are measured independently.",
+)
 @option("--max-generations", type=click.IntRange(min=1), help="Sample no more than this now.")
 @click.option("--dry-run", is_flag=True, help="Print the price and stop.")
 @click.option(
@@ -104,6 +113,7 @@ def fit(
     merge_levels: bool,
     cost: CostUnit,
     allocation: Kind,
+    level_samples: int,
     max_generations: int | None,
     dry_run: bool,
     from_rollouts: Path | None,
@@ -119,27 +129,17 @@ def fit(
     if out is None and not dry_run:
         raise click.UsageError("give --out, the directory of the new bundle")
     known = None if problems is None else _read(problems)
+    template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed)
     if from_rollouts is not None:
         with RolloutStore.read(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
-            settings = _settings(
-                budgets, strategies, levels, merge_levels, cost, seed, verified=verified
-            )
-            bundle = fit_bundle(rollouts, settings, known)
+            bundle = fit_bundle(rollouts, _expanded(template, strategies, verified), known)
         _finish(bundle, out)
         return
     if known is None:
         raise click.UsageError("give PROBLEMS to sample, or --from-rollouts")
     check_levels(levels, len(known), merge=merge_levels)
-    settings = _settings(
-        budgets,
-        strategies,
-        levels,
-        merge_levels,
-        cost,
-        seed,
-        verified=router.verifier is not None,
-    )
+    settings = _expanded(template, strategies, router.verifier is not None)
     path = store or Path(f"{out or problems}.rollouts.sqlite")
     due = _price(path, known, settings, max_generations)
     _show(due, allocation)
@@ -157,6 +157,7 @@ def fit(
                 settings.strategies,
                 levels=levels,
                 merge=merge_levels,
+                level_samples=level_samples,
                 allocation=Allocation.of(allocation),
                 max_generations=max_generations,
                 seed=seed,
@@ -170,21 +171,13 @@ def fit(
         _finish(router.run(sample), out)
 
 
-def _settings(
-    budgets: tuple[int, ...],
-    texts: tuple[str, ...],
-    levels: str,
-    merge: bool,
-    cost: CostUnit,
-    seed: int,
-    *,
-    verified: bool,
-) -> Settings:
+def _expanded(settings: Settings, texts: tuple[str, ...], verified: bool) -> Settings:
+    """With every strategy at every budget; without texts, all defaults that can run."""
     if not texts:
         texts = DEFAULTS if verified else (MAJORITY,)
-        texts = tuple(text for text in texts if _fits(text, budgets))
-    strategies = configurations(budgets, texts, verifier=verified)
-    return Settings(budgets, strategies, levels, merge, cost, seed)
+        texts = tuple(text for text in texts if _fits(text, settings.budgets))
+    strategies = configurations(settings.budgets, texts, verifier=verified)
+    return replace(settings, strategies=strategies)
 
 
 def _fits(text: str, budgets: tuple[int, ...]) -> bool:
@@ -215,9 +208,11 @@ def _price(
 ) -> Price:
     """What is left to sample; needs no model."""
     if not path.is_file():
-        return price(missing(problems, settings.strategies), max_generations=most)
+        jobs = missing(problems, settings.strategies, level_samples=settings.level_samples)
+        return price(jobs, max_generations=most)
     with RolloutStore.read(path) as rollouts:
-        jobs = missing(problems, settings.strategies, rollouts.counts())
+        stored = rollouts.counts()
+        jobs = missing(problems, settings.strategies, stored, level_samples=settings.level_samples)
         return price(jobs, rollouts.rates(), most)
 
 
