@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,14 @@ def train_verifier(
     encoded = encode_pools(pools, training.format, training.encoder)
     reader = StateReader(training.model, training.layers, training.cache)
     states = read_states(encoded, reader, report)
-    trained: dict[int, TrainedHead] = {}
+    heads: dict[int, TrainedHead] = {}
     for layer in training.layers:
-
-        def progress(done: int, total: int, layer: int = layer) -> None:
-            report(f"training on layer {layer}", done, total)
-
-        trained[layer] = train_head(
-            to_examples(pools, encoded, states[layer]), training.settings, progress
-        )
-    layer = max(trained, key=lambda layer: _rank_within(pools, trained[layer].held_out))
-    best = trained[layer]
+        told = partial(report, f"training on layer {layer}")
+        examples = to_examples(pools, encoded, states[layer])
+        heads[layer] = train_head(examples, training.settings, told)
+    ranks = {layer: _rank_within(pools, head.held_out) for layer, head in heads.items()}
+    layer = max(ranks, key=ranks.__getitem__)
+    best = heads[layer]
     held_out = measure(with_scores(pools, best.held_out))
     config = HeadConfig(
         name=f"{training.name}-{training.format}-{layer}",
@@ -111,11 +109,9 @@ def train_verifier(
             "version": importlib.metadata.version("compute-optimal-router"),
             "data": data_digest(pools),
             "problems": len(pools),
-            "solutions": held_out.solutions,
-            "steps": held_out.steps,
             "settings": asdict(training.settings),
             "epochs": best.epochs,
-            "layers_tried": {k: _rank_within(pools, v.held_out) for k, v in trained.items()},
+            "layers_tried": ranks,
             "held_out": _summary(held_out),
         },
     )
@@ -200,6 +196,8 @@ def _summary(report: VerifierReport) -> dict[str, Any]:
     """The figures that a head carries with it; intervals stay in the full report."""
     largest = report.sizes[-1]
     return {
+        "solutions": report.solutions,
+        "steps": report.steps,
         "auc_last": report.auc["last"].value,
         "within_last": report.within["last"].value,
         "within_steps": report.step_within.value,
