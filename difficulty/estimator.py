@@ -3,7 +3,7 @@
 Gradient boosting regresses the position of the level among the sorted levels, and a
 proportional-odds model, fitted on out-of-fold scores, turns that into calibrated probabilities.
 Against multiclass boosting with a fitted temperature this ordinal form has the better log-loss at
-the few hundred problems of a fit (benchmarks/difficulty.py).
+the few hundred problems of a fit (benchmarks/difficulty_estimator.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from models.errors import InputError, NotFinite
 SCHEMA: Final = 1
 RECORD: Final = "estimator.json"
 MODEL: Final = "estimator.txt"
+FEWEST: Final = 4
+"""Problems that a fit needs; LightGBM cannot draw bags from less than two."""
 
 Array = npt.NDArray[Any]
 
@@ -99,9 +101,9 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
         Raises:
             NotFinite: a feature is NaN or infinite.
-            ValueError: shapes do not fit together, or there is but one group.
+            ValueError: shapes do not fit together, or there are fewer than `FEWEST` groups.
         """
-        X, y = validate_data(self, X, y, ensure_all_finite=False, ensure_min_samples=2)
+        X, y = validate_data(self, X, y, ensure_all_finite=False, ensure_min_samples=FEWEST)
         check_classification_targets(y)
         self._check_finite(X)
         self.classes_, index = np.unique(y, return_inverse=True)
@@ -109,7 +111,10 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
 
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
-        folds = GroupKFold(min(self.folds, len(np.unique(groups))), shuffle=True, random_state=seed)
+        different = len(np.unique(groups))
+        if different < FEWEST:
+            raise ValueError(f"{FEWEST} groups or more are needed, not {different}")
+        folds = GroupKFold(min(self.folds, different), shuffle=True, random_state=seed)
         parts = list(folds.split(X, groups=groups))
         scores = np.empty(len(X))
         for train, held_out in parts:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from difficulty import features
-from difficulty.estimator import DifficultyClassifier
+from difficulty.estimator import FEWEST, DifficultyClassifier
 from difficulty.levels import Floats, Ints
 from difficulty.validation import Validation
 from models.errors import InputError
@@ -50,12 +50,15 @@ class TextEstimator:
             cross-validated predictions, for the provenance; shape (problems,).
 
         Raises:
-            InputError: fewer than two different texts, or a level that no problem has.
+            InputError: fewer than `FEWEST` different texts, or a level that no problem has.
         """
         numbers: dict[str, int] = {}
         groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts])
-        if len(numbers) < 2:
-            raise InputError("the difficulty estimator needs at least 2 different problems")
+        if len(numbers) < FEWEST:
+            raise InputError(
+                f"the difficulty estimator needs {FEWEST} different problems or more,"
+                f" not {len(numbers)}"
+            )
         if np.unique(levels).tolist() != list(range(1, int(levels.max()) + 1)):
             raise InputError(f"no problem has one of the levels 1 to {levels.max()}")
         classifier = DifficultyClassifier(random_state=seed)

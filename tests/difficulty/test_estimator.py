@@ -84,6 +84,14 @@ def test_one_level_is_certain() -> None:
     assert only.predict_proba(X).tolist() == [[1.0]] * 20
 
 
+def test_too_few_problems_are_refused_and_the_fewest_are_enough() -> None:
+    X, _ = noisy(8)
+    with pytest.raises(ValueError, match="4 groups or more are needed, not 3"):
+        DifficultyClassifier().fit(X, [1, 2] * 4, groups=[0, 0, 0, 1, 1, 1, 2, 2])
+    fewest = DifficultyClassifier().fit(X[:4], [1, 2, 2, 3])
+    assert np.isfinite(fewest.predict_proba(X)).all()
+
+
 def test_same_seed_same_trees() -> None:
     X, y = noisy(100)
     first, again, other = (
@@ -109,13 +117,13 @@ def test_contributions_and_importances_name_what_decides() -> None:
 
 @pytest.mark.parametrize(("bad", "word"), [(np.nan, "NaN"), (np.inf, "infinite")])
 def test_a_value_that_is_not_finite_is_named(fitted: Classifier, bad: float, word: str) -> None:
-    X = extract(["What is 2 + 3?"] * 3)
+    X = extract(["What is 2 + 3?"] * 4)
     X[1, 4] = bad
     message = f"{NAMES[4]!r} of row 1 is {word}"
     with pytest.raises(NotFinite, match=message):
         fitted.predict(X)
     with pytest.raises(NotFinite, match=message):
-        DifficultyClassifier().fit(X, [1, 1, 2])
+        DifficultyClassifier().fit(X, [1, 1, 2, 2])
 
 
 def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_other_features_or_classes_are_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_learned_from_is_refused() -> None:
     texts, levels, pass_at_1 = made_up(each=5)
-    with pytest.raises(InputError, match="at least 2 different"):
+    with pytest.raises(InputError, match="4 different problems or more, not 1"):
         TextEstimator.fit(["same"] * 15, levels, pass_at_1)
     with pytest.raises(InputError, match="levels 1 to 3"):
         TextEstimator.fit(texts[:10], np.repeat([1, 3], 5), pass_at_1[:10])

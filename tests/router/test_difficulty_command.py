@@ -94,8 +94,8 @@ def test_a_bundle_without_an_estimator_is_refused(fitted: Bundle, tmp_path: Path
 
 def test_an_estimator_of_other_levels_is_refused(fitted: Bundle, tmp_path: Path) -> None:
     assert fitted.estimator is not None
-    texts = ["What is 1 + 2?", "What is 1 + 3?"]
-    other = TextEstimator.fit(texts, np.array([1, 1]), np.array([0.5, 0.6]))
+    texts = [f"What is 1 + {i}?" for i in range(4)]
+    other = TextEstimator.fit(texts, np.ones(4, np.int64), np.linspace(0, 1, 4))
     replace(fitted, estimator=other).save(tmp_path / "bundle")
     with pytest.raises(InputError, match="estimates 1 levels, but the bundle has"):
         Bundle.load(tmp_path / "bundle")
