@@ -11,6 +11,7 @@ import numpy as np
 from models.base import GeneratorInfo, VerifierInfo
 from models.types import Problem, Sampling
 from router.fitting import Job, missing
+from router.measurements import LEVEL_SAMPLES
 from router.rollouts import SAMPLES, RolloutStore
 from router.runs import Origin, Run, StoredCandidate
 from strategies.base import Strategy
@@ -98,12 +99,12 @@ class Simulation:
         spent = usage(job.strategy.cost)
         return Run(job.problem.id, job.configuration, job.repeat, "completed", spent, found)
 
-    def fill(self, store: RolloutStore, strategies: Sequence[Strategy]) -> None:
+    def fill(self, store: RolloutStore, strategies: Sequence[Strategy], level_samples: int) -> None:
         """Store everything that a grid fit of these strategies would sample."""
         index = {problem.id: i for i, problem in enumerate(self.problems)}
         with store.transaction():
             store.add_problems(self.problems)
-            for job in missing(self.problems, strategies):
+            for job in missing(self.problems, strategies, level_samples=level_samples):
                 store.add(self.run(index[job.problem.id], job))
 
 
@@ -120,12 +121,16 @@ def usage(generations: int) -> Usage:
 
 
 def simulated_store(
-    path: Path, problems: int, strategies: Sequence[Strategy], seed: int = 0
+    path: Path,
+    problems: int,
+    strategies: Sequence[Strategy],
+    seed: int = 0,
+    level_samples: int = LEVEL_SAMPLES,
 ) -> Simulation:
     """A new store with simulated rollouts of every strategy."""
     simulation = Simulation(problems, seed=seed)
     with RolloutStore.create(path, ORIGIN) as store:
-        simulation.fill(store, strategies)
+        simulation.fill(store, strategies, level_samples)
     return simulation
 
 

@@ -235,7 +235,8 @@ def fit_bundle(
     table = build_table(found, levels, settings.budgets, settings.cost)
     level = levels.of(found.pass_at_1)
     prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
-    used = [problem for problem in known if problem.id in set(found.problems)]
+    measured = set(found.problems)
+    used = [problem for problem in known if problem.id in measured]
     manifest = _manifest(store, settings, used, found)
     estimator = _fit_estimator(used, found, level, settings.seed)
     return Bundle(table, levels, prior, store.origin, manifest, estimator)
