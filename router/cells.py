@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.stats import beta
 
 from difficulty.levels import Levels
+from models.errors import InputError
 from router.measurements import Measurements
 from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
 
@@ -97,26 +98,37 @@ def build_table(
 def _table(
     found: Measurements, level: Ints, count: int, budgets: Sequence[int], cost: CostUnit
 ) -> Table:
-    entries = [_entries(found.rows(level == number)) for number in range(1, count + 1)]
+    numbers = range(1, count + 1)
+    entries = {number: _entries(found.rows(level == number)) for number in numbers}
     return Table(
         cost=cost,
         levels=count,
         budgets=tuple(budgets),
         generation=tuple(
             _cost(1, found.sample_tokens[level == number], found.sample_flops[level == number])
-            for number in range(1, count + 1)
+            for number in numbers
         ),
         cells=tuple(
             Cell(
                 level=number,
                 budget=budget,
-                entries=tuple(e for e in entries[number - 1] if e.cost.generations <= budget),
+                entries=_fitting(entries[number], number, budget),
                 held_out=None,
             )
-            for number in range(1, count + 1)
+            for number in numbers
             for budget in budgets
         ),
     )
+
+
+def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, ...]:
+    fitting = tuple(entry for entry in entries if entry.cost.generations <= budget)
+    if not fitting:
+        raise InputError(
+            f"no strategy was measured at level {level} within budget {budget}; sample more"
+            " problems or more samples a problem, or leave the budget out"
+        )
+    return fitting
 
 
 def _entries(found: Measurements) -> list[Entry]:
@@ -161,7 +173,10 @@ def _held_out(
         picked, measured = edges.of(picking.pass_at_1), edges.of(measuring.pass_at_1)
         if len(np.unique(picked)) < levels.count:
             continue
-        table = _table(picking, picked, levels.count, budgets, cost)
+        try:
+            table = _table(picking, picked, levels.count, budgets, cost)
+        except InputError:  # this half alone cannot pick everywhere
+            continue
         for cell in table.cells:
             choice = column[table.best(cell.level, cell.budget).strategy]
             values = measuring.accuracy[measured == cell.level, choice]

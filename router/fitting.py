@@ -192,6 +192,7 @@ class Sampler:
         self.level_samples = level_samples
         self.seed = seed
         self.skipped: set[str] = set()
+        self.capped = False  # a search was left out because of `max_generations`
 
     async def run(
         self,
@@ -262,6 +263,7 @@ class Sampler:
             nonlocal tokens
             async with slots:
                 if self.left < job.strategy.cost:
+                    self.capped = True
                     return
                 self.left -= job.strategy.cost
                 tokens += await self._one(job, models)

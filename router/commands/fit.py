@@ -165,6 +165,8 @@ def fit(
             await sampler.run(
                 models.generator, models.verifier, router.sampling, tick=tick, in_flight=in_flight
             )
+            if sampler.capped:
+                _out.print("stopped at --max-generations; start the same fit again to go on")
             return fit_bundle(rollouts, settings, known)
 
     with opened(router):
