@@ -23,7 +23,11 @@ from models.prompts import Prompt
 from models.tokens import PathEncoder
 from models.types import Path, Problem, Sampled, Sampling
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.timeout(900),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 
 PROMPT = Prompt("test", system="Solve it.", delimiter="e")
 """The tiny model writes noise: a common letter makes steps of a few tokens."""
