@@ -50,6 +50,7 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bo
     text = read_text(file) if file is not None else problem_text(problem)
     asked = Problem.from_dict({"problem": text}, default_id="1")
     estimator = _estimator(bundle)
+    estimator.level_probabilities(asked)  # the first call also sets libraries up
     started = time.perf_counter()
     levels = estimator.level_probabilities(asked)
     milliseconds = (time.perf_counter() - started) * 1000
@@ -65,7 +66,7 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bo
     console = Console()
     console.print(_bars(levels))
     console.print(_reasons(reasons[:_SHOWN]))
-    console.print(f"{milliseconds:.1f} ms", style="dim")
+    console.print(f"decided in {milliseconds:.1f} ms", style="dim", highlight=False)
 
 
 def _estimator(directory: Path) -> TextEstimator:
