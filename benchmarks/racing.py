@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.simulated import simulated_store
+from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
 from difficulty.levels import fit_levels
 from models.fakes import FakeGenerator
 from models.types import Sampling
@@ -35,8 +35,9 @@ from strategies.base import Strategy
 
 BUDGETS = (1, 2, 4, 8, 16)
 STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)
-SIZES = (60, 120, 240, 480)
-SEEDS = 10
+WORLDS = {"strategies far apart": WORLD, "strategies close": CLOSE}
+SIZES = (60, 120, 240)
+SEEDS = 8
 LEVELS = "quantile:3"
 CONFIDENCES = (0.8, 0.95, 0.99)
 
@@ -121,26 +122,38 @@ def measure_store(
         tally.lost.append(lost)
 
 
+def simulated(kinds: Sequence[Kind], size: int) -> dict[str, dict[str, float]]:
+    tallies = {confidence: Tally() for confidence in CONFIDENCES}
+    for seed in range(SEEDS):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "full.sqlite"
+            simulated_store(path, size, STRATEGIES, seed, kinds=kinds)
+            with RolloutStore.read(path) as full:
+                measure_store(full, STRATEGIES, LEVELS, tallies)
+    return _dicts(tallies)
+
+
+def real(path: Path) -> dict[str, dict[str, float]]:
+    tallies = {confidence: Tally() for confidence in CONFIDENCES}
+    with RolloutStore.read(path) as full:
+        measure_store(full, STRATEGIES, LEVELS, tallies)
+    return _dicts(tallies)
+
+
 def main(result: Path, stores: Sequence[Path]) -> None:
-    record: dict[str, Any] = {"budgets": BUDGETS, "strategies": DEFAULTS, "levels": LEVELS}
-    record["simulated"] = {}
-    for size in SIZES:
-        tallies = {confidence: Tally() for confidence in CONFIDENCES}
-        for seed in range(SEEDS):
-            with tempfile.TemporaryDirectory() as directory:
-                path = Path(directory) / "full.sqlite"
-                simulated_store(path, size, STRATEGIES, seed)
-                with RolloutStore.read(path) as full:
-                    measure_store(full, STRATEGIES, LEVELS, tallies)
-        record["simulated"][f"{size} problems"] = _dicts(tallies)
-        print(size, record["simulated"][f"{size} problems"], flush=True)
-    for path in stores:
-        tallies = {confidence: Tally() for confidence in CONFIDENCES}
-        with RolloutStore.read(path) as full:
-            measure_store(full, STRATEGIES, LEVELS, tallies)
-        record.setdefault("real", {})[path.name] = _dicts(tallies)
+    record = {
+        "budgets": BUDGETS,
+        "strategies": DEFAULTS,
+        "levels": LEVELS,
+        "simulated": {
+            name: {f"{size} problems": simulated(kinds, size) for size in SIZES}
+            for name, kinds in WORLDS.items()
+        },
+        "real": {path.name: real(path) for path in stores},
+    }
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record["simulated"]))
 
 
 def _dicts(tallies: Mapping[float, Tally]) -> dict[str, dict[str, float]]:

@@ -48,6 +48,13 @@ WORLD = (
 )
 """At budgets 4 and 8: best-of-N wins on easy problems, beam search on medium, DVTS on hard."""
 
+CLOSE = (
+    Kind(0.34, 0.85, {"beam_search": 0.96, "dvts": 0.88, "lookahead": 0.94}),
+    Kind(0.33, 0.40, {"beam_search": 0.80, "dvts": 0.55, "lookahead": 0.72}),
+    Kind(0.33, 0.06, {"beam_search": 0.20, "dvts": 0.10, "lookahead": 0.16}),
+)
+"""No strategy is far behind: what racing must not get wrong, and cannot save much on."""
+
 
 class Simulation:
     """Draws problems and the outcomes of any search on them."""
@@ -125,10 +132,12 @@ def simulated_store(
     problems: int,
     strategies: Sequence[Strategy],
     seed: int = 0,
+    *,
+    kinds: Sequence[Kind] = WORLD,
     level_samples: int = LEVEL_SAMPLES,
 ) -> Simulation:
     """A new store with simulated rollouts of every strategy."""
-    simulation = Simulation(problems, seed=seed)
+    simulation = Simulation(problems, kinds, seed)
     with RolloutStore.create(path, ORIGIN) as store:
         simulation.fill(store, strategies, level_samples)
     return simulation

@@ -126,11 +126,17 @@ def _parse(pass_at_1: Floats, how: str) -> Levels:
 
 
 def _quantiles(pass_at_1: Floats, shares: tuple[float, ...]) -> tuple[float, ...]:
-    if not len(pass_at_1):
-        return (0.0,) * len(shares)
-    # Half-way between neighbours: an edge must also divide problems that it was not fitted on.
-    edges = np.quantile(pass_at_1, [1 - share for share in shares], method="midpoint")
-    return tuple(map(float, np.atleast_1d(edges)))
+    """The edges whose fractions of problems above come nearest to `shares`.
+
+    Edges lie half-way between values that occur: equal problems stay together, and an edge also
+    divides problems that it was not fitted on.
+    """
+    values, counts = np.unique(pass_at_1, return_counts=True)
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else 0.0,) * len(shares)
+    edges = (values[1:] + values[:-1]) / 2
+    above = 1 - np.cumsum(counts)[:-1] / len(pass_at_1)
+    return tuple(float(edges[np.abs(above - share).argmin()]) for share in shares)
 
 
 def _sizes(levels: Levels, pass_at_1: Floats) -> Ints:

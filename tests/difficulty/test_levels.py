@@ -29,6 +29,13 @@ def test_edges_of_a_fold_come_from_that_fold() -> None:
     assert levels.refit(SPREAD / 2).edges == (levels.edges[0] / 2,)
 
 
+def test_problems_that_are_equal_stay_in_one_level() -> None:
+    unsolved = np.concatenate([np.zeros(55), np.full(30, 0.25), np.full(15, 0.75)])
+    levels = fit_levels(unsolved, "quantile:2")
+    assert levels.edges == (0.125,)
+    assert np.bincount(levels.of(unsolved)).tolist() == [0, 45, 55]
+
+
 def test_levels_survive_json() -> None:
     for how in ("absolute", "quantile:4"):
         levels = fit_levels(SPREAD, how)
@@ -48,7 +55,7 @@ def test_levels_merge_only_when_told() -> None:
         fit_levels(unsolved, "quantile:5")
     merged = fit_levels(unsolved, "quantile:5", merge=True)
     sizes = np.bincount(merged.of(unsolved))[1:]
-    assert sizes.tolist() == [12, 12, 36]
+    assert sizes.tolist() == [12, 12, 6, 30]
     assert fit_levels(np.linspace(0, 1, 5), "quantile:5", merge=True).count == 1
 
 
