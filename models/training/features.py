@@ -50,7 +50,9 @@ class StateReader:
         try:
             stored = load_file(file)
         except (FileNotFoundError, SafetensorError):
-            stored = self._compute(solutions)
+            stored = {}
+        if not set(map(str, self._layers)) <= stored.keys():
+            stored |= self._compute(solutions)
             self._cache.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(f".{os.getpid()}")
             save_file(stored, partial)
@@ -59,7 +61,7 @@ class StateReader:
 
     def _key(self, solutions: Sequence[Encoded]) -> str:
         inputs = [(entry.ids, entry.reads) for entry in solutions]
-        return hashlib.sha256(repr((self._fingerprint, self._layers, inputs)).encode()).hexdigest()
+        return hashlib.sha256(repr((self._fingerprint, inputs)).encode()).hexdigest()
 
     @cached_property
     def _fingerprint(self) -> str:
