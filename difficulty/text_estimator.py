@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -42,7 +42,6 @@ class TextEstimator:
         levels: Ints,
         pass_at_1: Floats,
         seed: int = 0,
-        provenance: Mapping[str, Any] | None = None,
     ) -> Self:
         """Learn from problems whose level is known; equal texts are one problem.
 
@@ -64,7 +63,7 @@ class TextEstimator:
         classifier = DifficultyClassifier(random_state=seed)
         classifier.fit(features.extract(texts), levels, groups)
         validation = Validation.of(classifier.held_out_proba_, levels, pass_at_1)
-        classifier.provenance_ = {**(provenance or {}), "validation": validation.to_dict()}
+        classifier.provenance_ = {"validation": validation.to_dict()}
         return cls(classifier)
 
     @property

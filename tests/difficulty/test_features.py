@@ -28,6 +28,7 @@ def test_names_are_unique_and_documented() -> None:
     ("text", "name", "expected"),
     [
         ("Two cats. Three dogs!\nHow many?", "sentences", 3),
+        ("Who? Me! Yes. No", "sentences", 4),
         ("The cat and the dog", "words", 5),
         ("The cat and the dog", "distinct_words", 4),
         ("1,234 cats, 5.5 dogs and 7", "numbers", 3),
