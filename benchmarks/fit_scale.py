@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.simulated import simulated_store
-from router.bundle import Settings, fit_bundle
+from router.build import Settings, fit_bundle
 from router.fitting import DEFAULTS, configurations
 from router.rollouts import RolloutStore
 

@@ -10,28 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from difficulty.levels import Ints, Levels, fit_levels
+from difficulty.levels import Levels
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
-from router.cells import build_table
-from router.measurements import LEVEL_SAMPLES, Measurements, measure
 from router.records import Decision
-from router.rollouts import RolloutStore
 from router.runs import Origin
 from router.table import CostUnit, Table
-from strategies.base import Strategy
 from strategies.budget import Budget
 
 if TYPE_CHECKING:
@@ -39,30 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST, TABLE, LEVELS, DIFFICULTY = "manifest.json", "table.json", "levels.json", "difficulty"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a fit was asked for."""
-
-    budgets: tuple[int, ...]
-    strategies: tuple[Strategy, ...]
-    levels: str = "quantile:5"
-    merge: bool = False
-    cost: CostUnit = "generations"
-    level_samples: int = LEVEL_SAMPLES
-    seed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "budgets": list(self.budgets),
-            "strategies": list(map(str, self.strategies)),
-            "levels": self.levels,
-            "merge": self.merge,
-            "cost": self.cost,
-            "level_samples": self.level_samples,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True)
@@ -157,23 +124,30 @@ class Bundle:
                 f"bundle {directory} has schema {manifest.get('schema_version')!r}, and this"
                 f" version reads {SCHEMA}; refit it with `router fit`"
             )
-        for name, digest in manifest["files"].items():
-            path = directory / name
-            if not path.is_file():
-                raise InputError(f"bundle {directory} lacks {name}; refit it with `router fit`")
-            if name != TABLE and _sha256(path) != digest:
-                raise InputError(f"{path} was changed since the fit; refit with `router fit`")
-        # A table may be edited by hand, as long as it makes sense.
+        try:
+            _check_files(directory, manifest["files"])
+            origin = Origin.from_dict(manifest["origin"])
+            record = _read_json(directory / LEVELS)
+            levels, prior = Levels.from_dict(record), tuple(map(float, record["prior"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"bundle {directory} is damaged ({error!r}); refit it") from error
         table = Table.load(directory / TABLE)
-        record = _read_json(directory / LEVELS)
-        levels = Levels.from_dict(record)
         if table.levels != levels.count:
             raise InputError(
                 f"{directory / TABLE}: levels is {table.levels}, but the bundle has {levels.count}"
             )
         estimator = _load_estimator(directory / DIFFICULTY, levels.count)
-        origin = Origin.from_dict(manifest["origin"])
-        return cls(table, levels, tuple(record["prior"]), origin, manifest, estimator)
+        return cls(table, levels, prior, origin, manifest, estimator)
+
+
+def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
+    for name, digest in hashes.items():
+        path = directory / name
+        if not path.is_file():
+            raise InputError(f"bundle {directory} lacks {name}; refit it with `router fit`")
+        # A table may be edited by hand, as long as it makes sense.
+        if name != TABLE and _sha256(path) != digest:
+            raise InputError(f"{path} was changed since the fit; refit with `router fit`")
 
 
 def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
@@ -216,105 +190,8 @@ class BundlePolicy:
         )
 
 
-def fit_bundle(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem] | None = None
-) -> Bundle:
-    """Build a bundle from rollouts; a pure function of them, but for the time in its manifest.
-
-    problems: those that count; all that the store has samples of by default.
-
-    Raises:
-        InputError: the rollouts cannot be divided into the levels, or measure no strategy at some
-            level and budget.
-    """
-    known = store.problems() if problems is None else list(problems)
-    ids = {problem.id for problem in known}
-    found = measure(store, settings.strategies, ids, level_samples=settings.level_samples)
-    found = _measured(found, store.path)
-    levels = fit_levels(found.pass_at_1, settings.levels, merge=settings.merge)
-    table = build_table(found, levels, settings.budgets, settings.cost)
-    level = levels.of(found.pass_at_1)
-    prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
-    measured = set(found.problems)
-    used = [problem for problem in known if problem.id in measured]
-    manifest = _manifest(store, settings, used, found)
-    estimator = _fit_estimator(used, found, level, settings.seed)
-    return Bundle(table, levels, prior, store.origin, manifest, estimator)
-
-
-def _fit_estimator(
-    problems: Sequence[Problem], found: Measurements, level: Ints, seed: int
-) -> TextEstimator:
-    from difficulty.text_estimator import TextEstimator
-
-    texts = {problem.id: problem.text for problem in problems}
-    return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
-
-
-def _measured(found: Measurements, path: Path) -> Measurements:
-    """Without strategies that were run on no problem."""
-    some = np.asarray(~np.isnan(found.accuracy).all(axis=0))
-    if not some.any():
-        raise InputError(f"{path} holds no rollouts of any of these strategies")
-    return replace(
-        found,
-        strategies=tuple(s for s, keep in zip(found.strategies, some, strict=True) if keep),
-        **{
-            name: getattr(found, name)[:, some] for name in ("accuracy", "error", "tokens", "flops")
-        },
-    )
-
-
-def _manifest(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem], found: Measurements
-) -> dict[str, Any]:
-    data = sorted((p.id, p.text, p.answer) for p in problems)
-    return {
-        "schema_version": SCHEMA,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "package_version": _version(),
-        "commit": _commit(),
-        "settings": settings.to_dict(),
-        "settings_sha256": _digest(settings.to_dict()),
-        "origin": store.origin.to_dict(),
-        "data": {
-            "problems": len(found.problems),
-            "sha256": _digest(data),
-            "samples": int(found.samples.sum()),
-            "monte_carlo_error": float(np.nanmax(found.error)),
-        },
-    }
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _version() -> str | None:
-    try:
-        return version("compute-optimal-router")
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that runs, if it is one."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def _write_json(path: Path, value: Any) -> None:

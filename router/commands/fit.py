@@ -23,7 +23,8 @@ from difficulty.levels import check_levels
 from models.errors import InputError
 from models.types import Problem
 from router.allocation import Allocation, Kind
-from router.bundle import Bundle, Settings, fit_bundle
+from router.build import Settings, fit_bundle
+from router.bundle import Bundle
 from router.commands.common import opened, option, with_router
 from router.core import Router
 from router.fitting import (

@@ -13,7 +13,8 @@ from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.fakes import fake_problems
 from models.types import Problem
-from router.bundle import Bundle, BundlePolicy, Settings, fit_bundle
+from router.build import Settings, fit_bundle
+from router.bundle import Bundle, BundlePolicy
 from router.fitting import DEFAULTS, configurations
 from router.rollouts import RolloutStore
 from strategies.budget import Budget
@@ -98,6 +99,9 @@ def test_damaged_bundles_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 9}))
     with pytest.raises(InputError, match="schema 9, and this version reads 1; refit"):
+        Bundle.load(path)
+    (path / "manifest.json").write_text('{"schema_version": 1}')
+    with pytest.raises(InputError, match="is damaged"):
         Bundle.load(path)
     (path / "manifest.json").write_text(json.dumps(manifest))
     levels = (path / "levels.json").read_text()

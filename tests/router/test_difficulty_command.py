@@ -15,7 +15,8 @@ from benchmarks.simulated import simulated_store
 from difficulty.text_estimator import TextEstimator
 from models.errors import InputError
 from models.types import Problem
-from router.bundle import Bundle, Settings, fit_bundle
+from router.build import Settings, fit_bundle
+from router.bundle import Bundle
 from router.fitting import MAJORITY, configurations
 from router.rollouts import RolloutStore
 
