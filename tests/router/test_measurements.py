@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.base import GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.types import Problem, Sampling
+from router.measurements import Measurements, measure, unit_of
+from router.rollouts import RolloutStore
+from router.runs import Origin, Run, StoredCandidate
+from strategies.base import parse_strategy
+from strategies.budget import Usage
+from strategies.registry import STRATEGIES
+
+ORIGIN = Origin.of(
+    GeneratorInfo("g", "fake", "plain", parameters=10),
+    Sampling(),
+    VerifierInfo("v", "fake", "last", parameters=3),
+)
+PROBLEM = Problem("p", "Half of one?", "1/2")
+
+
+def _candidate(answer: str | None, score: float | None = 0.5) -> StoredCandidate:
+    right = answer in {"1/2", "0.5", "\\frac{1}{2}"}
+    scores = None if score is None else (1.0, score)
+    return StoredCandidate(("a\n\n", "b"), "stop", answer, right, 10, scores)
+
+
+def _usage(generations: int, *, tokens: int = 10, prompt: int = 7) -> Usage:
+    return Usage(
+        generations=generations,
+        sampled_tokens=generations * tokens,
+        prompt_tokens=prompt + 2,
+        prompt_tokens_cached=2,
+        verifier_tokens=generations * 4,
+    )
+
+
+def _measured(
+    path: Path,
+    pool: Sequence[StoredCandidate],
+    runs: Sequence[tuple[str, Sequence[StoredCandidate]]],
+    texts: Sequence[str],
+    level_samples: int = 0,
+) -> Measurements:
+    with RolloutStore.create(path / "r.db", ORIGIN) as store:
+        store.add_problems([PROBLEM])
+        store.add_samples("p", pool, _usage(len(pool)))
+        for repeat, (configuration, found) in enumerate(runs):
+            run = Run("p", configuration, repeat, "completed", _usage(4), tuple(found))
+            store.add(run)
+        strategies = [parse_strategy(text, STRATEGIES) for text in texts]
+        return measure(store, strategies, level_samples=level_samples)
+
+
+def test_units_say_what_must_be_run() -> None:
+    units = {
+        text: unit_of(parse_strategy(text, STRATEGIES))
+        for text in (
+            "best_of_n(n=8, select=best)",
+            "dvts(n=16, select=best)",
+            "lookahead(n=8, k=2)",
+        )
+    }
+    assert [(u.configuration, u.count) for u in units.values()] == [
+        ("best_of_n", 8),
+        ("dvts(n=4)", 4),
+        ("lookahead(n=8, k=2)", 1),
+    ]
+    assert [u.strategy.cost for u in units.values()] == [1, 4, 24]
+
+
+def test_equal_answers_vote_together(tmp_path: Path) -> None:
+    pool = [_candidate("1/2"), _candidate("0.5"), _candidate("3"), _candidate("4")]
+    found = _measured(tmp_path, pool, [], ["best_of_n(n=4, select=majority)"])
+    assert found.accuracy[0, 0] == 1.0
+    assert found.pass_at_1[0] == 0.5
+    assert found.samples[0] == 4
+
+
+def test_the_first_samples_decide_the_level_and_nothing_else(tmp_path: Path) -> None:
+    pool = [_candidate("3")] * 2 + [_candidate("1/2")] * 2
+    texts = ["best_of_n(n=1, select=majority)", "best_of_n(n=4, select=majority)"]
+    found = _measured(tmp_path, pool, [], texts, level_samples=2)
+    assert found.pass_at_1[0] == 0.0
+    assert found.accuracy[0, 0] == 1.0
+    assert np.isnan(found.accuracy[0, 1])  # two samples are left, not four
+    assert found.samples[0] == 4
+
+
+def test_dvts_is_a_pool_of_subtrees(tmp_path: Path) -> None:
+    right, wrong = [_candidate("1/2", 0.9)], [_candidate("3", 0.2), _candidate("4", 0.1)]
+    subtrees = [("dvts(n=4)", found) for found in (right, wrong, wrong)]
+    texts = ["dvts(n=4)", "dvts(n=8)", "dvts(n=12)", "dvts(n=16)"]
+    found = _measured(tmp_path, [_candidate("3")], subtrees, texts)
+    # One subtree: 1 of 3. Two: the right one's 0.9 beats 0.2. Three: 0.9 against 0.4.
+    np.testing.assert_allclose(found.accuracy[0, :3], [1 / 3, 2 / 3, 1.0])
+    assert np.isnan(found.accuracy[0, 3])
+    np.testing.assert_allclose(found.tokens[0], [40, 80, 120, 160])
+
+
+def test_repeats_of_a_search_are_averaged_and_one_without_candidates_is_wrong(
+    tmp_path: Path,
+) -> None:
+    runs = [("beam_search(n=4)", [_candidate("1/2")]), ("beam_search(n=4)", [])]
+    found = _measured(tmp_path, [_candidate("3")], runs, ["beam_search(n=4)"])
+    assert found.accuracy[0, 0] == 0.5
+
+
+def test_costs_count_what_each_strategy_computes(tmp_path: Path) -> None:
+    pool = [_candidate("1/2")] * 4
+    runs = [("dvts(n=4)", pool), ("dvts(n=4)", pool)]
+    texts = ["best_of_n(n=2, select=majority)", "best_of_n(n=2)", "dvts(n=8)"]
+    found = _measured(tmp_path, pool, runs, texts)
+    generator, verifier = 2 * 10, 2 * 3
+    one_prompt = 7
+    assert found.tokens[0].tolist() == [20, 20, 80]
+    np.testing.assert_allclose(
+        found.flops[0],
+        [
+            generator * (20 + one_prompt),
+            generator * (20 + one_prompt) + verifier * 2 * 4,
+            generator * (80 + 2 * one_prompt) + verifier * 2 * 16,
+        ],
+    )
+    assert found.sample_tokens[0] == 10
+    assert found.sample_flops[0] == generator * (10 + one_prompt)
+
+
+def test_what_an_engine_did_not_report_stays_unknown(tmp_path: Path) -> None:
+    with RolloutStore.create(tmp_path / "r.db", replace(ORIGIN, parameters=None)) as store:
+        store.add_problems([PROBLEM])
+        usage = Usage(generations=1, sampled_tokens=None, prompt_tokens=None)
+        store.add_samples("p", [_candidate("1/2")], usage)
+        strategies = [parse_strategy("best_of_n(n=1, select=majority)", STRATEGIES)]
+        found = measure(store, strategies, level_samples=0)
+    assert np.isnan(found.tokens[0, 0])
+    assert np.isnan(found.flops[0, 0])
+    assert found.accuracy[0, 0] == 1.0
+
+
+def test_unscored_samples_serve_a_majority_only(tmp_path: Path) -> None:
+    pool = [_candidate("1/2", None), _candidate("1/2")]
+    texts = ["best_of_n(n=2, select=majority)", "best_of_n(n=2)"]
+    found = _measured(tmp_path, pool, [], texts)
+    assert found.accuracy[0, 0] == 1.0
+    assert np.isnan(found.accuracy[0, 1])
+
+
+def test_the_aggregation_is_the_verifiers_unless_the_strategy_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    rising = replace(_candidate("1/2"), scores=(0.1, 0.9))
+    falling = replace(_candidate("3"), scores=(0.8, 0.7))
+    texts = ["best_of_n(n=2, select=best)", "best_of_n(n=2, select=best, aggregate=min)"]
+    found = _measured(tmp_path, [rising, falling], [], texts)
+    assert found.accuracy[0].tolist() == [1.0, 0.0]
+
+
+def test_an_empty_store_is_refused(tmp_path: Path) -> None:
+    with (
+        RolloutStore.create(tmp_path / "r.db", ORIGIN) as store,
+        pytest.raises(InputError, match="holds no samples"),
+    ):
+        measure(store, [])
