@@ -250,14 +250,18 @@ class _Read:
         self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
     ) -> Floats:
         """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
-        weights, judge = self.origin.parameters, self.origin.verifier_parameters
-        if weights is None or (verified and judge is None):
+        if self.origin.parameters is None:
             return np.full(len(problems), np.nan)
         cost = self._costs(configuration, problems)
         # One prompt serves a whole request of samples; other units are runs with their own.
         prompts = cost.prompt if configuration == SAMPLES else count * cost.prompt
-        flops = 2.0 * weights * (count * cost.sampled + prompts)
-        return flops + 2.0 * judge * count * cost.verifier if verified and judge else flops
+        flops = 2.0 * self.origin.parameters * (count * cost.sampled + prompts)
+        if not verified:
+            return flops
+        judge = self.origin.verifier_parameters
+        # A verifier that computed no token (it read the generator's states) is free at any size.
+        per_token = np.where(cost.verifier == 0, 0.0, np.nan if judge is None else 2.0 * judge)
+        return np.asarray(flops + per_token * count * cost.verifier, np.float64)
 
     def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
         spent = self._spent.get(configuration, {})

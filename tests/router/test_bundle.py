@@ -11,12 +11,13 @@ from benchmarks.simulated import ORIGIN, simulated_store
 from cli import main
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
-from models.fakes import fake_problems
-from models.types import Problem
+from models.fakes import FakeGenerator, fake_problems
+from models.types import Problem, Sampling
 from router.build import Settings, fit_bundle
 from router.bundle import Bundle, BundlePolicy
 from router.fitting import DEFAULTS, configurations
 from router.rollouts import RolloutStore
+from router.runs import Origin
 from strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
@@ -221,3 +222,12 @@ def test_a_fit_on_the_store_of_another_model_is_refused(tmp_path: Path, store: P
     result = _cli("fit", problems, "--out", tmp_path / "b", *FAKE, "--store", store)
     assert result.exit_code == 2
     assert "model was 'simulated' and is now 'fake'" in result.output
+
+
+def test_two_fits_on_one_store_at_once_are_refused(tmp_path: Path) -> None:
+    problems = _problems(tmp_path / "p.jsonl")
+    origin = Origin.of(FakeGenerator().info, Sampling())
+    with RolloutStore.create(tmp_path / "r.db", origin):
+        result = _cli("fit", problems, "--out", tmp_path / "b", *FAKE, "--store", tmp_path / "r.db")
+    assert result.exit_code == 2
+    assert "another process is writing" in result.output

@@ -144,6 +144,19 @@ def test_what_an_engine_did_not_report_stays_unknown(tmp_path: Path) -> None:
     assert found.accuracy[0, 0] == 1.0
 
 
+@pytest.mark.parametrize(("tokens", "known"), [(0, True), (4, False)])
+def test_a_verifier_of_unknown_size_is_free_only_if_it_computed_nothing(
+    tmp_path: Path, tokens: int, known: bool
+) -> None:
+    origin = replace(ORIGIN, verifier_parameters=None)
+    with RolloutStore.create(tmp_path / "r.db", origin) as store:
+        store.add_problems([PROBLEM])
+        store.add_samples("p", [_candidate("1/2")], replace(_usage(1), verifier_tokens=tokens))
+        strategies = [parse_strategy("best_of_n(n=1)", STRATEGIES)]
+        found = measure(store, strategies, level_samples=0)
+    assert np.isfinite(found.flops[0, 0]) == known
+
+
 def test_unscored_samples_serve_a_majority_only(tmp_path: Path) -> None:
     pool = [_candidate("1/2", None), _candidate("1/2")]
     texts = ["best_of_n(n=2, select=majority)", "best_of_n(n=2)"]
