@@ -14,7 +14,7 @@ from models.base import Generator, Verifier
 from models.errors import InputError, RouterError
 from models.types import Problem, Sampling
 from router.loop import LoopThread
-from router.opening import Models, load_models
+from router.opening import Models, default_sampling, load_models
 from router.policy import AUTO, FixedPolicy, MajorityPolicy, Policy
 from router.records import Decision, Failure, Solution
 from router.solving import solve
@@ -46,7 +46,8 @@ class Router:
         prompt: id in `models.prompts`; None is the model's own.
         verifier: directory or hub id of a process reward model; None means no verifier.
         strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
-        sampling: temperature, top_p, stop strings and the limit on tokens of one solution.
+        sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
+            is the model's own.
         policy: decides what `auto` means.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.
@@ -61,7 +62,7 @@ class Router:
         prompt: str | None = None,
         verifier: str | Verifier | None = None,
         strategy: str = AUTO,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling | None = None,
         policy: Policy = MajorityPolicy(),
         generator: Generator | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class Router:
         self.prompt = prompt
         self.verifier = verifier
         self.strategy = strategy
-        self.sampling = sampling
+        self.sampling = sampling or default_sampling(model, endpoints)
         self.policy = policy
         self.generator = generator
         self._lock = threading.Lock()

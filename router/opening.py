@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.base import Generator, Verifier
+from models.types import Sampling
+from models.weights import EMBEDDED
 
 FAKE = "fake"
 """The verifier that goes with the fake engine."""
+
+
+def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampling:
+    """How a model is sampled unless something else is asked for."""
+    if not endpoints and model in (None, EMBEDDED.name):
+        return Sampling(max_tokens=EMBEDDED.max_tokens)
+    return Sampling()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from rich.console import Console
 from models.errors import InputError
 from models.prompts import PROMPTS
 from models.types import Sampling
+from models.weights import EMBEDDED
 from router.core import Router
 from router.io import decode
-from router.opening import Models
+from router.opening import Models, default_sampling
 
 Command = Callable[..., Any]
 
@@ -77,8 +78,8 @@ _OPTIONS: Final = (
     option(
         "--max-tokens",
         type=click.IntRange(min=1),
-        default=_DEFAULTS.max_tokens,
         help="Limit on the tokens of one solution.",
+        show_default=f"{EMBEDDED.max_tokens} for the embedded model, else {_DEFAULTS.max_tokens}",
     ),
 )
 
@@ -96,10 +97,13 @@ def with_router(command: Command) -> Command:
         verifier: str | None,
         temperature: float,
         top_p: float,
-        max_tokens: int,
+        max_tokens: int | None,
         **others: Any,
     ) -> Any:
-        sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+        usual = default_sampling(model, endpoints)
+        sampling = Sampling(
+            temperature=temperature, top_p=top_p, max_tokens=max_tokens or usual.max_tokens
+        )
         router = Router(
             model,
             engine=engine,
