@@ -15,7 +15,7 @@ COMMANDS = {
     "solve": "Solve one problem, or many, within a budget.",
     "model": "Get models, and show what is here.",
     "verifier": "Train and measure a verifier for any generator.",
-    "fit": "Find out which search pays, per difficulty and budget.",
+    "fit": "Find out which search pays, per level of difficulty and budget, on PROBLEMS.",
     "table": "Show what a fitted bundle has learned.",
     "difficulty": "Explain how hard a problem looks.",
     "evaluate": "Measure the routed policy on unseen problems.",
