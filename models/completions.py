@@ -99,6 +99,8 @@ def exact_continuation(choice: Choice, sampling: Sampling, delimiter: str) -> Co
     text = choice.text
     if finish == "stop" and choice.stop_reason is not None:
         text = text.removesuffix(choice.stop_reason)
+    elif finish == "step":
+        text += _rest_of_last_token(choice.strings, delimiter)
     ends = step_ends(text, delimiter) if sampling.until == "end" else []
     steps = _cut(choice, text, ends, delimiter, finish)
     return Continuation(steps, choice.tokens)
@@ -123,6 +125,14 @@ def text_continuation(choice: Choice, sampling: Sampling, delimiter: str) -> Con
         finish = "stop"
     text = choice.text + delimiter if finish == "step" else choice.text
     return Continuation((Step(text, finish, choice.tokens),), choice.tokens)
+
+
+def _rest_of_last_token(strings: Sequence[str], delimiter: str) -> str:
+    """What the last token says after the delimiter; vLLM cuts it from the text, not the tokens."""
+    text = "".join(strings)
+    last = len(text) - len(strings[-1]) if strings else 0
+    at = text.find(delimiter, max(0, last - len(delimiter) + 1))
+    return text[at + len(delimiter) :] if at >= 0 else ""
 
 
 def _finish(choice: Choice, sampling: Sampling, delimiter: str) -> FinishReason:
@@ -150,7 +160,7 @@ def _cut(
         token = bisect_left(reached, in_strings) + 1
         # The whole token belongs to the step that it completes.
         char = in_text + reached[token - 1] - in_strings
-        if token > bounds[-1][0]:
+        if bounds[-1][0] < token < len(ids):
             bounds.append((token, char))
     bounds.append((len(ids), len(text)))
     return tuple(

@@ -164,6 +164,32 @@ async def test_exact_solutions_are_cut_into_steps_with_their_tokens():
     assert sampled.prompt_tokens is None
 
 
+async def test_a_step_keeps_the_whole_token_that_completes_it():
+    """vLLM cuts the text after the stop string, but not the token that it is in."""
+    strings = ["One", ".\n", "\n\n"]
+    cut = choice(
+        "One.\n\n",
+        token_ids=[1, 2, 3],
+        stop_reason="\n\n",
+        logprobs={"tokens": strings, "token_logprobs": [-1.0] * 3},
+    )
+    generator = await load(Server({"choices": [cut]}))
+    sampled = await generator.sample(ROOT, 1, Sampling("step"))
+    assert sampled.continuations[0].steps[0].text == "One.\n\n\n"
+
+
+async def test_a_delimiter_inside_the_last_token_cuts_nothing():
+    whole = choice(
+        "One.\n\nTwo.\n\nEnd",
+        token_ids=[1, 2, 3, 4],
+        logprobs={"tokens": ["One", ".\n\n", "Two", ".\n\nEnd"], "token_logprobs": [-1.0] * 4},
+    )
+    generator = await load(Server({"choices": [whole]}))
+    steps = (await generator.sample(ROOT, 1, Sampling("end"))).continuations[0].steps
+    assert [step.text for step in steps] == ["One.\n\n", "Two.\n\nEnd"]
+    assert [step.token_ids for step in steps] == [(1, 2), (3, 4)]
+
+
 async def test_a_delimiter_at_the_start_is_no_step():
     blank = choice("\n\n", token_ids=[5], stop_reason="\n\n")
     rest = choice("One.\n\n", token_ids=[7, 8], stop_reason="\n\n")
