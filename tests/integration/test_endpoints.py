@@ -97,7 +97,8 @@ def check_tokens(sampled: Sampled, encoder: PathEncoder) -> None:
     for continuation in sampled.continuations:
         ids = [token for step in continuation.steps for token in step.token_ids or ()]
         assert continuation.tokens == len(ids)
-        assert encoder.decode(ids) == continuation.text
+        # A character that the limit of tokens cut in two may be shown or not.
+        assert encoder.decode(ids).rstrip("�") == continuation.text.rstrip("�")
         assert sum(step.tokens or 0 for step in continuation.steps) == len(ids)
         assert all(step.logprob is not None and step.logprob < 0 for step in continuation.steps)
 
