@@ -29,17 +29,17 @@ from router.verifier_evaluation import measure
 from router.verifier_training import encode_pools, read_states, to_examples, with_scores
 
 LAYERS = (12, 14, 16)
-BASE = HeadSettings(folds=4)
+BASE = HeadSettings()
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "last step only": {"last_share": 1.0},
     "last step weighs nine tenths": {"last_share": 0.9},
     "last step weighs a fifth": {"last_share": 0.2},
-    "no dropout": {"dropout": 0.0},
-    "dropout 0.8": {"dropout": 0.8},
+    "learning rate 1e-4": {"learning_rate": 1e-4},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
     "weight decay 0.01": {"weight_decay": 0.01},
     "weight decay 30": {"weight_decay": 30.0},
-    "eight folds": {"folds": 8},
+    "four folds": {"folds": 4},
 }
 
 

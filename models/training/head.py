@@ -45,11 +45,10 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """Hyperparameters of head training; the defaults are the best of benchmarks/verifier.py.
+    """Hyperparameters of head training; the defaults did best in benchmarks/verifier_levers.py.
 
     folds: networks, each leaving out one fold of the problems.
     weight_decay: of AdamW; states are standardised, so one strength suits all layers.
-    dropout: share of a state's dimensions hidden from the network in training.
     last_share: weight of a solution's last step; the earlier steps share the rest equally.
     patience: epochs without a better loss on the fold left out before training stops.
     """
@@ -57,7 +56,6 @@ class HeadSettings:
     folds: int = 8
     learning_rate: float = 3e-4
     weight_decay: float = 1.0
-    dropout: float = 0.5
     last_share: float = 0.5
     batch: int = 512
     epochs: int = 60
@@ -96,7 +94,7 @@ def train_head(
     for fold in range(count):
         out = torch.from_numpy(folds == fold)
         with _alone(settings.seed + fold):
-            network = _network(inputs.shape[1], inputs.shape[1] // count, settings.dropout)
+            network = _network(inputs.shape[1], inputs.shape[1] // count)
             epochs.append(_fit(network, (inputs, targets, weights), out, settings))
             with torch.inference_mode():
                 logits[out] = network(inputs[out])
@@ -143,10 +141,8 @@ def _weights(examples: Examples, last_share: float) -> npt.NDArray[np.float32]:
     return np.where(examples.steps == 1, 1.0, weights).astype(np.float32)
 
 
-def _network(width: int, units: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Dropout(dropout), nn.Linear(width, units), nn.ReLU(), nn.Linear(units, 2)
-    )
+def _network(width: int, units: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, units), nn.ReLU(), nn.Linear(units, 2))
 
 
 def _fit(
@@ -191,12 +187,12 @@ def _merge(networks: list[nn.Sequential], mean: Tensor, scale: Tensor) -> Reward
     The networks' units lie side by side; what is left of the width stays zero.
     """
     parts = [network.state_dict() for network in networks]
-    first = torch.cat([part["1.weight"] for part in parts]) / scale
+    first = torch.cat([part["0.weight"] for part in parts]) / scale
     merged = {
         "score.0.weight": first,
-        "score.0.bias": torch.cat([part["1.bias"] for part in parts]) - first @ mean,
-        "score.2.weight": torch.cat([part["3.weight"] for part in parts], dim=1) / len(parts),
-        "score.2.bias": torch.stack([part["3.bias"] for part in parts]).mean(0),
+        "score.0.bias": torch.cat([part["0.bias"] for part in parts]) - first @ mean,
+        "score.2.weight": torch.cat([part["2.weight"] for part in parts], dim=1) / len(parts),
+        "score.2.bias": torch.stack([part["2.bias"] for part in parts]).mean(0),
     }
     head = RewardHead(len(mean))
     for name, tensor in head.state_dict().items():

@@ -14,7 +14,7 @@ from models.types import Path, Problem, Step
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4")
 OTHER = Problem("q", "What is 2 + 2?", "4")
-FAST = HeadSettings(folds=4, learning_rate=3e-3, dropout=0.0, weight_decay=0.01, batch=32)
+FAST = HeadSettings(folds=4, learning_rate=3e-3, weight_decay=0.01, batch=32)
 
 
 def solution(*texts: str, problem: Problem = PROBLEM) -> Path:
@@ -125,7 +125,7 @@ def test_held_out_scores_of_noise_are_no_better_than_chance() -> None:
 def test_scores_are_calibrated() -> None:
     data = examples(0.5, problems=80)
     overconfident = HeadSettings(
-        folds=4, learning_rate=1e-2, dropout=0.0, weight_decay=0.0, epochs=12, patience=99
+        folds=4, learning_rate=1e-2, weight_decay=0.0, epochs=12, patience=99
     )
     trained = train_head(data, overconfident)
     assert expected_calibration_error(reliability(trained.held_out, data.labels)) < 0.05
