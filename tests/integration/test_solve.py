@@ -24,7 +24,8 @@ from router import Router
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]
 
 PROBLEM = "A shop sells pens at 3 dollars each. What do 7 pens cost, in dollars?"
-SHORT = ("--max-tokens", "200")
+SHORT = "64"
+"""Tokens of a solution where its answer does not matter."""
 
 
 class Kept(Router):
@@ -55,7 +56,9 @@ def command(shared: Router, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("router.commands.common.Router", build)
 
     def run(*args: str) -> dict[str, Any]:
-        done = CliRunner().invoke(cli.main, ["solve", "--json", *SHORT, *args], input=PROBLEM)
+        done = CliRunner().invoke(
+            cli.main, ["solve", "--json", "--max-tokens", SHORT, *args], input=PROBLEM
+        )
         assert done.exit_code == 0 or "states an answer" in done.stderr, done.stderr
         solution: dict[str, Any] = json.loads(done.stdout)
         return solution
@@ -66,7 +69,7 @@ def command(shared: Router, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_command_prints_one_solution_and_leaves_no_process() -> None:
     """The whole way, in a process of its own, with the engine that `auto` picks."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "solve", "--budget", "4", "--json", *SHORT],
+        [sys.executable, "-m", "cli", "solve", "--budget", "4", "--json", "--max-tokens", "200"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -95,11 +98,10 @@ def test_the_command_prints_one_solution_and_leaves_no_process() -> None:
     "strategy",
     [
         "best_of_n(select=majority)",
-        "best_of_n(select=best)",
         "best_of_n(select=weighted)",
-        "beam_search(width=4, depth=6)",
-        "dvts(width=4, depth=6)",
-        "lookahead(width=4, depth=6, k=1)",
+        "beam_search(width=4, depth=4)",
+        "dvts(width=4, depth=4)",
+        "lookahead(width=4, depth=4, k=1)",
     ],
 )
 def test_every_strategy_stays_in_its_budget_and_is_scored(strategy: str, command: Any) -> None:
@@ -111,21 +113,17 @@ def test_every_strategy_stays_in_its_budget_and_is_scored(strategy: str, command
     assert (usage["verifier_tokens"] > 0) == scored
     for candidate in solution["candidates"]:
         assert (candidate["scores"] is not None) == scored
-        assert candidate["tokens"] <= 200
+        assert candidate["tokens"] <= int(SHORT) + 4  # at least one token for each step
     assert sum(vote["count"] for vote in solution["votes"]) == sum(
         candidate["answer"] is not None for candidate in solution["candidates"]
     )
 
 
-def test_token_cap_and_deadline_end_a_real_search(command: Any) -> None:
+def test_token_cap_ends_a_real_search(command: Any) -> None:
     majority = ("--strategy", "best_of_n(select=majority)")
-    capped = command("--budget", "16", "--token-cap", "450", *majority)
+    capped = command("--budget", "16", "--token-cap", "150", *majority)
     assert capped["ended"] == "tokens"
-    assert capped["usage"]["sampled_tokens"] <= 450
-    timed = command("--budget", "64", "--deadline", "4", *majority)
-    assert timed["ended"] == "deadline"
-    assert timed["candidates"]
-    assert timed["usage"]["seconds"] < 8
+    assert capped["usage"]["sampled_tokens"] <= 150
 
 
 def _session(process: psutil.Process) -> int | None:
