@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from models.base import Verifier
+import pytest
+from transformers import AutoTokenizer
+
 from models.errors import ModelError
 from models.heads import HeadConfig, shipped_head
-from models.types import Path, Problem, Step
+from models.prompts import get_prompt
+from models.tokens import PathEncoder
+from models.training.metrics import auc
+from models.types import Problem
 from models.verifiers import load_verifier
 from models.weights import EMBEDDED, find_model
+from router.verifier_data import SolutionPool, read_pools
+from router.verifier_scoring import score_pools
 
-PROBLEM = Problem("pens", "A shop sells pens at 3 dollars each. What do 7 pens cost, in dollars?")
-
-
-def solution(first: str, last: str) -> Path:
-    return Path(PROBLEM).extend(Step(f"{first}\n\n", "step"), Step(last, "stop"))
-
-
-RIGHT = solution(
-    "Each pen costs 3 dollars, so 7 pens cost \\(7 \\times 3 = 21\\) dollars.",
-    "Therefore, 7 pens cost \\(\\boxed{21}\\) dollars.",
-)
-WRONG = solution(
-    "Each pen costs 3 dollars, so 7 pens cost \\(7 + 3 = 10\\) dollars.",
-    "Therefore, 7 pens cost \\(\\boxed{10}\\) dollars.",
-)
+ROLLOUTS = Path(__file__).parents[2] / "benchmarks" / "rollouts" / "verifier_train.jsonl.gz"
+PROBLEM = Problem("gsm8k/train/1099", "given by the rollouts")
 
 
-def test_the_embedded_model_has_a_head_of_known_origin() -> None:
+@pytest.fixture(scope="module")
+def head() -> Path:
     directory = shipped_head(EMBEDDED.name)
     assert directory is not None
-    config = HeadConfig.load(directory)
+    return directory
+
+
+def test_the_embedded_model_has_a_head_of_known_origin(head: Path) -> None:
+    config = HeadConfig.load(head)
     assert config.backbone.name == EMBEDDED.name
     assert config.prompt == EMBEDDED.prompt
     assert {"command", "data", "held_out", "settings"} <= config.provenance.keys()
@@ -39,28 +38,32 @@ def test_the_embedded_model_has_a_head_of_known_origin() -> None:
 
 
 @pytest.fixture(scope="module")
-async def verifier() -> Verifier:
+def pool() -> tuple[PathEncoder, SolutionPool]:
+    """Eight solutions of one problem, five of them right."""
     try:
-        find_model(download=False)
+        model = find_model(download=False)
     except ModelError:
         pytest.skip("the embedded model is not here: `router model pull`")
-    return await load_verifier(str(shipped_head(EMBEDDED.name)), engine="transformers")
+    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    (found,) = read_pools(ROLLOUTS, {PROBLEM.id: PROBLEM}, encoder)
+    return encoder, found
 
 
 @pytest.mark.model
-@pytest.mark.asyncio(loop_scope="module")
-async def test_it_ranks_a_right_solution_over_a_wrong_one(verifier: Verifier) -> None:
-    right, wrong = await verifier.score(RIGHT), await verifier.score(WRONG)
-    assert len(right.values) == len(wrong.values) == 2
-    assert right.values[-1] > wrong.values[-1]
-
-
-@pytest.mark.model
-@pytest.mark.asyncio(loop_scope="module")
-async def test_one_more_step_costs_only_its_own_tokens(verifier: Verifier) -> None:
-    assert RIGHT.parent is not None
-    first = await verifier.score(RIGHT.parent)
-    more = await verifier.score(RIGHT, known=1)
-    assert first.values == pytest.approx((await verifier.score(RIGHT)).values[:1], abs=0.02)
-    assert more.tokens is not None
-    assert more.tokens < 30
+async def test_it_is_served_as_it_was_trained(
+    head: Path, pool: tuple[PathEncoder, SolutionPool], tmp_path: Path
+) -> None:
+    """The engine's scores are those of the training features, but for bfloat16's rounding."""
+    encoder, solutions = pool
+    trained = score_pools([solutions], head, find_model(), encoder, tmp_path, lambda *_: None)[0]
+    verifier = await load_verifier(str(head), engine="transformers")
+    for candidate in trained.candidates:
+        served = await verifier.score(candidate.path(solutions.problem))
+        assert served.values == pytest.approx(candidate.scores, abs=0.05)
+    path = solutions.candidates[0].path(solutions.problem)
+    again = await verifier.score(path, known=path.depth - 1)
+    assert again.tokens is not None
+    assert again.tokens < 100  # one step's own tokens, of some 350
+    await verifier.aclose()
+    finals = [(candidate.scores or (0,))[-1] for candidate in trained.candidates]
+    assert auc(finals, [candidate.correct for candidate in trained.candidates]) > 0.75

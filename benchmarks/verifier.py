@@ -1,0 +1,63 @@
+"""Trains the verifier of the embedded model, and draws what it does on unseen problems.
+
+    python -m benchmarks.verifier --features build/features
+
+Writes `models/trained/<model>` and `benchmarks/results/verifier.{json,html}` with PNG pictures.
+The figures are cross-validated: each solution is scored by a network that never saw its problem.
+Layer and aggregation are the best of a few on the same scores, so expect a little less elsewhere.
+Reading the hidden states takes most of an hour on two cores, once; they stay in the directory.
+On rollouts of other problems, `router verifier evaluate` measures the merged head itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from transformers import AutoTokenizer
+
+from models.prm import SELF
+from models.prompts import get_prompt
+from models.tokens import PathEncoder
+from models.training.head import HeadSettings
+from models.weights import EMBEDDED, find_model
+from router.verifier_data import read_pools
+from router.verifier_report import render, save_pictures
+from router.verifier_training import Training, train_verifier
+
+HERE = Path(__file__).parent
+ROLLOUTS = HERE / "rollouts" / "verifier_train.jsonl.gz"
+RESULTS = HERE / "results"
+LAYERS = (12, 14, 16)
+
+
+@click.command()
+@click.option("--features", type=click.Path(path_type=Path, file_okay=False), required=True)
+def main(features: Path) -> None:
+    model = find_model()
+    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    pools = read_pools(ROLLOUTS, {}, encoder)
+    training = Training(
+        model, EMBEDDED.name, encoder, SELF, LAYERS, features, settings=HeadSettings()
+    )
+    command = shlex.join(["python", "-m", "benchmarks.verifier", *sys.argv[1:]])
+    trained = train_verifier(pools, training, {"command": command}, _say)
+    trained.save(HERE.parent / "models" / "trained" / EMBEDDED.name, model)
+    report = trained.held_out
+    record = {"head": asdict(trained.config), "held_out": report.to_dict()}
+    (RESULTS / "verifier.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "verifier.html").write_text(render(report, trained.config), encoding="utf-8")
+    save_pictures(report, RESULTS)
+
+
+def _say(what: str, done: int, total: int) -> None:
+    if done % 20 == 0 or done == total:
+        click.echo(f"{what}: {done} of {total}", err=True)
+
+
+if __name__ == "__main__":
+    main()
