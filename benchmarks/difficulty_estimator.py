@@ -1,6 +1,6 @@
 """How well cheap features of a problem's text predict a generator's pass@1 on it.
 
-    python benchmarks/difficulty_estimator.py gsm8k_train.jsonl pilot_rollouts.jsonl.gz \
+    python -m benchmarks.difficulty_estimator gsm8k_train.jsonl pilot_rollouts.jsonl.gz \
         --output benchmarks/results/difficulty_estimator.json
 
 Every prediction is for a problem that neither trees nor calibration saw: ten folds around the
@@ -184,7 +184,7 @@ def main(problems: Path, samples: Path, output: Path) -> None:
     final = DifficultyClassifier().fit(X, levels)
     strongest = np.argsort(-final.feature_importances_)[:15]
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.difficulty_estimator", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "problems": len(texts),
         "samples": right.shape[1],

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from benchmarks.simulated import simulated_store
-from router.build import Settings, fit_bundle
-from router.fitting import DEFAULTS, configurations
-from router.rollouts import RolloutStore
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.rollouts.store import RolloutStore
 
 PROBLEMS = 10_000
 BUDGETS = (1, 2, 4, 8, 16, 32)

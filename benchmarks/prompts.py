@@ -1,6 +1,7 @@
-"""Which prompt suits a model: pass@1 of each on the same problems.
+r"""Which prompt suits a model: pass@1 of each on the same problems.
 
-    python benchmarks/prompts.py gsm8k_train.jsonl --output benchmarks/results/prompts.json
+    python -m benchmarks.prompts ../shared/data/gsm8k_train.jsonl \
+        --output benchmarks/results/prompts.json
 
 The interval is a 95 % bootstrap over problems, since the samples of one problem are not
 independent of each other.
@@ -21,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from models.engines import load_generator
+from models.generators.load import load_generator
 from models.prompts import PROMPTS
 from models.types import Path as Solution
 from models.types import Problem, Sampling
@@ -101,7 +102,7 @@ def main(
         low, high = rows[-1]["interval"]
         click.echo(f"{prompt:16} {rows[-1]['pass_at_1']:6.1%}  ({low:.1%} to {high:.1%})")
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.prompts", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "source": source.name,
         "seed": seed,

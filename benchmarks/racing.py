@@ -24,12 +24,12 @@ from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
 from difficulty.levels import fit_levels
 from models.fakes import FakeGenerator
 from models.types import Sampling
-from router.allocation import Allocation
-from router.cells import build_table
-from router.fitting import DEFAULTS, Job, Sampler, configurations
-from router.measurements import Measurements
-from router.rollouts import SAMPLES, RolloutStore
-from router.runs import Run
+from router.fitting.allocation import Allocation
+from router.fitting.cells import build_table
+from router.fitting.measurements import Measurements
+from router.fitting.sampler import DEFAULTS, Job, Sampler, configurations
+from router.rollouts.runs import Run
+from router.rollouts.store import SAMPLES, RolloutStore
 from router.table import Table
 from strategies.base import Strategy
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from models.base import GeneratorInfo, VerifierInfo
 from models.types import Problem, Sampling
-from router.fitting import Job, missing
-from router.measurements import LEVEL_SAMPLES
-from router.rollouts import SAMPLES, RolloutStore
-from router.runs import Origin, Run, StoredCandidate
+from router.fitting.measurements import LEVEL_SAMPLES
+from router.fitting.sampler import Job, missing
+from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.base import Strategy
 from strategies.budget import Usage
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import click
 from transformers import AutoTokenizer
 
-from models.prm import SELF
 from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.training.head import HeadSettings
-from models.weights import EMBEDDED, find_model
-from router.verifier_data import read_pools
-from router.verifier_report import render, save_pictures
-from router.verifier_training import Training, train_verifier
+from models.verifiers.prm import SELF
+from models.weights.find import EMBEDDED, find_model
+from router.verifier.data import read_pools
+from router.verifier.report import render, save_pictures
+from router.verifier.training import Training, train_verifier
 
 HERE = Path(__file__).parent
 ROLLOUTS = HERE / "rollouts" / "verifier_train.jsonl.gz"

@@ -1,6 +1,6 @@
 """What each lever of head training gives, on problems held out of training (cross-validation).
 
-    python benchmarks/verifier_levers.py TRAIN.jsonl.gz --model DIR --features DIR --out JSON
+    python -m benchmarks.verifier_levers TRAIN.jsonl.gz --model DIR --features DIR --out JSON
 
 Only training problems are used, so choosing by these figures leaves the test problems untouched.
 Hidden states are read once and kept in the features directory; each variant then takes a minute.
@@ -24,9 +24,9 @@ from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.training.head import Examples, HeadSettings, train_head
 from router.io import read_problems
-from router.verifier_data import SolutionPool, data_digest, read_pools
-from router.verifier_evaluation import measure
-from router.verifier_training import encode_pools, read_states, to_examples, with_scores
+from router.verifier.data import SolutionPool, data_digest, read_pools
+from router.verifier.evaluation import measure
+from router.verifier.training import encode_pools, read_states, to_examples, with_scores
 
 LAYERS = (12, 14, 16)
 BASE = HeadSettings()
@@ -73,7 +73,7 @@ def main(
     for share in (0.25, 0.5, 0.75):
         rows.append(fewer_problems(pools, data[best], share))
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.verifier_levers", *sys.argv[1:]]),
         "data": data_digest(pools),
         "problems": len(pools),
         "format": format_id,

@@ -21,7 +21,7 @@ from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
 from router.records import Decision
-from router.runs import Origin
+from router.rollouts.runs import Origin
 from router.table import CostUnit, Table
 from strategies.budget import Budget
 

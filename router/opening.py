@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.base import Generator, Verifier
 from models.types import Sampling
-from models.weights import EMBEDDED
+from models.weights.find import EMBEDDED
 
 FAKE = "fake"
 """The verifier that goes with the fake engine."""
@@ -46,7 +46,7 @@ async def load_models(
     """
     layer = None
     if generator is None:
-        from models.engines import load_generator
+        from models.generators.load import load_generator
 
         layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
         options = {} if layer is None else {"state_layer": layer}
@@ -71,7 +71,7 @@ async def _verifier(
         return FakeVerifier()
     if not isinstance(verifier, str):
         return verifier
-    from models.verifiers import GeneratorStates, load_verifier
+    from models.verifiers.load import GeneratorStates, load_verifier
 
     return await load_verifier(verifier, generator=GeneratorStates(model, prompt, given))
 
@@ -84,9 +84,9 @@ def _state_layer(
     None where the verifier is no trained head on the generator's own tokens, or where the engine
     does not give states.
     """
-    from models.engines import pick_engine
-    from models.heads import HeadConfig, is_head
-    from models.prm import SELF
+    from models.generators.load import pick_engine
+    from models.verifiers.prm import SELF
+    from models.verifiers.trained_head import HeadConfig, is_head
 
     if not isinstance(verifier, str) or not is_head(Path(verifier)):
         return None

@@ -24,9 +24,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, DynamicCache
 
 from models.errors import InputError
-from models.heads import fingerprint
-from models.prm import Encoded
-from models.prm_head import rms_normalised
+from models.verifiers.prm import Encoded
+from models.verifiers.reward_heads import rms_normalised
+from models.verifiers.trained_head import fingerprint
 
 States = Mapping[int, npt.NDArray[np.float16]]
 """RMS-normalised hidden states by layer, each (reads, hidden), in the order of the solutions."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from models.prm_head import RewardHead
+from models.verifiers.reward_heads import RewardHead
 
 Progress = Callable[[int, int], None]
 """Called with the number of networks trained so far, and how many there are."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from models.errors import InputError
 from models.prompts import PROMPTS
 from models.types import Sampling
-from models.weights import EMBEDDED
+from models.weights.find import EMBEDDED
 from router.core import Router
 from router.io import decode
 from router.opening import Models, default_sampling

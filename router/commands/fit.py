@@ -22,12 +22,13 @@ from rich.progress import (
 from difficulty.levels import check_levels
 from models.errors import InputError
 from models.types import Problem
-from router.allocation import Allocation, Kind
-from router.build import Settings, fit_bundle
 from router.bundle import Bundle
 from router.commands.common import opened, option, with_router
 from router.core import Router
-from router.fitting import (
+from router.fitting.allocation import Allocation, Kind
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.measurements import LEVEL_SAMPLES
+from router.fitting.sampler import (
     DEFAULTS,
     IN_FLIGHT,
     MAJORITY,
@@ -39,10 +40,9 @@ from router.fitting import (
     price,
 )
 from router.io import read_problems
-from router.measurements import LEVEL_SAMPLES
 from router.opening import Models
-from router.rollouts import RolloutStore
-from router.runs import Origin
+from router.rollouts.runs import Origin
+from router.rollouts.store import RolloutStore
 from router.table import CostUnit
 
 _out = Console(stderr=True, highlight=False)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from models.errors import ModelError
-from models.fetch import sha256
-from models.weights import EMBEDDED, find_model, weight_files
+from models.weights.fetch import sha256
+from models.weights.find import EMBEDDED, find_model, weight_files
 
 
 @click.group()

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.errors import InputError
-from models.prm import SELF
 from models.types import Problem
+from models.verifiers.prm import SELF
 from router.commands.common import option, with_router
 from router.core import Router
 from router.io import read_problems
@@ -26,8 +26,8 @@ from router.io import read_problems
 if TYPE_CHECKING:
     from models.prompts import Prompt
     from models.tokens import PathEncoder
-    from router.verifier_evaluation import VerifierReport
-    from router.verifier_training import Reporter
+    from router.verifier.evaluation import VerifierReport
+    from router.verifier.training import Reporter
 
 FORMATS: Final = (SELF, "qwen-prm")
 STORE = "rollouts.sqlite"
@@ -84,11 +84,11 @@ def train(
 
     An interrupted run goes on where it stopped when started again with the same --out.
     """
-    from models.engines import choose_prompt, short_name
+    from models.generators.load import choose_prompt, short_name
     from models.training.head import HeadSettings
-    from models.weights import find_model
-    from router.verifier_data import read_pools
-    from router.verifier_training import Training, train_verifier
+    from models.weights.find import find_model
+    from router.verifier.data import read_pools
+    from router.verifier.training import Training, train_verifier
 
     if problems is None and from_rollouts is None:
         raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
@@ -141,13 +141,13 @@ def evaluate(
     model: str | None,
 ) -> None:
     """Measure the trained verifier in directory HEAD on solutions that it never saw."""
-    from models.heads import HeadConfig
     from models.prompts import get_prompt
-    from models.weights import find_model
-    from router.verifier_data import read_pools
-    from router.verifier_evaluation import measure
-    from router.verifier_report import render, save_pictures
-    from router.verifier_scoring import score_pools
+    from models.verifiers.trained_head import HeadConfig
+    from models.weights.find import find_model
+    from router.verifier.data import read_pools
+    from router.verifier.evaluation import measure
+    from router.verifier.report import render, save_pictures
+    from router.verifier.scoring import score_pools
 
     config = HeadConfig.load(head)
     directory = find_model(model)
@@ -174,10 +174,10 @@ async def _sample(
     store: Path,
     report: Reporter,
 ) -> None:
-    from models.engines import load_generator
-    from router.rollouts import RolloutStore
-    from router.runs import Origin
-    from router.verifier_sampling import sample_completions, sample_pools
+    from models.generators.load import load_generator
+    from router.rollouts.runs import Origin
+    from router.rollouts.store import RolloutStore
+    from router.verifier.sampling import sample_completions, sample_pools
 
     generator = await load_generator(router.model, router.engine, router.prompt, router.endpoints)
     try:

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from models.endpoints import EndpointPool
-from models.openai_engine import OpenAIGenerator
+from models.generators.endpoints import EndpointPool
+from models.generators.openai import OpenAIGenerator
 from models.prompts import Prompt
 from models.tokens import PathEncoder
 from models.types import Path, Problem, Sampled, Sampling

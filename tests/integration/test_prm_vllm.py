@@ -14,13 +14,13 @@ pytest.importorskip("vllm")
 
 from models.base import VerifierInfo
 from models.errors import VerifierError
-from models.prm import get_format
-from models.prm_checkpoint import save_checkpoint
-from models.prm_head import RewardHead
-from models.prm_transformers import TransformersVerifier
-from models.prm_vllm import BLOCK, VLLMVerifier
 from models.prompts import get_prompt
 from models.types import Path, Problem, Step
+from models.verifiers.checkpoint import save_checkpoint
+from models.verifiers.prm import get_format
+from models.verifiers.reward_heads import RewardHead
+from models.verifiers.transformers import TransformersVerifier
+from models.verifiers.vllm import BLOCK, VLLMVerifier
 
 pytestmark = [
     pytest.mark.model,

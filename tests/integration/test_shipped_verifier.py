@@ -8,15 +8,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from models.errors import ModelError
-from models.heads import HeadConfig, shipped_head
 from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.training.metrics import auc
 from models.types import Problem
-from models.verifiers import load_verifier
-from models.weights import EMBEDDED, find_model
-from router.verifier_data import SolutionPool, read_pools
-from router.verifier_scoring import score_pools
+from models.verifiers.load import load_verifier
+from models.verifiers.trained_head import HeadConfig, shipped_head
+from models.weights.find import EMBEDDED, find_model
+from router.verifier.data import SolutionPool, read_pools
+from router.verifier.scoring import score_pools
 
 ROLLOUTS = Path(__file__).parents[2] / "benchmarks" / "rollouts" / "verifier_train.jsonl.gz"
 PROBLEM = Problem("gsm8k/train/1099", "given by the rollouts")

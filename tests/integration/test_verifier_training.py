@@ -15,16 +15,16 @@ from transformers import AutoModel, AutoTokenizer
 from cli import main
 from models.errors import ModelError
 from models.fakes import FakeGenerator, fake_problems
-from models.heads import WEIGHTS_FILE, HeadConfig
-from models.prm import get_format
-from models.prm_head import rms_normalised
 from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.types import Path as Solution
 from models.types import Sampling
-from models.verifiers import GeneratorStates, load_verifier
-from router.rollouts import RolloutStore
+from models.verifiers.load import GeneratorStates, load_verifier
+from models.verifiers.prm import get_format
+from models.verifiers.reward_heads import rms_normalised
+from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.rollouts.store import RolloutStore
 
 pytestmark = pytest.mark.model
 

@@ -24,10 +24,10 @@ from transformers import AutoTokenizer
 
 from models.base import GeneratorInfo
 from models.errors import EngineError, InputError, ModelError, PromptTooLong
+from models.generators.vllm import VLLMGenerator
 from models.prompts import Prompt, get_prompt
 from models.tokens import PathEncoder
 from models.types import Path, Problem, Sampling
-from models.vllm_engine import VLLMGenerator
 
 pytestmark = [
     pytest.mark.model,
@@ -291,7 +291,7 @@ OWNER = """
 import asyncio, sys
 from pathlib import Path
 from models.prompts import Prompt
-from models.vllm_engine import VLLMGenerator
+from models.generators.vllm import VLLMGenerator
 
 async def main():
     await VLLMGenerator.load(Path(sys.argv[1]), name="tiny", prompt=Prompt("p"))

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from models.batching import MicroBatcher
+from models.runtime.batching import MicroBatcher
 
 
 class Recorder:

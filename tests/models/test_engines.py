@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-import models.engines
+import models.generators.load
 from models.base import GeneratorInfo
-from models.engines import load_generator, pick_engine
 from models.errors import InputError
+from models.generators.load import load_generator, pick_engine
 from models.prompts import Prompt
-from models.weights import EMBEDDED
+from models.weights.find import EMBEDDED
 
 SERVER = ("http://127.0.0.1:1",)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(
-        models.engines, "find_spec", lambda name: object() if name in names else None
+        models.generators.load, "find_spec", lambda name: object() if name in names else None
     )
 
 
@@ -83,9 +83,9 @@ class Loaded:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module: Any = pytest.importorskip("models.transformers_engine")
+    module: Any = pytest.importorskip("models.generators.transformers")
     monkeypatch.setattr(module, "TransformersGenerator", Loaded)
-    monkeypatch.setattr(models.engines, "find_model", lambda ref: Path(ref or tmp_path))
+    monkeypatch.setattr(models.generators.load, "find_model", lambda ref: Path(ref or tmp_path))
 
 
 @pytest.mark.usefixtures("engine")

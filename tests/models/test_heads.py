@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import ModelError
-from models.heads import CONFIG_FILE, Backbone, HeadConfig, fingerprint, is_head
+from models.verifiers.trained_head import CONFIG_FILE, Backbone, HeadConfig, fingerprint, is_head
 
 CONFIG = HeadConfig(
     name="toy-self-2",

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Model
 
 from models.base import VerifierInfo
 from models.errors import InputError, ModelError, VerifierError
-from models.prm import FORMATS, get_format, known_format
-from models.prm_head import RewardHead
-from models.prm_transformers import TransformersVerifier
 from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.types import Path, Problem, Step
+from models.verifiers.prm import FORMATS, get_format, known_format
+from models.verifiers.reward_heads import RewardHead
+from models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
 QUESTION = "Ann has 3 apples + 12 more.\nIs it ки? How many?"

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import InputError, ModelError, VerifierError
-from models.heads import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
-from models.prm_checkpoint import cached_checkpoint
-from models.prm_head import RewardHead
+from models.generators.transformers import TransformersGenerator
 from models.prompts import PROMPTS, Prompt
-from models.transformers_engine import TransformersGenerator
 from models.types import Path, Problem, Sampling, Step
-from models.verifiers import GeneratorStates, load_verifier
+from models.verifiers.checkpoint import cached_checkpoint
+from models.verifiers.load import GeneratorStates, load_verifier
+from models.verifiers.reward_heads import RewardHead
+from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
 from tests.models import prm_models
 
 PATH = Path(Problem("sum", "What is 2 + 3?")).extend(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from router.allocation import Allocation
+from router.fitting.allocation import Allocation
 
 RACE = Allocation.of("racing")
 COSTS = np.array([4, 4, 8, 8])

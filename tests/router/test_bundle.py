@@ -13,11 +13,11 @@ from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.fakes import FakeGenerator, fake_problems
 from models.types import Problem, Sampling
-from router.build import Settings, fit_bundle
 from router.bundle import Bundle, BundlePolicy
-from router.fitting import DEFAULTS, configurations
-from router.rollouts import RolloutStore
-from router.runs import Origin
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.rollouts.runs import Origin
+from router.rollouts.store import RolloutStore
 from strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)

@@ -267,7 +267,7 @@ def test_constructor_opens_nothing_and_first_use_does(monkeypatch: pytest.Monkey
         await asyncio.sleep(0.05)
         return FakeGenerator()
 
-    monkeypatch.setattr("models.engines.load_generator", load)
+    monkeypatch.setattr("models.generators.load.load_generator", load)
     router = Router()
     assert loads == 0
     assert len(list(router.solve_many([QUESTION, QUESTION + "?"], 2))) == 2
@@ -286,7 +286,7 @@ def test_failed_opening_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
             raise EngineError("server is starting")
         return FakeGenerator()
 
-    monkeypatch.setattr("models.engines.load_generator", load)
+    monkeypatch.setattr("models.generators.load.load_generator", load)
     router = Router()
     with pytest.raises(EngineError, match="server is starting"):
         router.solve(QUESTION, 2)
@@ -306,7 +306,7 @@ def test_close_releases_what_the_router_opened(monkeypatch: pytest.MonkeyPatch) 
     async def load(*args: object, **options: object) -> FakeGenerator:
         return opened
 
-    monkeypatch.setattr("models.engines.load_generator", load)
+    monkeypatch.setattr("models.generators.load.load_generator", load)
     with Router():
         assert not opened.closed
     assert opened.closed

@@ -15,10 +15,10 @@ from benchmarks.simulated import simulated_store
 from difficulty.text_estimator import TextEstimator
 from models.errors import InputError
 from models.types import Problem
-from router.build import Settings, fit_bundle
 from router.bundle import Bundle
-from router.fitting import MAJORITY, configurations
-from router.rollouts import RolloutStore
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import MAJORITY, configurations
+from router.rollouts.store import RolloutStore
 
 BUDGETS = (1, 2)
 STRATEGIES = configurations(BUDGETS, [MAJORITY], verifier=True)

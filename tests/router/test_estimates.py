@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.types import Path, Problem, Step
-from router import estimates
-from router.estimates import Pool, expected_accuracy, pass_at_k
+from router.fitting import estimates
+from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
 from strategies.base import Candidate, Select
 from strategies.selection import select
 

@@ -16,11 +16,11 @@ import pytest
 from models.errors import EngineError, InputError
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.types import Problem, Sampling
-from router.allocation import Allocation
-from router.fitting import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
-from router.measurements import LEVEL_SAMPLES
-from router.rollouts import SAMPLES, RolloutStore
-from router.runs import Origin, StoredCandidate
+from router.fitting.allocation import Allocation
+from router.fitting.measurements import LEVEL_SAMPLES
+from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
+from router.rollouts.runs import Origin, StoredCandidate
+from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.budget import Usage
 
 PROBLEMS = fake_problems(24)

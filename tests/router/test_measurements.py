@@ -10,9 +10,9 @@ import pytest
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
-from router.measurements import Measurements, measure, unit_of
-from router.rollouts import RolloutStore
-from router.runs import Origin, Run, StoredCandidate
+from router.fitting.measurements import Measurements, measure, unit_of
+from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.store import RolloutStore
 from strategies.base import parse_strategy
 from strategies.budget import Usage
 from strategies.registry import STRATEGIES

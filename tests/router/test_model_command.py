@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models.weights import EMBEDDED
+from models.weights.find import EMBEDDED
 
 
 @pytest.fixture

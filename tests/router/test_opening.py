@@ -9,8 +9,8 @@ import pytest
 
 from models.errors import ModelError
 from models.fakes import FakeGenerator, FakeVerifier
-from models.heads import WEIGHTS_FILE, Backbone, HeadConfig
-from models.verifiers import GeneratorStates
+from models.verifiers.load import GeneratorStates
+from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.opening import load_models
 
 
@@ -38,9 +38,9 @@ class Loads:
             self.states = generator
             return FakeVerifier()
 
-        monkeypatch.setattr("models.engines.load_generator", load_generator)
-        monkeypatch.setattr("models.engines.find_spec", lambda name: True)
-        monkeypatch.setattr("models.verifiers.load_verifier", load_verifier)
+        monkeypatch.setattr("models.generators.load.load_generator", load_generator)
+        monkeypatch.setattr("models.generators.load.find_spec", lambda name: True)
+        monkeypatch.setattr("models.verifiers.load.load_verifier", load_verifier)
 
     async def open(self, verifier: Path, engine: str) -> None:
         await load_models(

@@ -18,9 +18,9 @@ from models.errors import InputError
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.prompts import PROMPTS
 from models.types import Problem, Sampling
-from router.rollouts import SAMPLES, RolloutStore
-from router.runs import Origin, Run, StoredCandidate
-from router.samples_jsonl import export_samples, import_samples
+from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.samples_jsonl import export_samples, import_samples
+from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.best_of_n import BestOfN
 from strategies.budget import Budget, Usage
 from strategies.driver import run_search

@@ -43,7 +43,7 @@ def use(monkeypatch: pytest.MonkeyPatch, generator: FakeGenerator) -> None:
     async def load(*args: Any, **options: Any) -> FakeGenerator:
         return generator
 
-    monkeypatch.setattr("models.engines.load_generator", load)
+    monkeypatch.setattr("models.generators.load.load_generator", load)
 
 
 def jsonl(path: Path, *records: dict[str, Any] | str) -> Path:
@@ -352,11 +352,11 @@ def test_no_problem_and_no_stdin_is_refused() -> None:
 
 
 SLOW_CLI = """
-import cli, models.engines
+import cli, models.generators.load
 from models.fakes import FakeGenerator
 async def load(*args, **options):
     return FakeGenerator(seconds_per_token=0.002)
-models.engines.load_generator = load
+models.generators.load.load_generator = load
 cli.main()
 """
 

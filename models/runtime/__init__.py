@@ -1,0 +1,1 @@
+"""What generators and verifiers share to run models: batching, caches, vLLM's processes."""

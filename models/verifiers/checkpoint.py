@@ -1,0 +1,90 @@
+"""Checkpoints of the architecture of Qwen2.5-Math-PRM, made of a generator and a trained head.
+
+Such a checkpoint (the generator's first layers, a final norm of unit weights, the head) is one
+that transformers and vLLM's pooling runner serve like the published PRMs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.errors import InputError, ModelError
+from models.verifiers.reward_heads import RewardHead
+from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from models.weights.find import cache_dir, weight_files
+
+ARCHITECTURE = "Qwen2ForProcessRewardModel"
+_OTHER_FILES = ("tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json")
+
+
+def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Path) -> None:
+    """Write the generator's first `layer` layers with the head, to a directory that is not there.
+
+    Raises:
+        InputError: the generator is no Qwen2.
+        ModelError: it has no weights in safetensors format, or cannot be stored.
+    """
+    config = json.loads((generator / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "qwen2":
+        raise InputError(
+            f"a checkpoint of {ARCHITECTURE} needs a Qwen2 generator, and {generator} is "
+            f"{config.get('model_type')!r}; the transformers engine reads its states without one"
+        )
+    config |= {"architectures": [ARCHITECTURE], "num_hidden_layers": layer, "num_labels": 2}
+    if "layer_types" in config:
+        config["layer_types"] = config["layer_types"][:layer]
+    partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        save_file(_tensors(generator, layer, head), partial / "model.safetensors", {"format": "pt"})
+        (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        for pattern in _OTHER_FILES:
+            for file in generator.glob(pattern):
+                shutil.copy(file, partial)
+        partial.rename(directory)
+    except OSError as error:
+        raise ModelError(f"cannot store a verifier in {directory}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def cached_checkpoint(generator: Path, head_directory: Path, head: RewardHead) -> Path:
+    """The checkpoint of a head on disk and its generator; written to our cache the first time."""
+    config = HeadConfig.load(head_directory)
+    digest = hashlib.sha256((head_directory / WEIGHTS_FILE).read_bytes())
+    digest.update(f"{config.backbone.fingerprint} {config.layer}".encode())
+    directory = cache_dir() / "verifiers" / f"{config.name}-{digest.hexdigest()[:12]}"
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory.with_name(f"{directory.name}.lock")):
+        if not directory.is_dir():
+            save_checkpoint(generator, config.layer, head, directory)
+    return directory
+
+
+def _tensors(generator: Path, layer: int, head: RewardHead) -> dict[str, Tensor]:
+    """Weights under their published names: the generator's in its own type, the head's as is."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(generator):
+        with safe_open(file, "pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 (not a dict)
+                if _is_kept(name, layer):
+                    tensors[name] = stored.get_tensor(name)
+    tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])
+    return {**tensors, **{name: part.contiguous() for name, part in head.state_dict().items()}}
+
+
+def _is_kept(name: str, layer: int) -> bool:
+    prefix, _, rest = name.partition(".layers.")
+    if rest:
+        return int(rest.partition(".")[0]) < layer
+    return prefix.startswith("model.")

@@ -1,0 +1,131 @@
+"""Reward heads: small networks that turn hidden states into step scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.errors import ModelError
+from models.verifiers.prm import ClassHead, ValueHead
+
+RMS_EPS = 1e-6
+
+
+class StepHead(nn.Module, ABC):
+    """A head that scores hidden states; computes in float32."""
+
+    @abstractmethod
+    def probabilities(self, states: Tensor) -> Tensor:
+        """Scores in [0, 1], shape (rows,), of hidden states, shape (rows, hidden)."""
+
+
+class PairHead(StepHead):
+    """Two rows of a language model's output embedding, `good` then `bad`, shape (2, hidden)."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.detach().float(), requires_grad=False)
+
+    def probabilities(self, states: Tensor) -> Tensor:
+        return nn.functional.linear(states.float(), self.rows).softmax(-1)[:, 0]
+
+
+class ScalarHead(StepHead):
+    """One linear layer and a sigmoid, as in trl's value head."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.summary = nn.Linear(hidden, 1)
+
+    def probabilities(self, states: Tensor) -> Tensor:
+        value: Tensor = self.summary(states.float())
+        return value.sigmoid()[:, 0]
+
+
+class RewardHead(StepHead):
+    """Linear-ReLU-Linear to two classes, the head of Qwen2.5-Math-PRM."""
+
+    def __init__(self, hidden: int, good: int = 1) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+        self.hidden = hidden
+        self.good = good
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Logits, shape (rows, 2), of hidden states, shape (rows, hidden)."""
+        logits: Tensor = self.score(states.float())
+        return logits
+
+    def probabilities(self, states: Tensor) -> Tensor:
+        return self.forward(states).softmax(-1)[:, self.good]
+
+    def save(self, file: Path) -> None:
+        """Write the weights under their published names (`score.0.weight`, …)."""
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, file)
+
+
+def rms_normalised(states: Tensor) -> Tensor:
+    """States divided by their root mean square: what a final norm with unit weights gives.
+
+    A self-verifier's head reads these, so that a backbone cut at its layer and given such a norm
+    is an ordinary checkpoint.
+    """
+    states = states.float()
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + RMS_EPS)
+
+
+@overload
+def load_head(files: Sequence[Path], hidden: int, spec: ClassHead) -> RewardHead: ...
+@overload
+def load_head(files: Sequence[Path], hidden: int, spec: ValueHead) -> ScalarHead: ...
+def load_head(
+    files: Sequence[Path], hidden: int, spec: ClassHead | ValueHead
+) -> RewardHead | ScalarHead:
+    """The head inside a checkpoint, or in a file of its own, for states of size `hidden`.
+
+    Raises:
+        ModelError: the files do not hold it, or hold one for another hidden size.
+    """
+    head: RewardHead | ScalarHead
+    head = RewardHead(hidden, spec.good) if isinstance(spec, ClassHead) else ScalarHead(hidden)
+    # Our modules name their weights as the published checkpoints do, after the last prefix.
+    own = {name.partition(".")[2]: name for name in head.state_dict()}
+    tensors = read_tensors(files, [f"{spec.prefix}.{part}" for part in own])
+    for part, name in own.items():
+        stored = tensors[f"{spec.prefix}.{part}"]
+        wanted = head.state_dict()[name].shape
+        if stored.shape != wanted:
+            raise ModelError(
+                f"{files[0].parent}: {spec.prefix}.{part} has shape {tuple(stored.shape)}, but "
+                f"this backbone needs {tuple(wanted)}; the head belongs to another model"
+            )
+        head.state_dict()[name].copy_(stored)
+    return head.eval().requires_grad_(False)
+
+
+def read_tensors(files: Sequence[Path], names: Sequence[str]) -> dict[str, Tensor]:
+    """Named tensors of safetensors files, in float32.
+
+    Raises:
+        ModelError: a file cannot be read, or no file has one of the names.
+    """
+    found: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            with safe_open(file, "pt") as stored:
+                for name in set(names) & set(stored.keys()):
+                    found[name] = stored.get_tensor(name).float()
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot read {file}: {error}") from error
+    for name in names:
+        if name not in found:
+            where = files[0].parent if files else "the verifier"
+            raise ModelError(f"{where} has no weights named {name!r}; is the format right?")
+    return found

@@ -1,0 +1,288 @@
+"""Process reward models on transformers: batched, with the keys and values of prefixes kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from models.base import VerifierInfo
+from models.errors import ModelError, VerifierError
+from models.prompts import Prompt, get_prompt
+from models.runtime.batching import MicroBatcher
+from models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from models.tokens import PathEncoder
+from models.types import Path, Problem, Scored
+from models.verifiers.prm import (
+    Encoded,
+    PairLogits,
+    PrmFormat,
+    check_tokenizer,
+    checked_scores,
+    single_token,
+)
+from models.verifiers.reward_heads import PairHead, StepHead, load_head
+from models.weights.find import weight_files
+
+_CACHE_BYTES = 1 << 30
+_WORTH_SHARING = 16
+"""Tokens that paths of one batch must share to be computed once, in a forward pass of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A path's tokens up to its last wanted read, and the reads whose scores are wanted."""
+
+    problem: Problem
+    encoded: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    values: list[float]
+    computed: int
+    cached: int
+
+
+class TransformersVerifier:
+    """Scores paths with a decoder and a head of `models.verifiers.reward_heads`.
+
+    Paths that share their first tokens share their computation: within a batch, and across calls
+    through a cache of keys and values. One more step of a known path costs its own tokens.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        head: StepHead,
+        encoder: PathEncoder,
+        prm: PrmFormat,
+        info: VerifierInfo,
+        *,
+        max_batch: int = 16,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
+        self._backbone = backbone.eval().requires_grad_(False)
+        self._head = head.to(backbone.device)
+        self._encoder = encoder
+        self._prm = prm
+        self._info = replace(info, parameters=_active_parameters(backbone, head))
+        self._context: int = backbone.config.max_position_embeddings
+        self._prefixes = PrefixCache(cache_bytes)
+        self._batcher = MicroBatcher(self._run, max_batch)
+
+    @classmethod
+    def load(
+        cls, directory: FilePath, prm: PrmFormat, info: VerifierInfo, *, dtype: str = "auto"
+    ) -> TransformersVerifier:
+        """Load a published PRM, or one of its architecture. Blocks.
+
+        dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, float32 on a CPU.
+
+        Raises:
+            ModelError: no safetensors weights, a head of another width, or another's tokenizer.
+        """
+        files = weight_files(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        encoder = PathEncoder(tokenizer, get_prompt("plain"))
+        check_tokenizer(prm, encoder)
+        if isinstance(prm.head, PairLogits):
+            pair = [single_token(tokenizer, text) for text in (prm.head.good, prm.head.bad)]
+            model = _pretrained(AutoModelForCausalLM, directory, dtype)
+            backbone = model.get_decoder()
+            head: StepHead = PairHead(model.get_output_embeddings().weight[pair])
+        else:
+            backbone = _pretrained(AutoModel, directory, dtype)
+            head = load_head(files, backbone.config.hidden_size, prm.head)
+        return cls(backbone, head, encoder, prm, info)
+
+    @classmethod
+    def load_on(
+        cls,
+        generator: FilePath,
+        layer: int,
+        head: StepHead,
+        prompt: Prompt,
+        prm: PrmFormat,
+        info: VerifierInfo,
+        *,
+        dtype: str = "auto",
+    ) -> TransformersVerifier:
+        """Load a generator's first `layer` layers, and a head trained on them. Blocks.
+
+        The final norm gets unit weights, as such a head reads `rms_normalised` states.
+
+        prompt: what the generator is prompted with; self-verifiers read the same tokens.
+
+        Raises:
+            ModelError: the weights cannot be loaded.
+        """
+        backbone = _pretrained(AutoModel, generator, dtype, layers=layer)
+        with torch.no_grad():
+            backbone.norm.weight.fill_(1.0)
+        tokenizer = AutoTokenizer.from_pretrained(generator)
+        return cls(backbone, head, PathEncoder(tokenizer, prompt), prm, info)
+
+    @property
+    def info(self) -> VerifierInfo:
+        return self._info
+
+    async def score(self, path: Path, known: int = 0) -> Scored:
+        """Scores of the path's steps from index `known` on.
+
+        Raises:
+            VerifierError: the path is longer than the verifier's context, the forward pass
+                failed, or a score is not a probability.
+        """
+        encoded = self._prm.layout.encode(path, self._encoder)
+        wanted = encoded.reads[known:]
+        if not wanted:
+            return Scored((), tokens=0, cached_tokens=0)
+        if len(encoded.ids) > self._context:
+            raise VerifierError(
+                f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
+                f"tokens, and verifier {self._info.name} reads at most {self._context}"
+            )
+        request = _Request(path.problem, Encoded(encoded.ids, wanted))
+        try:
+            result = await self._batcher.submit(request)
+        except (RuntimeError, IndexError) as error:
+            raise VerifierError(
+                f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}"
+            ) from error
+        values = checked_scores(result.values, path, self._info.name)
+        return Scored(values, tokens=result.computed, cached_tokens=result.cached)
+
+    async def aclose(self) -> None:
+        await self._batcher.aclose()
+
+    @torch.inference_mode()
+    def _run(self, batch: list[_Request]) -> list[_Result]:
+        charged = self._compute_shared(batch)
+        rows = self._forward([(r.encoded.ids, r.encoded.reads[0]) for r in batch])
+        results = []
+        for request, ahead, (reused, states) in zip(batch, charged, rows, strict=True):
+            reads = torch.tensor(request.encoded.reads, device=states.device) - reused
+            values = self._head.probabilities(states[reads])
+            results.append(_Result(values.tolist(), len(states) + ahead, max(reused - ahead, 0)))
+        return results
+
+    def _compute_shared(self, batch: Sequence[_Request]) -> list[int]:
+        """Compute once what paths of one problem share and no earlier call has computed.
+
+        Returns the tokens that this took, charged to the first path of each problem.
+        """
+        charged = [0] * len(batch)
+        of_problem: dict[Problem, list[int]] = defaultdict(list)
+        for index, request in enumerate(batch):
+            of_problem[request.problem].append(index)
+        starts: list[tuple[tuple[int, ...], int]] = []
+        for indices in of_problem.values():
+            encoded = [batch[index].encoded for index in indices]
+            start = _common_prefix([one.ids[: one.reads[0]] for one in encoded])
+            fresh = len(start) - self._prefixes.longest(start)[0]
+            if len(indices) > 1 and fresh >= _WORTH_SHARING:
+                starts.append((start, len(start)))
+                charged[indices[0]] = fresh
+        if starts:
+            self._forward(starts)
+        return charged
+
+    def _forward(
+        self, sequences: Sequence[tuple[tuple[int, ...], int]]
+    ) -> list[tuple[int, Tensor]]:
+        """Run token sequences through the backbone and keep their keys and values.
+
+        sequences: (token ids, how many of the first ones may come from the cache).
+
+        Returns for each how many did, and the hidden states of the others, (tokens, hidden).
+        """
+        past = [self._prefixes.longest(ids[:limit]) for ids, limit in sequences]
+        cached = BatchCache()
+        example = next((layers for _, layers in past if layers is not None), None)
+        if example is not None:
+            for _, layers in past:
+                cached.append(layers or positions(example, 0, 0), copies=1)
+        fresh = [ids[reused:] for (ids, _), (reused, _) in zip(sequences, past, strict=True)]
+        offset, width = cached.width, max(len(ids) for ids in fresh)
+        # The cache pads on the left, so that what is cached meets what is new; that is padded on
+        # the right.
+        tokens = torch.zeros(len(fresh), width, dtype=torch.long)
+        places = torch.zeros_like(tokens)
+        mask = torch.zeros(len(fresh), offset + width, dtype=torch.long)
+        for row, (ids, (reused, _)) in enumerate(zip(fresh, past, strict=True)):
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            places[row, : len(ids)] = torch.arange(reused, reused + len(ids))
+            mask[row, offset - reused : offset + len(ids)] = 1
+        device = self._backbone.device
+        output = self._backbone(
+            input_ids=tokens.to(device),
+            position_ids=places.to(device),
+            attention_mask=mask.to(device),
+            past_key_values=cached.cache,
+            use_cache=True,
+        )
+        layers = layers_of(output.past_key_values)
+        rows = []
+        for row, ((ids, _), (reused, _)) in enumerate(zip(sequences, past, strict=True)):
+            own: Layers = [(keys[row : row + 1], values[row : row + 1]) for keys, values in layers]
+            end = offset - reused + len(ids)
+            self._prefixes.add(ids, positions(own, offset - reused, end))
+            rows.append((reused, output.last_hidden_state[row, : len(ids) - reused]))
+        return rows
+
+
+def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    # The least and the greatest in lexical order differ before any other two do.
+    low, high = min(sequences), max(sequences)
+    differs = (at for at, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1])
+    return low[: next(differs, len(low))]
+
+
+def _pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None = None) -> Any:
+    """A model by one of the Auto classes, or its first `layers` decoder layers only."""
+    on_gpu = torch.cuda.is_available()
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu else "float32"
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    if layers is not None:
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    verbosity = logging.get_verbosity()
+    # It reports every weight that is not the backbone's: the head, and layers left out.
+    logging.set_verbosity_error()
+    try:
+        model, report = auto.from_pretrained(
+            directory,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load a verifier from {directory}: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if report["missing_keys"]:
+        raise ModelError(
+            f"{directory} lacks weights that its config.json asks for, "
+            f"among them {min(report['missing_keys'])!r}"
+        )
+    return model.to("cuda" if on_gpu else "cpu")
+
+
+def _active_parameters(backbone: nn.Module, head: nn.Module) -> int:
+    """Weights that one scored token goes through: a lookup in the input embedding is free."""
+    used = sum(weight.numel() for part in (backbone, head) for weight in part.parameters())
+    embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
+    return used - int(embedding.weight.numel())

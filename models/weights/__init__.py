@@ -1,0 +1,1 @@
+"""Model weights: find, fetch, verify, convert."""

@@ -1,0 +1,1 @@
+"""Fitting: from labelled problems to a table of which search pays where."""

@@ -1,0 +1,152 @@
+"""From rollouts to a bundle: a pure function, in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from difficulty.levels import Ints, fit_levels
+from models.errors import InputError
+from models.types import Problem
+from router.bundle import SCHEMA, Bundle
+from router.fitting.cells import build_table
+from router.fitting.measurements import LEVEL_SAMPLES, Measurements, measure
+from router.rollouts.store import RolloutStore
+from router.table import CostUnit
+from strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from difficulty.text_estimator import TextEstimator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a fit was asked for."""
+
+    budgets: tuple[int, ...]
+    strategies: tuple[Strategy, ...]
+    levels: str = "quantile:5"
+    merge: bool = False
+    cost: CostUnit = "generations"
+    level_samples: int = LEVEL_SAMPLES
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "budgets": list(self.budgets),
+            "strategies": list(map(str, self.strategies)),
+            "levels": self.levels,
+            "merge": self.merge,
+            "cost": self.cost,
+            "level_samples": self.level_samples,
+            "seed": self.seed,
+        }
+
+
+def fit_bundle(
+    store: RolloutStore, settings: Settings, problems: Sequence[Problem] | None = None
+) -> Bundle:
+    """Build a bundle from rollouts; a pure function of them, but for the time in its manifest.
+
+    problems: those that count; all that the store has samples of by default.
+
+    Raises:
+        InputError: the rollouts cannot be divided into the levels, or measure no strategy at some
+            level and budget.
+    """
+    known = store.problems() if problems is None else list(problems)
+    ids = {problem.id for problem in known}
+    found = measure(store, settings.strategies, ids, level_samples=settings.level_samples)
+    found = _measured(found, store.path)
+    levels = fit_levels(found.pass_at_1, settings.levels, merge=settings.merge)
+    table = build_table(found, levels, settings.budgets, settings.cost)
+    level = levels.of(found.pass_at_1)
+    prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
+    measured = set(found.problems)
+    used = [problem for problem in known if problem.id in measured]
+    manifest = _manifest(store, settings, used, found)
+    estimator = _fit_estimator(used, found, level, settings.seed)
+    return Bundle(table, levels, prior, store.origin, manifest, estimator)
+
+
+def _fit_estimator(
+    problems: Sequence[Problem], found: Measurements, level: Ints, seed: int
+) -> TextEstimator:
+    from difficulty.text_estimator import TextEstimator
+
+    texts = {problem.id: problem.text for problem in problems}
+    return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
+
+
+def _measured(found: Measurements, path: Path) -> Measurements:
+    """Without strategies that were run on no problem."""
+    some = np.asarray(~np.isnan(found.accuracy).all(axis=0))
+    if not some.any():
+        raise InputError(f"{path} holds no rollouts of any of these strategies")
+    return replace(
+        found,
+        strategies=tuple(s for s, keep in zip(found.strategies, some, strict=True) if keep),
+        **{
+            name: getattr(found, name)[:, some] for name in ("accuracy", "error", "tokens", "flops")
+        },
+    )
+
+
+def _manifest(
+    store: RolloutStore, settings: Settings, problems: Sequence[Problem], found: Measurements
+) -> dict[str, Any]:
+    data = sorted((p.id, p.text, p.answer) for p in problems)
+    return {
+        "schema_version": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "package_version": _version(),
+        "commit": _commit(),
+        "settings": settings.to_dict(),
+        "settings_sha256": _digest(settings.to_dict()),
+        "origin": store.origin.to_dict(),
+        "data": {
+            "problems": len(found.problems),
+            "sha256": _digest(data),
+            "samples": int(found.samples.sum()),
+            "monte_carlo_error": float(np.nanmax(found.error)),
+        },
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _version() -> str | None:
+    try:
+        return version("compute-optimal-router")
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs, if it is one."""
+    here = Path(__file__)
+    try:
+        # An installed copy may lie inside a repository that is not ours, and does not track it.
+        for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+            found = subprocess.run(
+                ["git", *arguments],
+                cwd=here.parent,
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+            )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

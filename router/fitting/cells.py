@@ -1,0 +1,199 @@
+"""From measurements to cells: shrunken estimates, intervals, and held-out choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from difficulty.levels import Levels
+from models.errors import InputError
+from router.fitting.measurements import Measurements
+from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_PRIOR = 4.0  # problems' worth of trust in the common variance of a cell's configurations
+_SPREAD = 0.02  # least standard deviation assumed between configurations of the same cost
+
+
+def shrunken(accuracy: Floats, costs: Ints) -> Floats:
+    """Accuracy of each strategy at one level, shrunk toward strategies of the same cost.
+
+    Empirical Bayes on paired differences (random effects; DerSimonian and Laird 1986): problems
+    differ far more than strategies do, so each strategy is compared, problem by problem, with
+    those that were measured on every problem, and that difference is shrunk toward the mean
+    difference at its cost by as much as its sampling error asks for. A strategy that was
+    measured on few problems (racing) is thus neither favoured by easy ones nor by luck.
+
+    accuracy: shape (problems, strategies), NaN where not measured.
+
+    Returns:
+        shape (strategies,), NaN for a strategy that was measured nowhere.
+    """
+    found = np.full(accuracy.shape[1], np.nan)
+    for cost in np.unique(costs):
+        columns = np.flatnonzero((costs == cost) & ~np.isnan(accuracy).all(axis=0))
+        if len(columns):
+            found[columns] = _shrunken(accuracy[:, columns])
+    return found
+
+
+def _shrunken(x: Floats) -> Floats:
+    everywhere = ~np.isnan(x).any(axis=0)
+    measured = ~np.isnan(x).all(axis=1)
+    x = x[measured]
+    reference = np.nanmean(x[:, everywhere] if everywhere.any() else x, axis=1)
+    difference = x - reference[:, None]
+    counts = (~np.isnan(x)).sum(axis=0)
+    effect = np.nanmean(difference, axis=0)
+    squares = np.nansum((difference - effect) ** 2, axis=0)
+    freedom = max(1, int((counts - 1).sum()))
+    common = squares.sum() / freedom
+    # Moderated variances (Smyth 2004): a few equal outcomes are no certainty.
+    error = (squares + _PRIOR * common) / (counts - 1 + _PRIOR) / counts
+    if common == 0:
+        return np.asarray(reference.mean() + effect, np.float64)
+    weight = 1 / error
+    centre = np.average(effect, weights=weight)
+    surplus = weight @ (effect - centre) ** 2 - (len(effect) - 1)
+    scale = weight.sum() - (weight**2).sum() / weight.sum()
+    between = max(_SPREAD**2, surplus / scale if scale > 0 else 0.0)
+    effect = centre + between / (between + error) * (effect - centre)
+    return np.asarray(np.clip(reference.mean() + effect, 0.0, 1.0), np.float64)
+
+
+def interval(accuracy: float, problems: int) -> Estimate:
+    """Jeffreys interval (95 %) of a mean of `problems` values in [0, 1].
+
+    It treats each value as 0 or 1. Expected accuracies vary less, so it is on the safe side.
+    """
+    right = accuracy * problems
+    low, high = beta.ppf([0.025, 0.975], right + 0.5, problems - right + 0.5)
+    return Estimate(
+        accuracy=accuracy,
+        low=min(float(low), accuracy),
+        high=max(float(high), accuracy),
+        problems=problems,
+    )
+
+
+def build_table(
+    found: Measurements, levels: Levels, budgets: Sequence[int], cost: CostUnit
+) -> Table:
+    """The table of these measurements; each cell reports its choice on held-out problems."""
+    table = _table(found, levels.of(found.pass_at_1), levels.count, budgets, cost)
+    held_out = _held_out(found, levels, budgets, cost)
+    cells = tuple(
+        cell.model_copy(update={"held_out": held_out.get((cell.level, cell.budget))})
+        for cell in table.cells
+    )
+    return table.model_copy(update={"cells": cells})
+
+
+def _table(
+    found: Measurements, level: Ints, count: int, budgets: Sequence[int], cost: CostUnit
+) -> Table:
+    numbers = range(1, count + 1)
+    entries = {number: _entries(found.rows(level == number)) for number in numbers}
+    return Table(
+        cost=cost,
+        levels=count,
+        budgets=tuple(budgets),
+        generation=tuple(
+            _cost(1, found.sample_tokens[level == number], found.sample_flops[level == number])
+            for number in numbers
+        ),
+        cells=tuple(
+            Cell(
+                level=number,
+                budget=budget,
+                entries=_fitting(entries[number], number, budget),
+                held_out=None,
+            )
+            for number in numbers
+            for budget in budgets
+        ),
+    )
+
+
+def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, ...]:
+    fitting = tuple(entry for entry in entries if entry.cost.generations <= budget)
+    if not fitting:
+        raise InputError(
+            f"no strategy was measured at level {level} within budget {budget}; sample more"
+            " problems or more samples a problem, or leave the budget out"
+        )
+    return fitting
+
+
+def _entries(found: Measurements) -> list[Entry]:
+    """Every strategy measured on these problems, best first; of equals the cheaper."""
+    costs = np.array([strategy.cost for strategy in found.strategies])
+    accuracy = shrunken(found.accuracy, costs)
+    counts = (~np.isnan(found.accuracy)).sum(axis=0)
+    entries = [
+        Entry.model_construct(  # not validated here: the whole table is, once it is complete
+            strategy=str(strategy),
+            estimate=interval(float(accuracy[column]), int(counts[column])),
+            cost=_cost(strategy.cost, found.tokens[:, column], found.flops[:, column]),
+        )
+        for column, strategy in enumerate(found.strategies)
+        if counts[column]
+    ]
+    return sorted(entries, key=lambda e: (-round(e.estimate.accuracy, 9), e.cost.generations))
+
+
+def _cost(generations: int, tokens: Floats, flops: Floats) -> Cost:
+    def mean(values: Floats) -> float | None:
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else None
+
+    return Cost(generations=generations, tokens=mean(tokens), flops=mean(flops))
+
+
+def _held_out(
+    found: Measurements, levels: Levels, budgets: Sequence[int], cost: CostUnit
+) -> dict[tuple[int, int], Estimate]:
+    """Two-fold cross-validation inside each level: one fold picks, the other measures.
+
+    Level edges are those of the picking fold, so that nothing of a measured problem went into
+    the decision on it.
+    """
+    outcomes: dict[tuple[int, int], list[float]] = {}
+    column = {str(strategy): i for i, strategy in enumerate(found.strategies)}
+    fold = _folds(found, levels)
+    for number in (0, 1):
+        picking, measuring = found.rows(fold == number), found.rows(fold != number)
+        edges = levels.refit(picking.pass_at_1)
+        picked, measured = edges.of(picking.pass_at_1), edges.of(measuring.pass_at_1)
+        if len(np.unique(picked)) < levels.count:
+            continue
+        try:
+            table = _table(picking, picked, levels.count, budgets, cost)
+        except InputError:  # this half alone cannot pick everywhere
+            continue
+        for cell in table.cells:
+            choice = column[table.best(cell.level, cell.budget).strategy]
+            values = measuring.accuracy[measured == cell.level, choice]
+            outcomes.setdefault((cell.level, cell.budget), []).extend(values[~np.isnan(values)])
+    return {
+        key: interval(float(np.mean(values)), len(values))
+        for key, values in outcomes.items()
+        if values
+    }
+
+
+def _folds(found: Measurements, levels: Levels) -> Ints:
+    """Fold 0 or 1 of each problem: every other one of its level, in a fixed random order."""
+    order = np.random.default_rng(0).permutation(len(found.problems))
+    fold = np.zeros(len(found.problems), dtype=np.int64)
+    level = levels.of(found.pass_at_1)
+    for number in range(1, levels.count + 1):
+        members = order[level[order] == number]
+        fold[members[1::2]] = 1
+    return fold

@@ -1,0 +1,272 @@
+"""Stored rollouts as arrays: how often each configuration is right on each problem, at what cost.
+
+What is run is smaller than what is known: a pool of whole solutions serves best-of-N at every N and
+selection, DVTS is a pool of independent subtrees, and any other search serves every selection.
+
+The first samples of each pool decide the problem's level and nothing else. Were pass@1 and
+best-of-N taken from the same few samples, problems would be called hard because these samples
+failed, and best-of-N would look worse on hard problems than it is (Snell et al. 2024 had 2,048
+samples a question, for which this vanishes).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.base import Aggregation
+from models.errors import InputError
+from router.fitting.estimates import Pool, expected_accuracy
+from router.rollouts.runs import Origin
+from router.rollouts.store import SAMPLES, RolloutStore
+from strategies.answers import group_sync
+from strategies.base import Select, Strategy
+from strategies.best_of_n import BestOfN
+from strategies.dvts import DVTS
+from strategies.selection import aggregate
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL_SAMPLES = 8
+"""Samples of each problem that decide its level and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is run to know a strategy.
+
+    configuration: the text under which its runs are stored; strategy: what is run, once a unit;
+    count: units that make up the strategy.
+    """
+
+    configuration: str
+    strategy: Strategy
+    count: int
+
+
+def unit_of(strategy: Strategy) -> Unit:
+    """The unit that a strategy is made of; selection is no part of it."""
+    if isinstance(strategy, BestOfN):
+        return Unit(SAMPLES, BestOfN(n=1), strategy.n)
+    one: Strategy = replace(strategy, select="weighted")
+    if isinstance(strategy, DVTS):
+        one = replace(one, n=strategy.width)
+        return Unit(str(one), one, strategy.n // strategy.width)
+    return Unit(str(one), one, 1)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Arrays of shape (problems, strategies); NaN where nothing was measured.
+
+    accuracy: expected over subsets of what is stored; error: its Monte-Carlo standard error.
+    tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
+        of one plain sample.
+    pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
+    """
+
+    problems: tuple[str, ...]
+    strategies: tuple[Strategy, ...]
+    accuracy: Floats
+    error: Floats
+    tokens: Floats
+    flops: Floats
+    sample_tokens: Floats
+    sample_flops: Floats
+    pass_at_1: Floats
+    samples: npt.NDArray[np.int64]
+
+    def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
+        """Those problems only."""
+        names = ("accuracy", "error", "tokens", "flops", "sample_tokens", "sample_flops")
+        arrays = {name: getattr(self, name)[keep] for name in (*names, "pass_at_1", "samples")}
+        problems = tuple(p for p, k in zip(self.problems, keep, strict=True) if k)
+        return replace(self, problems=problems, **arrays)
+
+
+def measure(
+    store: RolloutStore,
+    strategies: Sequence[Strategy],
+    only: Collection[str] | None = None,
+    *,
+    level_samples: int = LEVEL_SAMPLES,
+) -> Measurements:
+    """Measure every strategy on every problem that has samples.
+
+    only: ids of the problems that count; all by default.
+    level_samples: how many of each problem's samples decide its level and nothing else; 0 uses
+        all of them for both, which is right for large pools only.
+
+    Raises:
+        InputError: the store holds no samples.
+    """
+    read = _Read(store, strategies, level_samples)
+    problems = sorted(
+        problem
+        for problem, pool in read.pools[SAMPLES].items()
+        if pool.drawn and (only is None or problem in only)
+    )
+    if not problems:
+        raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
+    shape = (len(problems), len(strategies))
+    pools = [read.pools[SAMPLES][problem] for problem in problems]
+    accuracy, error, tokens, flops = np.full((4, *shape), np.nan)
+    found = Measurements(
+        problems=tuple(problems),
+        strategies=tuple(strategies),
+        accuracy=accuracy,
+        error=error,
+        tokens=tokens,
+        flops=flops,
+        sample_tokens=read.tokens(SAMPLES, problems),
+        sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
+        pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
+        samples=np.array([pool.drawn for pool in pools]),
+    )
+    alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
+    for column, strategy in enumerate(strategies):
+        unit = unit_of(strategy)
+        key = (unit.configuration, strategy.select, strategy.aggregate, strategy.needs_verifier)
+        alike[key].append(column)
+        found.tokens[:, column] = unit.count * read.tokens(unit.configuration, problems)
+        found.flops[:, column] = read.flops(
+            unit.configuration, problems, unit.count, verified=strategy.needs_verifier
+        )
+    for (configuration, select, how, scored), columns in alike.items():
+        stored = read.pools[configuration]
+        rows = [
+            row
+            for row, p in enumerate(problems)
+            if p in stored and (stored[p].scored or not scored)
+        ]
+        sizes = [unit_of(strategies[column]).count for column in columns]
+        usable = [stored[problems[row]].pool(how or read.aggregation, scored) for row in rows]
+        expected = expected_accuracy(usable, sizes, select, scored=scored)
+        found.accuracy[np.ix_(rows, columns)] = expected.accuracy
+        found.error[np.ix_(rows, columns)] = expected.error
+    return found
+
+
+@dataclass
+class _Stored:
+    """The candidates of one configuration on one problem, as they are read.
+
+    drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
+    """
+
+    units: int = 0
+    drawn: int = 0
+    graded: int = 0
+    right: int = 0
+    scored: bool = True
+    unit: list[int] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    correct: dict[str, bool] = field(default_factory=dict)
+    scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def pool(self, how: Aggregation, scored: bool) -> Pool:
+        groups = group_sync(self.answers)
+        names = sorted({name for name in groups if name is not None})
+        index = {name: i for i, name in enumerate(names)}
+        return Pool(
+            units=self.units,
+            unit=np.array(self.unit, dtype=np.int64),
+            group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
+            correct=np.array([self.correct[name] for name in names], dtype=np.bool_),
+            score=np.array(self.scores[how]) if scored else None,
+        )
+
+
+class _Costs(NamedTuple):
+    """Tokens, shape (problems,): sampled and scored in a unit, and of a run's prompt."""
+
+    sampled: Floats
+    prompt: Floats
+    verifier: Floats
+
+
+class _Read:
+    """A store's candidates and costs by configuration and problem."""
+
+    def __init__(
+        self, store: RolloutStore, strategies: Sequence[Strategy], level_samples: int
+    ) -> None:
+        self.origin: Origin = store.origin
+        self.aggregation: Aggregation = store.origin.aggregation or "last"
+        self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
+        wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
+        self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
+        self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
+        rows = store.outcomes()
+        for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
+            if name in wanted:
+                self.pools[name][problem] = self._stored(
+                    found, level_samples if name == SAMPLES else None
+                )
+        for problem, name, *sums in store.spent():
+            self._spent[name][problem] = tuple(sums)
+
+    def _stored(self, rows: Iterator[tuple[object, ...]], level_samples: int | None) -> _Stored:
+        """level_samples: for a pool of samples; None for runs."""
+        stored = _Stored()
+        last: object = None
+        for _, _, repeat, answer, correct, scores in rows:
+            stored.drawn += correct is not None
+            if level_samples is not None:
+                decides = level_samples == 0 or stored.drawn <= level_samples
+                stored.graded += decides
+                stored.right += decides and bool(correct)
+                if stored.drawn <= level_samples:
+                    continue
+            stored.units += level_samples is not None or repeat != last
+            last = repeat
+            if correct is None:
+                continue
+            if scores is None:
+                stored.scored = False
+            if answer is None:
+                continue
+            stored.unit.append(stored.units - 1)
+            stored.answers.append(str(answer))
+            stored.correct[str(answer)] = bool(correct)
+            if isinstance(scores, str):
+                steps = json.loads(scores)
+                for how in self._ways:
+                    stored.scores[how].append(aggregate(steps, how))
+        return stored
+
+    def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
+        """Sampled tokens of one unit on each problem."""
+        return self._costs(configuration, problems).sampled
+
+    def flops(
+        self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
+    ) -> Floats:
+        """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
+        if self.origin.parameters is None:
+            return np.full(len(problems), np.nan)
+        cost = self._costs(configuration, problems)
+        # One prompt serves a whole request of samples; other units are runs with their own.
+        prompts = cost.prompt if configuration == SAMPLES else count * cost.prompt
+        flops = 2.0 * self.origin.parameters * (count * cost.sampled + prompts)
+        if not verified:
+            return flops
+        judge = self.origin.verifier_parameters
+        # A verifier that computed no token (it read the generator's states) is free at any size.
+        per_token = np.where(cost.verifier == 0, 0.0, np.nan if judge is None else 2.0 * judge)
+        return np.asarray(flops + per_token * count * cost.verifier, np.float64)
+
+    def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
+        spent = self._spent.get(configuration, {})
+        unknown = (np.nan,) * 5
+        rows = np.array([spent.get(problem, unknown) for problem in problems], dtype=np.float64)
+        runs, generations, sampled, prompt, verifier = rows.T
+        units = generations if configuration == SAMPLES else runs
+        return _Costs(sampled / units, prompt / runs, verifier / units)

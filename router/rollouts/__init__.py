@@ -1,0 +1,1 @@
+"""Rollouts: what was sampled, stored as it finishes."""

@@ -1,0 +1,154 @@
+"""Samples as JSON Lines: one problem a line, `id, answer, samples: [{text, tokens, …}]`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+from models.errors import InputError
+from models.prompts import Prompt
+from models.tokens import PathEncoder, split_text
+from models.types import Path as Solution
+from models.types import Problem, Step
+from router.rollouts.runs import StoredCandidate
+from router.rollouts.store import RolloutStore
+from strategies.answers import equivalent, extract
+from strategies.budget import Usage
+
+
+def import_samples(
+    store: RolloutStore,
+    file: Path,
+    problems: Mapping[str, Problem],
+    split: Prompt | PathEncoder,
+) -> int:
+    """Add the samples of a `.jsonl` or `.jsonl.gz` file to the pools of their problems.
+
+    problems: where a line without a `problem` text finds it, by id.
+    split: cuts solutions into steps, token-exactly with an encoder where a sample has `token_ids`.
+
+    Returns:
+        the number of samples added.
+
+    Raises:
+        InputError: a broken line (named by its number), an unknown problem or no gold answer.
+    """
+    with store.transaction():
+        count = 0
+        for number, record in _lines(file):
+            try:
+                problem = _problem(record, problems)
+                candidates = tuple(
+                    _candidate(problem, sample, split) for sample in record["samples"]
+                )
+            except (KeyError, TypeError) as error:
+                raise InputError(f"{file} line {number}: bad record: {error!r}") from error
+            except InputError as error:
+                raise InputError(f"{file} line {number}: {error}") from error
+            store.add_problems([problem])
+            store.add_samples(problem.id, candidates, _usage(problem, candidates, split))
+            count += len(candidates)
+    return count
+
+
+def export_samples(store: RolloutStore, file: Path) -> int:
+    """Write all pools of whole solutions, compressed if the name ends in `.gz`."""
+    count = 0
+    with _open(file, "wb") as binary, io.TextIOWrapper(binary, "utf-8") as out:
+        for problem, candidates in store.samples():
+            samples = [_sample(candidate) for candidate in candidates]
+            record = {
+                "id": problem.id,
+                "problem": problem.text,
+                "answer": problem.answer,
+                "source": problem.source,
+                "samples": samples,
+            }
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += len(samples)
+    return count
+
+
+def _open(file: Path, mode: str) -> IO[bytes]:
+    if file.suffix == ".gz":
+        # A fixed time stamp: the same samples give the same bytes.
+        return cast("IO[bytes]", gzip.GzipFile(file, mode, mtime=0))
+    return cast("IO[bytes]", file.open(mode))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with _open(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise InputError(f"{file} line {number} is not JSON: {error}") from error
+                if not isinstance(record, dict):
+                    raise InputError(f"{file} line {number} is not a JSON object")
+                yield number, record
+    except (OSError, EOFError) as error:
+        raise InputError(f"cannot read {file}: {error}") from error
+
+
+def _problem(record: dict[str, Any], problems: Mapping[str, Problem]) -> Problem:
+    if "problem" in record:
+        problem = Problem.from_dict(record)
+    elif record["id"] in problems:
+        problem = problems[record["id"]]
+    else:
+        raise InputError(f"problem {record['id']!r} has no text here and is not among the problems")
+    if problem.answer is None:
+        raise InputError(f"problem {problem.id!r} has no gold answer, so it cannot be graded")
+    return problem
+
+
+def _candidate(
+    problem: Problem, sample: dict[str, Any], split: Prompt | PathEncoder
+) -> StoredCandidate:
+    text, finish, ids = sample["text"], sample["finish_reason"], sample.get("token_ids")
+    if finish not in ("stop", "length"):
+        raise InputError(f"finish_reason must be stop or length, not {finish!r}")
+    steps: tuple[Step, ...]
+    if ids is not None and isinstance(split, PathEncoder):
+        steps = split.split(ids, finish)
+    else:
+        prompt = split.prompt if isinstance(split, PathEncoder) else split
+        steps = split_text(text, finish, prompt.delimiter)
+    answer = extract(text, finish == "length")
+    assert problem.answer is not None
+    stored = StoredCandidate.of(
+        Solution(problem).extend(*steps),
+        answer,
+        answer is not None and equivalent(answer, problem.answer),
+        sample.get("scores"),
+    )
+    return stored.with_tokens(sample.get("tokens"), ids)
+
+
+def _sample(candidate: StoredCandidate) -> dict[str, Any]:
+    sample: dict[str, Any] = {"text": candidate.text}
+    if candidate.token_ids is not None:
+        sample["token_ids"] = list(candidate.token_ids)
+    sample |= {"tokens": candidate.tokens, "finish_reason": candidate.finish}
+    if candidate.scores is not None:
+        sample["scores"] = list(candidate.scores)
+    return sample
+
+
+def _usage(
+    problem: Problem, candidates: tuple[StoredCandidate, ...], split: Prompt | PathEncoder
+) -> Usage:
+    tokens = [c.tokens for c in candidates if c.tokens is not None]
+    encoder = split if isinstance(split, PathEncoder) else None
+    return Usage(
+        generations=len(candidates),
+        sampled_tokens=sum(tokens) if len(tokens) == len(candidates) else None,
+        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(problem)),
+        prompt_tokens_cached=None if encoder is None else 0,
+        flops=None,
+    )

@@ -1,0 +1,207 @@
+"""Trains a verifier head from rollouts: features, layer, calibration, default aggregation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.tokens import PathEncoder
+from models.training.features import StateReader
+from models.training.head import Examples, HeadSettings, TrainedHead, train_head
+from models.training.metrics import auc_within
+from models.verifiers.checkpoint import save_checkpoint
+from models.verifiers.prm import SELF, Encoded, get_format
+from models.verifiers.reward_heads import RewardHead
+from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.verifier.data import SolutionPool, check_trainable, data_digest
+from router.verifier.evaluation import VerifierReport, measure
+
+CHECKPOINT = "checkpoint"
+"""Subdirectory with the whole checkpoint of a head in a published format."""
+
+Reporter = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What to train.
+
+    model: directory of the backbone. name: its short name. encoder: of the generator's prompt.
+    format: id in the PRM registry. layers: candidates; the best on held-out problems is taken.
+    cache: directory of step features.
+    """
+
+    model: Path
+    name: str
+    encoder: PathEncoder
+    format: str
+    layers: tuple[int, ...]
+    cache: Path
+    settings: HeadSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedVerifier:
+    """A head with its config, and how it did on problems that its parts never saw."""
+
+    config: HeadConfig
+    head: RewardHead
+    held_out: VerifierReport
+
+    def save(self, directory: Path, model: Path) -> None:
+        """Write the head; and its whole checkpoint, for a format that servers know."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config.save(directory)
+        self.head.save(directory / WEIGHTS_FILE)
+        if self.config.format != SELF:
+            checkpoint = directory / CHECKPOINT
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            save_checkpoint(model, self.config.layer, self.head, checkpoint)
+
+
+def train_verifier(
+    pools: Sequence[SolutionPool],
+    training: Training,
+    provenance: Mapping[str, Any],
+    report: Reporter,
+) -> TrainedVerifier:
+    """Train a head on all pools. Resumes from cached features after an interruption.
+
+    provenance: recorded with the head, beside what is known here.
+
+    Raises:
+        InputError: rollouts that teach nothing, or a layer that the model does not have.
+    """
+    check_trainable(pools)
+    encoded = encode_pools(pools, training.format, training.encoder)
+    reader = StateReader(training.model, training.layers, training.cache)
+    states = read_states(encoded, reader, report)
+    heads: dict[int, TrainedHead] = {}
+    for layer in training.layers:
+        told = partial(report, f"training on layer {layer}")
+        examples = to_examples(pools, encoded, states[layer])
+        heads[layer] = train_head(examples, training.settings, told)
+    ranks = {layer: _rank_within(pools, head.held_out) for layer, head in heads.items()}
+    layer = max(ranks, key=ranks.__getitem__)
+    best = heads[layer]
+    held_out = measure(with_scores(pools, best.held_out))
+    config = HeadConfig(
+        name=f"{training.name}-{training.format}-{layer}",
+        format=training.format,
+        layer=layer,
+        prompt=training.encoder.prompt.id,
+        aggregation=held_out.best_aggregation,
+        backbone=Backbone(training.name, fingerprint(training.model), best.head.hidden),
+        temperature=best.temperature,
+        provenance={
+            **provenance,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": importlib.metadata.version("compute-optimal-router"),
+            "data": data_digest(pools),
+            "problems": len(pools),
+            "settings": asdict(training.settings),
+            "epochs": best.epochs,
+            "layers_tried": ranks,
+            "held_out": _summary(held_out),
+        },
+    )
+    return TrainedVerifier(config, best.head, held_out)
+
+
+def encode_pools(
+    pools: Sequence[SolutionPool], format_id: str, encoder: PathEncoder
+) -> list[list[Encoded]]:
+    """Each pool's candidates as the format reads them."""
+    layout = get_format(format_id).layout
+    return [
+        [layout.encode(candidate.path(pool.problem), encoder) for candidate in pool.candidates]
+        for pool in pools
+    ]
+
+
+def read_states(
+    encoded: Sequence[Sequence[Encoded]], reader: StateReader, report: Reporter
+) -> dict[int, npt.NDArray[np.float16]]:
+    """States of all steps of all candidates in order, by layer, each (steps, hidden)."""
+    rows: dict[int, list[npt.NDArray[np.float16]]] = {}
+    for done, solutions in enumerate(encoded, start=1):
+        for layer, states in reader.read(solutions).items():
+            rows.setdefault(layer, []).append(states)
+        report("reading hidden states", done, len(encoded))
+    return {layer: np.concatenate(parts) for layer, parts in rows.items()}
+
+
+def to_examples(
+    pools: Sequence[SolutionPool],
+    encoded: Sequence[Sequence[Encoded]],
+    states: npt.NDArray[np.float16],
+) -> Examples:
+    """Every step of every candidate, in the order of `read_states`."""
+    labels: list[float] = []
+    groups: list[int] = []
+    last: list[bool] = []
+    steps: list[int] = []
+    for index, (pool, solutions) in enumerate(zip(pools, encoded, strict=True)):
+        for solution, values in zip(solutions, pool.labels(), strict=True):
+            count = len(solution.reads)
+            labels += values
+            groups += [index] * count
+            last += [False] * (count - 1) + [True]
+            steps += [count] * count
+    return Examples(
+        states,
+        np.array(labels, dtype=np.float32),
+        np.array(groups, dtype=np.int64),
+        np.array(last, dtype=np.bool_),
+        np.array(steps, dtype=np.int64),
+    )
+
+
+def with_scores(
+    pools: Sequence[SolutionPool], scores: npt.NDArray[np.float64]
+) -> list[SolutionPool]:
+    """Pools whose candidates carry their steps' scores, given in the order of `read_states`."""
+    scored, start = [], 0
+    for pool in pools:
+        own = []
+        for candidate in pool.candidates:
+            own.append(scores[start : start + len(candidate.steps)].tolist())
+            start += len(candidate.steps)
+        scored.append(pool.scored(own))
+    return scored
+
+
+def _rank_within(pools: Sequence[SolutionPool], scores: npt.NDArray[np.float64]) -> float:
+    """AUC inside problems of the last steps' scores: what layers are compared by."""
+    rows = [
+        ((candidate.scores or ())[-1], candidate.correct, pool.problem.id)
+        for pool in with_scores(pools, scores)
+        for candidate in pool.candidates
+    ]
+    values, right, groups = zip(*rows, strict=True)
+    return auc_within(values, right, groups)
+
+
+def _summary(report: VerifierReport) -> dict[str, Any]:
+    """The figures that a head carries with it; intervals stay in the full report."""
+    largest = report.sizes[-1]
+    return {
+        "solutions": report.solutions,
+        "steps": report.steps,
+        "auc_last": report.auc["last"].value,
+        "within_last": report.within["last"].value,
+        "within_steps": report.step_within.value,
+        "calibration_error": report.calibration_error.value,
+        f"majority@{largest}": report.curve("majority").accuracy[-1].value,
+        f"weighted@{largest}": report.curve("weighted", report.best_aggregation).accuracy[-1].value,
+    }
