@@ -96,12 +96,7 @@ def main(
     labelled = [problem for problem in read_problems(source).problems if problem.answer]
     chosen = random.Random(seed).sample(labelled, count)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-    rows = []
-    for prompt in prompts or PROMPTS:
-        rows.append(asyncio.run(measure(prompt, model, chosen, samples, sampling)))
-        low, high = rows[-1]["interval"]
-        click.echo(f"{prompt:16} {rows[-1]['pass_at_1']:6.1%}  ({low:.1%} to {high:.1%})")
-    record = {
+    record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.prompts", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "source": source.name,
@@ -111,10 +106,15 @@ def main(
         "temperature": temperature,
         "max_tokens": max_tokens,
         "interval": "95 % percentile bootstrap over problems",
-        "prompts": rows,
+        "prompts": [],
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for prompt in prompts or PROMPTS:
+        row = asyncio.run(measure(prompt, model, chosen, samples, sampling))
+        low, high = row["interval"]
+        click.echo(f"{prompt:16} {row['pass_at_1']:6.1%}  ({low:.1%} to {high:.1%})")
+        record["prompts"].append(row)
+        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
