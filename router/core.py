@@ -45,6 +45,7 @@ class Router:
         endpoints: base URLs of OpenAI-compatible servers.
         prompt: id in `models.prompts`; None is the model's own.
         verifier: directory or hub id of a process reward model; None means no verifier.
+        verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
         strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
             is the model's own.
@@ -61,6 +62,7 @@ class Router:
         endpoints: Sequence[str] = (),
         prompt: str | None = None,
         verifier: str | Verifier | None = None,
+        verifier_format: str | None = None,
         strategy: str = AUTO,
         sampling: Sampling | None = None,
         policy: Policy = MajorityPolicy(),
@@ -71,6 +73,7 @@ class Router:
         self.endpoints = endpoints
         self.prompt = prompt
         self.verifier = verifier
+        self.verifier_format = verifier_format
         self.strategy = strategy
         self.sampling = sampling or default_sampling(model, endpoints)
         self.policy = policy
@@ -325,6 +328,7 @@ class Router:
             engine=self.engine,
             endpoints=self.endpoints,
             prompt=self.prompt,
+            verifier_format=self.verifier_format,
         )
 
     async def _release(self) -> None:

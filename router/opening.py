@@ -38,6 +38,7 @@ async def load_models(
     engine: str,
     endpoints: Sequence[str],
     prompt: str | None,
+    verifier_format: str | None = None,
 ) -> Models:
     """Load what is not ready-made; the other arguments are those of `router.core.Router`.
 
@@ -54,8 +55,10 @@ async def load_models(
     else:
         opened = generator
     try:
-        given = layer is not None
-        return Models(opened, await _verifier(verifier, model, opened.info.prompt, given))
+        judge = await _verifier(
+            verifier, verifier_format, model, opened.info.prompt, given=layer is not None
+        )
+        return Models(opened, judge)
     except BaseException:
         if generator is None:
             await opened.aclose()
@@ -63,7 +66,12 @@ async def load_models(
 
 
 async def _verifier(
-    verifier: str | Verifier | None, model: str | None, prompt: str, given: bool
+    verifier: str | Verifier | None,
+    format: str | None,
+    model: str | None,
+    prompt: str,
+    *,
+    given: bool,
 ) -> Verifier | None:
     if verifier == FAKE:
         from models.fakes import FakeVerifier
@@ -73,7 +81,8 @@ async def _verifier(
         return verifier
     from models.verifiers.load import GeneratorStates, load_verifier
 
-    return await load_verifier(verifier, generator=GeneratorStates(model, prompt, given))
+    states = GeneratorStates(model, prompt, given)
+    return await load_verifier(verifier, format=format, generator=states)
 
 
 def _state_layer(

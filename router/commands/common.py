@@ -64,6 +64,12 @@ _OPTIONS: Final = (
         show_default="none",
     ),
     option(
+        "--verifier-format",
+        metavar="FORMAT",
+        help="How its input is written, for weights that do not tell.",
+        show_default="the verifier's own",
+    ),
+    option(
         "--temperature",
         type=click.FloatRange(min=0, max=10),
         default=_DEFAULTS.temperature,
@@ -95,6 +101,7 @@ def with_router(command: Command) -> Command:
         endpoints: tuple[str, ...],
         prompt: str | None,
         verifier: str | None,
+        verifier_format: str | None,
         temperature: float,
         top_p: float,
         max_tokens: int | None,
@@ -110,6 +117,7 @@ def with_router(command: Command) -> Command:
             endpoints=endpoints,
             prompt=prompt,
             verifier=verifier,
+            verifier_format=verifier_format,
             sampling=sampling,
         )
         return command(*args, router=router, **others)

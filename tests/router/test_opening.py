@@ -20,6 +20,7 @@ class Loads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.generator_options: dict[str, Any] = {}
         self.states: GeneratorStates | None = None
+        self.format: str | None = None
         self.fails = False
         self.closed = 0
         loads = self
@@ -32,19 +33,27 @@ class Loads:
             self.generator_options = options
             return Closing()
 
-        async def load_verifier(ref: str, *, generator: GeneratorStates) -> FakeVerifier:
+        async def load_verifier(
+            ref: str, *, format: str | None, generator: GeneratorStates
+        ) -> FakeVerifier:
             if self.fails:
                 raise ModelError("no such weights")
-            self.states = generator
+            self.states, self.format = generator, format
             return FakeVerifier()
 
         monkeypatch.setattr("models.generators.load.load_generator", load_generator)
         monkeypatch.setattr("models.generators.load.find_spec", lambda name: True)
         monkeypatch.setattr("models.verifiers.load.load_verifier", load_verifier)
 
-    async def open(self, verifier: Path, engine: str) -> None:
+    async def open(self, verifier: Path, engine: str, format: str | None = None) -> None:
         await load_models(
-            None, str(verifier), model="here", engine=engine, endpoints=(), prompt=None
+            None,
+            str(verifier),
+            model="here",
+            engine=engine,
+            endpoints=(),
+            prompt=None,
+            verifier_format=format,
         )
 
 
@@ -75,6 +84,11 @@ async def test_elsewhere_the_verifier_runs_its_own_backbone(
     await loads.open(head(tmp_path, format), engine)
     assert loads.generator_options == {}
     assert loads.states == GeneratorStates("here", "plain", given=False)
+
+
+async def test_the_verifier_gets_the_format_that_is_asked_for(loads: Loads, tmp_path: Path) -> None:
+    await loads.open(tmp_path, "vllm", "math-shepherd")
+    assert loads.format == "math-shepherd"
 
 
 async def test_generator_is_closed_when_the_verifier_fails(loads: Loads, tmp_path: Path) -> None:
