@@ -43,6 +43,8 @@ class Router:
             the name that the servers know it by.
         engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
         endpoints: base URLs of OpenAI-compatible servers.
+        endpoint_key: their API key.
+        tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
         prompt: id in `models.prompts`; None is the model's own.
         verifier: directory or hub id of a process reward model; None means no verifier.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
@@ -60,6 +62,8 @@ class Router:
         *,
         engine: str = "auto",
         endpoints: Sequence[str] = (),
+        endpoint_key: str | None = None,
+        tokenizer: str | None = None,
         prompt: str | None = None,
         verifier: str | Verifier | None = None,
         verifier_format: str | None = None,
@@ -71,6 +75,8 @@ class Router:
         self.model = model
         self.engine = engine
         self.endpoints = endpoints
+        self.endpoint_key = endpoint_key
+        self.tokenizer = tokenizer
         self.prompt = prompt
         self.verifier = verifier
         self.verifier_format = verifier_format
@@ -327,6 +333,8 @@ class Router:
             model=self.model,
             engine=self.engine,
             endpoints=self.endpoints,
+            endpoint_key=self.endpoint_key,
+            tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,
         )

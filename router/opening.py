@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.base import Generator, Verifier
 from models.types import Sampling
@@ -38,6 +39,8 @@ async def load_models(
     engine: str,
     endpoints: Sequence[str],
     prompt: str | None,
+    endpoint_key: str | None = None,
+    tokenizer: str | None = None,
     verifier_format: str | None = None,
 ) -> Models:
     """Load what is not ready-made; the other arguments are those of `router.core.Router`.
@@ -50,7 +53,9 @@ async def load_models(
         from models.generators.load import load_generator
 
         layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
-        options = {} if layer is None else {"state_layer": layer}
+        options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
+        if endpoints:
+            options |= {"api_key": endpoint_key, "tokenizer": tokenizer}
         opened = await load_generator(model, engine, prompt, endpoints, **options)
     else:
         opened = generator

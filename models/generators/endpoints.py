@@ -22,6 +22,9 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 60.0
 """Seconds that an endpoint rests after a failure: doubled at each try of a call, plus jitter."""
 
+TIMEOUT = 300.0
+"""Seconds that a server may stay silent: a whole solution comes in one piece."""
+
 CONCURRENCY = 64
 """Calls in flight at one endpoint."""
 
@@ -60,7 +63,7 @@ class EndpointPool:
     Connection errors, timeouts, 429 and 5xx rest the endpoint (for as long as `Retry-After` says,
     if it does) and move the call to another one. Use it from one event loop.
 
-    timeout: seconds that a server may stay silent during one try.
+    timeout: seconds that a server may stay silent during one try; None is `TIMEOUT`.
     """
 
     def __init__(
@@ -68,16 +71,17 @@ class EndpointPool:
         endpoints: Sequence[str],
         *,
         api_key: str | None = None,
-        timeout: float = 300.0,
+        timeout: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if not endpoints:
             raise InputError("no endpoint was given; name one such as http://localhost:8000/v1")
         self._endpoints = [_Endpoint(_root(url)) for url in endpoints]
         self._free = asyncio.Semaphore(CONCURRENCY * len(endpoints))
+        silence = TIMEOUT if timeout is None else timeout
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0), pool=None),
+            timeout=httpx.Timeout(silence, connect=min(silence, 5.0), pool=None),
             limits=httpx.Limits(max_connections=None),
             transport=transport,
         )

@@ -116,6 +116,9 @@ def _defaults() -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
+        # What torch warns of inside vLLM's processes, no user can act on.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",
     }
 
 

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +215,67 @@ def test_endpoint_that_refuses_is_named() -> None:
     done = run(QUESTION, "--endpoint", url)
     assert done.exit_code == 1
     assert url in done.stderr
+    assert done.stdout == ""
+
+
+class BadServer(BaseHTTPRequestHandler):
+    """Serves one model; every completion is the same wrong reply, or none at all."""
+
+    status, reply, silent = 200, b"", False
+
+    def do_GET(self) -> None:
+        self._answer(200, json.dumps({"data": [{"id": "m"}]}).encode())
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            self._answer(200, b'{"tokens": [1, 2, 3]}')
+        elif "n" not in body or body.get("max_tokens") == 1:
+            self._answer(200, json.dumps(VLLM_REPLY).encode())
+        elif self.silent:
+            time.sleep(3)
+        else:
+            self._answer(self.status, self.reply)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+VLLM_REPLY = {
+    "choices": [{"index": 0, "text": "a", "finish_reason": "length", "token_ids": [7]}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "silent", "message"),
+    [
+        (500, b"boom", False, "{url}/v1/completions answered 500: boom"),
+        (429, b"slow down", False, "{url}/v1/completions answered 429: slow down"),
+        (200, b"{not json", False, "{url}/v1/completions"),
+        (200, b'{"choices": []}', False, "the server answered no choices"),
+        (200, b"", True, "{url}/v1/completions failed: ReadTimeout"),
+    ],
+)
+def test_endpoint_that_misbehaves_is_named_and_answers_nothing(
+    monkeypatch: pytest.MonkeyPatch, status: int, reply: bytes, silent: bool, message: str
+) -> None:
+    monkeypatch.setattr("models.generators.endpoints.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("models.generators.endpoints.TIMEOUT", 0.5)
+    handler = type("Handler", (BadServer,), {"status": status, "reply": reply, "silent": silent})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = run(QUESTION, "--endpoint", url, "--budget", "2")
+        server.shutdown()
+    assert done.exit_code == 1
+    assert message.format(url=url) in done.stderr
     assert done.stdout == ""
 
 
