@@ -128,8 +128,7 @@ class Search:
             task = asyncio.ensure_future(self._score(path))
             self._scoring[path] = task
         await asyncio.shield(task)
-        chain = list(path.ancestors())[-2::-1]
-        return tuple(self._scores[ancestor] for ancestor in chain)
+        return tuple(self._scores[node] for node in _chain(path))
 
     def aggregation(self, override: Aggregation | None = None) -> Aggregation:
         """How step scores become one: what a strategy asks for, else the verifier's default."""
@@ -141,8 +140,10 @@ class Search:
 
     def known_scores(self, path: Path) -> tuple[float, ...] | None:
         """Scores of the path's steps if all of them are known; never calls the verifier."""
-        scores = [self._scores.get(ancestor) for ancestor in list(path.ancestors())[-2::-1]]
-        return None if None in scores or not scores else tuple(s for s in scores if s is not None)
+        chain = _chain(path)
+        if not chain or any(node not in self._scores for node in chain):
+            return None
+        return tuple(self._scores[node] for node in chain)
 
     def prune(self, paths: list[Path]) -> None:
         """Say that these paths are not followed; for the trace."""
@@ -213,7 +214,7 @@ class Search:
     async def _score(self, path: Path) -> None:
         if self._verifier is None:
             raise VerifierError("this search has no verifier")
-        chain = list(path.ancestors())[-2::-1]
+        chain = _chain(path)
         known = next((i for i, node in enumerate(chain) if node not in self._scores), len(chain))
         if known == len(chain):
             return
@@ -233,6 +234,11 @@ class Search:
                 raise VerifierError(f"verifier returned {value}, which is not a probability")
             self._scores[node] = value
             self.trace.score(node, value)
+
+
+def _chain(path: Path) -> list[Path]:
+    """The path's prefixes from its first step to itself, one a step."""
+    return list(path.ancestors())[-2::-1]
 
 
 def _total(continuations: tuple[Continuation, ...]) -> int | None:
