@@ -6,24 +6,25 @@ that transformers and vLLM's pooling runner serve like the published PRMs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+from math import prod
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import InputError, ModelError
 from models.verifiers.reward_heads import RewardHead
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from models.verifiers.trained_head import HeadConfig, head_digest
 from models.weights.find import cache_dir, weight_files
 
 ARCHITECTURE = "Qwen2ForProcessRewardModel"
+_EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 _OTHER_FILES = ("tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
@@ -61,14 +62,33 @@ def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Pa
 def cached_checkpoint(generator: Path, head_directory: Path, head: RewardHead) -> Path:
     """The checkpoint of a head on disk and its generator; written to our cache the first time."""
     config = HeadConfig.load(head_directory)
-    digest = hashlib.sha256((head_directory / WEIGHTS_FILE).read_bytes())
-    digest.update(f"{config.backbone.fingerprint} {config.layer}".encode())
-    directory = cache_dir() / "verifiers" / f"{config.name}-{digest.hexdigest()[:12]}"
+    directory = cache_dir() / "verifiers" / f"{config.name}-{head_digest(head_directory)}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_name(f"{directory.name}.lock")):
         if not directory.is_dir():
             save_checkpoint(generator, config.layer, head, directory)
     return directory
+
+
+def active_parameters(model: Path, layers: int | None = None) -> int:
+    """Weights of a model in safetensors format that one scored token goes through, for FLOPs.
+
+    layers: the first decoder layers only; None is all. Embeddings do not count: a lookup is free,
+    and no verifier multiplies by more than two rows of an output embedding.
+
+    Raises:
+        ModelError: there are no weights, or they cannot be read.
+    """
+    total = 0
+    for file in weight_files(model):
+        try:
+            with safe_open(file, "pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 (not a dict)
+                    if not name.endswith(_EMBEDDINGS) and _is_used(name, layers):
+                        total += prod(stored.get_slice(name).get_shape())
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot read {file}: {error}") from error
+    return total
 
 
 def _tensors(generator: Path, layer: int, head: RewardHead) -> dict[str, Tensor]:
@@ -77,14 +97,13 @@ def _tensors(generator: Path, layer: int, head: RewardHead) -> dict[str, Tensor]
     for file in weight_files(generator):
         with safe_open(file, "pt") as stored:
             for name in stored.keys():  # noqa: SIM118 (not a dict)
-                if _is_kept(name, layer):
+                if name.startswith("model.") and _is_used(name, layer):
                     tensors[name] = stored.get_tensor(name)
     tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])
     return {**tensors, **{name: part.contiguous() for name, part in head.state_dict().items()}}
 
 
-def _is_kept(name: str, layer: int) -> bool:
-    prefix, _, rest = name.partition(".layers.")
-    if rest:
-        return int(rest.partition(".")[0]) < layer
-    return prefix.startswith("model.")
+def _is_used(name: str, layers: int | None) -> bool:
+    """Whether a weight belongs to no decoder layer, or to one of the first `layers`."""
+    _, _, rest = name.partition(".layers.")
+    return not rest or layers is None or int(rest.partition(".")[0]) < layers

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from models.errors import InputError
 from models.generators.load import pick_engine
 from models.prompts import get_prompt
 from models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, is_head
+from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
 from models.weights.find import find_model
 
 logger = logging.getLogger("router")
@@ -28,8 +29,9 @@ class GeneratorStates:
     """What a self-verifier needs to know of the generator whose steps it scores.
 
     model: directory or hub id; None is the embedded model. prompt: id in `models.prompts`; None
-    is the one that the head was trained with. given: every step carries its state, since the
-    generator was loaded with the head's layer as `state_layer`; no backbone is loaded then.
+    is the one that the head was trained with. given: the steps that it samples carry their
+    states, since it was loaded with the head's layer as `state_layer`; a backbone is then loaded
+    only for steps that do not come from it.
     """
 
     model: str | None = None
@@ -75,7 +77,10 @@ async def _load_published(
     if prm.id == SELF:
         raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
     used = _pick(engine, prm)
-    info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation)
+    from models.verifiers.checkpoint import active_parameters
+
+    parameters = await asyncio.to_thread(active_parameters, directory)
+    info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
     if used == "vllm":
         from models.verifiers.vllm import VLLMVerifier
 
@@ -96,30 +101,29 @@ async def _load_trained(
     await asyncio.to_thread(config.check_backbone, backbone)
     used = _pick(engine, prm)
     assert isinstance(prm.head, ClassHead)
+    from models.verifiers.checkpoint import active_parameters, cached_checkpoint
     from models.verifiers.reward_heads import load_head
-    from models.verifiers.self_verifier import SelfVerifier
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
-    info = VerifierInfo(config.name, prm.id, config.aggregation)
-    if prm.id == SELF and generator.given:
-        return SelfVerifier(head, info, fallback=None), "the generator's states"
+    parameters = await asyncio.to_thread(active_parameters, backbone, config.layer)
+    parameters += sum(weight.numel() for weight in head.parameters())
+    # With the digest, so that scores of a head that was trained again do not mix with its own.
+    name = f"{config.name}@{head_digest(directory)}"
+    info = VerifierInfo(name, prm.id, config.aggregation, parameters)
     prompt = get_prompt(generator.prompt or config.prompt)
-    verifier: Verifier
-    if used == "vllm":
-        from models.verifiers.checkpoint import cached_checkpoint
+    given = prm.id == SELF and generator.given
+    if used == "vllm" and not given:
         from models.verifiers.vllm import VLLMVerifier
 
         checkpoint = await asyncio.to_thread(cached_checkpoint, backbone, directory, head)
-        verifier = await VLLMVerifier.load(checkpoint, prm, info, prompt=prompt)
-    else:
-        from models.verifiers.transformers import TransformersVerifier
+        return await VLLMVerifier.load(checkpoint, prm, info, prompt=prompt), used
+    from models.verifiers.self_verifier import SelfVerifier
+    from models.verifiers.transformers import TransformersVerifier
 
-        verifier = await asyncio.to_thread(
-            TransformersVerifier.load_on, backbone, config.layer, head, prompt, prm, info
-        )
-    if prm.id == SELF:
-        verifier = SelfVerifier(head, verifier.info, fallback=verifier)
-    return verifier, used
+    load = partial(TransformersVerifier.load_on, backbone, config.layer, head, prompt, prm, info)
+    if given:
+        return SelfVerifier(head, info, load), "the generator's states"
+    return await asyncio.to_thread(load), used
 
 
 def _pick(engine: VerifierEngine, prm: PrmFormat) -> str:

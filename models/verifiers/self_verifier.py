@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -16,15 +20,17 @@ class SelfVerifier:
     """Scores steps from the states that the generator left on them.
 
     head: trained on `rms_normalised` states of one layer.
-    fallback: scores paths whose steps carry no states, on a backbone cut at that layer; None when
-        the generator always gives them.
+    load: loads a verifier for paths whose steps carry no states, such as stored ones: a backbone
+        cut at that layer. Blocks; called when the first such path comes, and never again.
     """
 
-    def __init__(self, head: RewardHead, info: VerifierInfo, fallback: Verifier | None) -> None:
+    def __init__(self, head: RewardHead, info: VerifierInfo, load: Callable[[], Verifier]) -> None:
         self._head = head
         self._hidden = head.hidden
         self._info = info
-        self._fallback = fallback
+        self._load = load
+        self._fallback: Verifier | None = None
+        self._loading = threading.Lock()
 
     @property
     def info(self) -> VerifierInfo:
@@ -34,20 +40,16 @@ class SelfVerifier:
         """Scores of the path's steps from index `known` on.
 
         Raises:
-            VerifierError: no states and no fallback, a state of another width, or a score that is
-                not a probability.
+            VerifierError: a state of another width, or a score that is not a probability.
+            ModelError: there are no states, and the backbone cannot be loaded.
         """
         states = [step.state for step in path.steps[known:]]
         if not states:
             return Scored((), tokens=0, cached_tokens=0)
         given = [state for state in states if state is not None]
         if len(given) < len(states):
-            if self._fallback is None:
-                raise VerifierError(
-                    f"verifier {self._info.name} reads the generator's hidden states, and this "
-                    f"generator left none on problem {path.problem.id!r}"
-                )
-            return await self._fallback.score(path, known)
+            fallback = await asyncio.to_thread(self._loaded)
+            return await fallback.score(path, known)
         stacked = torch.from_numpy(np.stack(given))
         if stacked.shape[1] != self._hidden:
             raise VerifierError(
@@ -61,3 +63,9 @@ class SelfVerifier:
     async def aclose(self) -> None:
         if self._fallback is not None:
             await self._fallback.aclose()
+
+    def _loaded(self) -> Verifier:
+        with self._loading:
+            if self._fallback is None:
+                self._fallback = self._load()
+            return self._fallback

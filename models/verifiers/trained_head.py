@@ -106,6 +106,18 @@ def is_head(directory: Path) -> bool:
     return (directory / WEIGHTS_FILE).is_file()
 
 
+def head_digest(directory: Path) -> str:
+    """A short hash of all that the scores of the head in `directory` depend on.
+
+    Raises:
+        ModelError: no head there.
+    """
+    config = HeadConfig.load(directory)
+    digest = hashlib.sha256((directory / WEIGHTS_FILE).read_bytes())
+    digest.update(f"{config.backbone.fingerprint} {config.layer}".encode())
+    return digest.hexdigest()[:12]
+
+
 def fingerprint(directory: Path) -> str:
     """A hash of a model's decoder layers: names, shapes and the first row of every tensor.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -74,7 +74,7 @@ class TransformersVerifier:
         self._head = head.to(backbone.device)
         self._encoder = encoder
         self._prm = prm
-        self._info = replace(info, parameters=_active_parameters(backbone, head))
+        self._info = info
         self._context: int = backbone.config.max_position_embeddings
         self._prefixes = PrefixCache(cache_bytes)
         self._batcher = MicroBatcher(self._run, max_batch)
@@ -279,10 +279,3 @@ def _pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None =
             f"among them {min(report['missing_keys'])!r}"
         )
     return model.to("cuda" if on_gpu else "cpu")
-
-
-def _active_parameters(backbone: nn.Module, head: nn.Module) -> int:
-    """Weights that one scored token goes through: a lookup in the input embedding is free."""
-    used = sum(weight.numel() for part in (backbone, head) for weight in part.parameters())
-    embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
-    return used - int(embedding.weight.numel())

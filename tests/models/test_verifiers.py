@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path as FilePath
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 from models.errors import InputError, ModelError, VerifierError
 from models.generators.transformers import TransformersGenerator
@@ -18,6 +20,7 @@ from models.verifiers.checkpoint import cached_checkpoint
 from models.verifiers.load import GeneratorStates, load_verifier
 from models.verifiers.reward_heads import RewardHead
 from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
 PATH = Path(Problem("sum", "What is 2 + 3?")).extend(
@@ -144,9 +147,52 @@ async def test_states_that_the_generator_left_score_for_nothing(
         # The generator computes in bfloat16.
         assert read.values == pytest.approx(computed.values, abs=0.03)
         assert max(read.values) - min(read.values) > 0.06
-        with pytest.raises(VerifierError, match="left none"):
-            await reading.score(bare)
+        # Steps without states, such as stored ones, are computed.
+        fallen = await reading.score(bare, known=1)
+        assert fallen.tokens
+        assert fallen.values == pytest.approx(computed.values, abs=1e-5)
+    await reading.aclose()
     await computing.aclose()
+
+
+async def test_no_backbone_is_loaded_while_the_generator_gives_its_states(
+    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("loaded a backbone")
+
+    monkeypatch.setattr(TransformersVerifier, "load_on", forbidden)
+    head = save_head(tmp_path / "head", tiny_checkpoint)
+    states = GeneratorStates(str(tiny_checkpoint), given=True)
+    verifier = await load_verifier(str(head), engine="transformers", generator=states)
+    state = np.ones(128, dtype=np.float32)
+    path = Path(PATH.problem).extend(Step("It is 5.", "stop", state=state))
+    assert len((await verifier.score(path)).values) == 1
+    narrow = Path(PATH.problem).extend(Step("It is 5.", "stop", state=state[:64]))
+    with pytest.raises(VerifierError, match=r"reads states of width 128.*have 64"):
+        await verifier.score(narrow)
+
+
+async def test_a_head_is_known_by_its_weights_and_a_token_costs_what_it_runs_through(
+    tiny_checkpoint: FilePath, tmp_path: FilePath
+) -> None:
+    generator = GeneratorStates(str(tiny_checkpoint))
+    first = save_head(tmp_path / "first", tiny_checkpoint)
+    again = save_head(tmp_path / "again", tiny_checkpoint)
+    other = save_head(tmp_path / "other", tiny_checkpoint)
+    weights = load_file(other / WEIGHTS_FILE)
+    weights["score.2.bias"] += 1e-3
+    save_file(weights, other / WEIGHTS_FILE)
+    infos = [
+        (await load_verifier(str(head), engine="transformers", generator=generator)).info
+        for head in (first, again, other)
+    ]
+    assert infos[0] == infos[1]
+    assert infos[0].name.startswith("head@")
+    assert infos[2].name != infos[0].name
+    layer = AutoModel.from_pretrained(tiny_checkpoint).layers[0]
+    used = sum(p.numel() for part in (layer, RewardHead(128)) for p in part.parameters())
+    assert infos[0].parameters == used + 128  # and the final norm
 
 
 async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
