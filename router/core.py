@@ -105,11 +105,21 @@ class Router:
         Raises:
             As `open`, and whatever the work raises.
         """
+        return self._loop().run(self._on_models(work))
 
-        async def opened() -> T:
-            return await work(await self._models())
+    async def arun(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
+        """As `run`, awaited from any event loop. Cancelling it cancels the work."""
+        return await self._loop().wait(self._on_models(work))
 
-        return self._loop().run(opened())
+    async def areopen(self) -> None:
+        """Release the models and open them again: the way out when an engine has died.
+
+        What still runs on them fails. Ready-made models stay as they are.
+
+        Raises:
+            As `open`; the next call then tries to open them again.
+        """
+        await self._loop().wait(self._reopen())
 
     def close(self) -> None:
         """Cancel what still runs and release the models; no call may follow."""
@@ -167,6 +177,17 @@ class Router:
         limits, policy = self._plan(budget, strategy)
         return self._loop().run(policy.decide(_problem(problem), limits))
 
+    async def adecide(
+        self,
+        problem: str | Problem,
+        budget: int | Budget = DEFAULT_BUDGET,
+        *,
+        strategy: str | None = None,
+    ) -> Decision:
+        """As `decide`, awaited from any event loop."""
+        limits, policy = self._plan(budget, strategy)
+        return await self._loop().wait(policy.decide(_problem(problem), limits))
+
     def solve(
         self,
         problem: str | Problem,
@@ -204,10 +225,16 @@ class Router:
         sampling: Sampling | None = None,
         seed: int | None = None,
         listener: Listener | None = None,
+        decision: Decision | None = None,
     ) -> Solution:
-        """As `solve`, awaited from any event loop. Cancelling it cancels the search."""
+        """As `solve`, awaited from any event loop. Cancelling it cancels the search.
+
+        Args:
+            decision: what `adecide` has said for this problem and budget, so that it is not
+                decided twice.
+        """
         return await self._loop().wait(
-            self._solve(problem, budget, strategy, sampling, seed, listener),
+            self._solve(problem, budget, strategy, sampling, seed, listener, decision),
         )
 
     def solve_many(
@@ -297,11 +324,13 @@ class Router:
         sampling: Sampling | None,
         seed: int | None,
         listener: Listener | None,
+        decision: Decision | None = None,
     ) -> Solution:
         limits, policy = self._plan(budget, strategy)
         problem = _problem(problem)
         models = await self._models()
-        decision = await policy.decide(problem, limits)
+        if decision is None:
+            decision = await policy.decide(problem, limits)
         return await solve(
             problem,
             decision,
@@ -325,6 +354,14 @@ class Router:
             if self._opening is opening:
                 self._opening = None
             raise
+
+    async def _on_models(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
+        return await work(await self._models())
+
+    async def _reopen(self) -> None:
+        await self._release()
+        self._opening = None
+        await self._models()
 
     async def _load(self) -> Models:
         return await load_models(

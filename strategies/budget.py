@@ -50,7 +50,8 @@ class Usage:
     """What was really spent. What an engine does not report is None, never 0.
 
     flops counts 2 x parameters for each token that a model computed (Snell et al. 2024, sec. 7):
-    sampled, prompt tokens that no cache had, and verifier tokens.
+    sampled, prompt tokens that no cache had, and verifier tokens. verifier_seconds is summed over
+    the verifier's calls, which overlap; None in records of before it was measured.
     """
 
     generations: int = 0
@@ -58,6 +59,7 @@ class Usage:
     prompt_tokens: int | None = 0
     prompt_tokens_cached: int | None = 0
     verifier_tokens: int | None = 0
+    verifier_seconds: float | None = 0.0
     flops: float | None = 0.0
     seconds: float = 0.0
 
@@ -76,7 +78,8 @@ class Usage:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Usage:
-        return cls(**{f.name: record[f.name] for f in fields(cls)})
+        known = {"verifier_seconds": None, **record}
+        return cls(**{f.name: known[f.name] for f in fields(cls)})
 
 
 def _plus(left: Any, right: Any) -> Any:

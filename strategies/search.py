@@ -218,6 +218,7 @@ class Search:
         known = next((i for i, node in enumerate(chain) if node not in self._scores), len(chain))
         if known == len(chain):
             return
+        started = time.monotonic()
         scored = await self._verifier.score(path, known)
         if len(scored.values) != len(chain) - known:
             raise VerifierError(
@@ -227,6 +228,7 @@ class Search:
         known_cost = parameters is not None and scored.tokens is not None
         self._usage += Usage(
             verifier_tokens=scored.tokens,
+            verifier_seconds=time.monotonic() - started,
             flops=2.0 * parameters * scored.tokens if known_cost else None,  # type: ignore[operator]
         )
         for node, value in zip(chain[known:], scored.values, strict=True):
