@@ -7,6 +7,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,8 +15,8 @@ from models.base import Generator, Verifier
 from models.errors import InputError, RouterError
 from models.types import Problem, Sampling
 from router.loop import LoopThread
-from router.opening import Models, default_sampling, load_models
-from router.policy import AUTO, FixedPolicy, MajorityPolicy, Policy
+from router.opening import Models, default_sampling, default_verifier, load_models
+from router.policy import AUTO, DefaultPolicy, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
 from router.solving import solve
 from strategies.base import parse_strategy
@@ -46,12 +47,14 @@ class Router:
         endpoint_key: their API key.
         tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
         prompt: id in `models.prompts`; None is the model's own.
-        verifier: directory or hub id of a process reward model; None means no verifier.
+        verifier: directory or hub id of a process reward model, or a ready-made verifier; None
+            means none. `auto` is the head that comes with `router` for the model, if there is
+            one; a ready-made generator gets none.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
         strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
             is the model's own.
-        policy: decides what `auto` means.
+        policy: decides what the strategy `auto` means; None is best-of-N.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.
     """
@@ -65,11 +68,11 @@ class Router:
         endpoint_key: str | None = None,
         tokenizer: str | None = None,
         prompt: str | None = None,
-        verifier: str | Verifier | None = None,
+        verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
         strategy: str = AUTO,
         sampling: Sampling | None = None,
-        policy: Policy = MajorityPolicy(),
+        policy: Policy | None = None,
         generator: Generator | None = None,
     ) -> None:
         self.model = model
@@ -78,7 +81,7 @@ class Router:
         self.endpoint_key = endpoint_key
         self.tokenizer = tokenizer
         self.prompt = prompt
-        self.verifier = verifier
+        self._asked_verifier = verifier
         self.verifier_format = verifier_format
         self.strategy = strategy
         self.sampling = sampling or default_sampling(model, endpoints)
@@ -88,6 +91,15 @@ class Router:
         self._thread: LoopThread | None = None
         self._opening: asyncio.Task[Models] | None = None
         self._closed = False
+
+    @cached_property
+    def verifier(self) -> str | Verifier | None:
+        """The verifier that is, or will be, used: what `auto` stands for is resolved."""
+        if self._asked_verifier != AUTO:
+            return self._asked_verifier
+        if self.generator is not None:
+            return None
+        return default_verifier(self.model, self.engine, self.endpoints)
 
     # -- opening and closing --------------------------------------------------------------
 
@@ -311,7 +323,7 @@ class Router:
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         text = self.strategy if strategy is None else strategy
         if text == AUTO:
-            return limits, self.policy
+            return limits, self.policy or DefaultPolicy(self.verifier is not None)
         policy = FixedPolicy.parse(text, limits)
         check(policy.strategy, limits, has_verifier=self.verifier is not None)
         return limits, policy

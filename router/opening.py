@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from models.types import Sampling
 from models.weights.find import EMBEDDED
 
 FAKE = "fake"
-"""The verifier that goes with the fake engine."""
+"""The verifier that goes with the fake engine, and that engine."""
 
 
 def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampling:
@@ -21,6 +22,24 @@ def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampli
     if not endpoints and model in (None, EMBEDDED.name):
         return Sampling(max_tokens=EMBEDDED.max_tokens)
     return Sampling()
+
+
+def default_verifier(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
+    """Directory of the head that comes with `router` for this model, where it can be used.
+
+    Only a model that is named tells which head goes with it: a directory may hold any weights,
+    and so may a server that is not asked for a model. Behind endpoints the head runs here, on a
+    backbone of its own.
+    """
+    from models.verifiers.trained_head import shipped_head
+
+    name = EMBEDDED.name if model is None and not endpoints else model
+    if engine == FAKE or name != EMBEDDED.name:
+        return None
+    if not (find_spec("torch") and find_spec("transformers")):
+        return None
+    head = shipped_head(name)
+    return None if head is None else str(head)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,20 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class MajorityPolicy:
-    """Majority vote over the whole budget: the best that can be done before anything is fitted."""
+class DefaultPolicy:
+    """Best-of-N over the whole budget: the safe choice before anything is fitted.
+
+    verifier: whether there is one to weight the votes.
+    because: why there is nothing better to go by.
+    """
+
+    verifier: bool
+    because: str = "no bundle is fitted for this model"
 
     async def decide(self, problem: Problem, budget: Budget) -> Decision:  # noqa: ARG002
-        strategy = BestOfN(n=budget.generations, select="majority")
-        return Decision(
-            str(strategy), None, None, "no bundle is fitted, so a majority vote over the budget"
-        )
+        strategy = BestOfN(n=budget.generations, select="weighted" if self.verifier else "majority")
+        vote = "a vote weighted by the verifier" if self.verifier else "a majority vote"
+        return Decision(str(strategy), None, None, f"{self.because}, so {vote} over the budget")
 
 
 @dataclass(frozen=True)

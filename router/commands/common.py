@@ -19,10 +19,12 @@ from models.weights.find import EMBEDDED
 from router.core import Router
 from router.io import decode
 from router.opening import Models, default_sampling
+from router.policy import AUTO
 
 Command = Callable[..., Any]
 
 _DEFAULTS: Final = Sampling()
+_NONE: Final = "none"
 _FILES: Final = frozenset({".json", ".jsonl", ".md", ".txt"})
 
 
@@ -66,8 +68,9 @@ _OPTIONS: Final = (
     ),
     option(
         "--verifier",
-        help="Directory or hub id of a process reward model.",
-        show_default="none",
+        default=AUTO,
+        help="Directory or hub id of a process reward model; `none` for none, `auto` for the one"
+        " that comes with `router` for the model, if there is one.",
     ),
     option(
         "--verifier-format",
@@ -108,7 +111,7 @@ def with_router(command: Command) -> Command:
         endpoint_key: str | None,
         tokenizer: str | None,
         prompt: str | None,
-        verifier: str | None,
+        verifier: str,
         verifier_format: str | None,
         temperature: float,
         top_p: float,
@@ -126,7 +129,7 @@ def with_router(command: Command) -> Command:
             endpoint_key=endpoint_key,
             tokenizer=tokenizer,
             prompt=prompt,
-            verifier=verifier,
+            verifier=None if verifier == _NONE else verifier,
             verifier_format=verifier_format,
             sampling=sampling,
         )

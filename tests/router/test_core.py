@@ -39,18 +39,27 @@ def silent(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, Fin
     return "I cannot tell.", "stop"
 
 
-def test_solves_with_a_majority_by_default(router: Router) -> None:
+def test_solves_with_a_weighted_vote_by_default(router: Router) -> None:
     solution = router.solve(QUESTION, budget=16, seed=0)
     assert solution.answer == "54"
     assert "\\boxed{54}" in solution.text
-    assert solution.decision.strategy == "best_of_n(n=16, select=majority)"
-    assert solution.selection == "majority"
+    assert solution.decision.strategy == "best_of_n(n=16)"
+    assert solution.selection == "weighted"
+    assert solution.votes[0].weight is not None
     assert solution.usage.generations == 16
     assert solution.ended == "completed"
     assert solution.correct is None
     assert sum(vote.count for vote in solution.votes) == 16
     assert solution.votes[0].answer == "54"
     assert len(solution.candidates) == 16
+
+
+def test_solves_with_a_majority_where_there_is_no_verifier() -> None:
+    with Router(generator=FakeGenerator()) as router:
+        solution = router.solve(QUESTION, budget=16, seed=0)
+    assert solution.answer == "54"
+    assert solution.decision.strategy == "best_of_n(n=16, select=majority)"
+    assert solution.selection == "majority"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +277,7 @@ def test_constructor_opens_nothing_and_first_use_does(monkeypatch: pytest.Monkey
         return FakeGenerator()
 
     monkeypatch.setattr("models.generators.load.load_generator", load)
-    router = Router()
+    router = Router(verifier=None)
     assert loads == 0
     assert len(list(router.solve_many([QUESTION, QUESTION + "?"], 2))) == 2
     router.solve(QUESTION, 2)
@@ -287,7 +296,7 @@ def test_failed_opening_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
         return FakeGenerator()
 
     monkeypatch.setattr("models.generators.load.load_generator", load)
-    router = Router()
+    router = Router(verifier=None)
     with pytest.raises(EngineError, match="server is starting"):
         router.solve(QUESTION, 2)
     assert router.solve(QUESTION, 16, seed=0).answer == "54"
@@ -307,7 +316,7 @@ def test_close_releases_what_the_router_opened(monkeypatch: pytest.MonkeyPatch) 
         return opened
 
     monkeypatch.setattr("models.generators.load.load_generator", load)
-    with Router():
+    with Router(verifier=None):
         assert not opened.closed
     assert opened.closed
     given = Closing()

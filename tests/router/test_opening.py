@@ -11,7 +11,8 @@ from models.errors import ModelError
 from models.fakes import FakeGenerator, FakeVerifier
 from models.verifiers.load import GeneratorStates
 from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
-from router.opening import load_models
+from router.core import Router
+from router.opening import default_verifier, load_models
 
 
 class Loads:
@@ -67,6 +68,52 @@ def head(directory: Path, format: str) -> Path:
     config.save(directory)
     (directory / WEIGHTS_FILE).touch()
     return directory
+
+
+EMBEDDED = "Qwen2.5-Coder-0.5B-Instruct"
+URL = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "endpoints"),
+    [
+        (None, "auto", ()),
+        (EMBEDDED, "vllm", ()),
+        (None, "transformers", ()),
+        (EMBEDDED, "auto", (URL,)),
+    ],
+)
+def test_the_embedded_model_comes_with_a_verifier(
+    model: str | None, engine: str, endpoints: tuple[str, ...]
+) -> None:
+    found = Router(model, engine=engine, endpoints=endpoints).verifier
+    assert isinstance(found, str)
+    assert HeadConfig.load(Path(found)).backbone.name == EMBEDDED
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "endpoints"),
+    [
+        (None, "fake", ()),
+        ("Qwen/Qwen2.5-1.5B-Instruct", "auto", ()),
+        (f"/somewhere/{EMBEDDED}", "auto", ()),
+        (None, "auto", (URL,)),
+    ],
+)
+def test_other_models_come_with_none(
+    model: str | None, engine: str, endpoints: tuple[str, ...]
+) -> None:
+    assert Router(model, engine=engine, endpoints=endpoints).verifier is None
+
+
+def test_no_verifier_is_chosen_against_the_callers_wish_or_without_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Router(verifier=None).verifier is None
+    assert Router(verifier="other").verifier == "other"
+    assert Router(generator=FakeGenerator()).verifier is None
+    monkeypatch.setattr("router.opening.find_spec", lambda name: None)
+    assert default_verifier(None, "auto") is None
 
 
 async def test_trained_head_reads_the_states_of_the_transformers_engine(

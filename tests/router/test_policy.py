@@ -9,8 +9,9 @@ import pytest
 
 from models.errors import InputError
 from models.types import Problem
-from router.policy import FixedPolicy, MajorityPolicy
+from router.policy import DefaultPolicy, FixedPolicy
 from strategies.base import parse_strategy
+from strategies.best_of_n import BestOfN
 from strategies.budget import Budget
 from strategies.registry import STRATEGIES
 
@@ -18,12 +19,19 @@ PROBLEM = Problem("p", "What is 2 + 2?")
 
 
 @pytest.mark.parametrize("budget", [1, 7, 64])
-async def test_majority_spends_the_whole_budget_and_says_why(budget: int) -> None:
-    decision = await MajorityPolicy().decide(PROBLEM, Budget(budget))
+@pytest.mark.parametrize(
+    ("verifier", "select", "why"),
+    [(False, "majority", "a majority vote"), (True, "weighted", "weighted by the verifier")],
+)
+async def test_the_default_spends_the_whole_budget_and_says_why(
+    budget: int, verifier: bool, select: str, why: str
+) -> None:
+    decision = await DefaultPolicy(verifier).decide(PROBLEM, Budget(budget))
     strategy = parse_strategy(decision.strategy, STRATEGIES)
-    assert strategy.cost == budget
-    assert not strategy.needs_verifier
+    assert isinstance(strategy, BestOfN)
+    assert (strategy.n, strategy.select) == (budget, select)
     assert "no bundle is fitted" in decision.why
+    assert why in decision.why
 
 
 @pytest.mark.parametrize(
@@ -48,7 +56,7 @@ def test_fixed_refuses_what_no_budget_covers() -> None:
 def test_a_decision_takes_less_than_five_milliseconds() -> None:
     async def decide() -> float:
         start = time.perf_counter()
-        await MajorityPolicy().decide(PROBLEM, Budget(64))
+        await DefaultPolicy(verifier=True).decide(PROBLEM, Budget(64))
         return time.perf_counter() - start
 
     # The best of several: what is measured is the decision, not the machine's other work.

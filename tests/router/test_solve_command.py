@@ -46,6 +46,7 @@ def use(monkeypatch: pytest.MonkeyPatch, generator: FakeGenerator) -> None:
         return generator
 
     monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setenv("ROUTER_VERIFIER", "none")
 
 
 def jsonl(path: Path, *records: dict[str, Any] | str) -> Path:
