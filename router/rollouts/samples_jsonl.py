@@ -1,19 +1,17 @@
-"""Samples as JSON Lines: one problem a line, `id, answer, samples: [{text, tokens, …}]`."""
+"""Samples from elsewhere: JSON Lines, one problem each, `id, answer, samples: [{text, …}]`."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from models.errors import InputError
 from models.prompts import Prompt
 from models.tokens import PathEncoder, split_text
 from models.types import Path as Solution
 from models.types import Problem, Step
+from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
 from strategies.answers import equivalent, extract
@@ -39,7 +37,7 @@ def import_samples(
     """
     with store.transaction():
         count = 0
-        for number, record in _lines(file):
+        for number, record in read_lines(file):
             try:
                 problem = _problem(record, problems)
                 candidates = tuple(
@@ -53,46 +51,6 @@ def import_samples(
             store.add_samples(problem.id, candidates, _usage(problem, candidates, split))
             count += len(candidates)
     return count
-
-
-def export_samples(store: RolloutStore, file: Path) -> int:
-    """Write all pools of whole solutions, compressed if the name ends in `.gz`."""
-    count = 0
-    with _open(file, "wb") as binary, io.TextIOWrapper(binary, "utf-8") as out:
-        for problem, candidates in store.samples():
-            samples = [_sample(candidate) for candidate in candidates]
-            record = {
-                "id": problem.id,
-                "problem": problem.text,
-                "answer": problem.answer,
-                "source": problem.source,
-                "samples": samples,
-            }
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += len(samples)
-    return count
-
-
-def _open(file: Path, mode: str) -> IO[bytes]:
-    if file.suffix == ".gz":
-        # A fixed time stamp: the same samples give the same bytes.
-        return cast("IO[bytes]", gzip.GzipFile(file, mode, mtime=0))
-    return cast("IO[bytes]", file.open(mode))
-
-
-def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with _open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{file} line {number} is not JSON: {error}") from error
-                if not isinstance(record, dict):
-                    raise InputError(f"{file} line {number} is not a JSON object")
-                yield number, record
-    except (OSError, EOFError) as error:
-        raise InputError(f"cannot read {file}: {error}") from error
 
 
 def _problem(record: dict[str, Any], problems: Mapping[str, Problem]) -> Problem:
@@ -128,16 +86,6 @@ def _candidate(
         sample.get("scores"),
     )
     return stored.with_tokens(sample.get("tokens"), ids)
-
-
-def _sample(candidate: StoredCandidate) -> dict[str, Any]:
-    sample: dict[str, Any] = {"text": candidate.text}
-    if candidate.token_ids is not None:
-        sample["token_ids"] = list(candidate.token_ids)
-    sample |= {"tokens": candidate.tokens, "finish_reason": candidate.finish}
-    if candidate.scores is not None:
-        sample["scores"] = list(candidate.scores)
-    return sample
 
 
 def _usage(

@@ -15,6 +15,8 @@ from models.errors import InputError
 from models.tokens import PathEncoder
 from models.training.labels import Graded, step_labels
 from models.types import Problem, Sampling
+from router.rollouts.export import is_exported, open_rollouts
+from router.rollouts.lines import SUFFIXES
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore
@@ -62,14 +64,14 @@ class SolutionPool:
 def read_pools(
     file: Path, problems: Mapping[str, Problem], encoder: PathEncoder
 ) -> tuple[SolutionPool, ...]:
-    """The solutions in a rollout store, or in a `.jsonl` or `.jsonl.gz` file of samples.
+    """The solutions in a rollout store, exported or not, or in a `.jsonl[.gz]` file of samples.
 
     problems: texts and gold answers of a file that has only ids; with any, others are left out.
 
     Raises:
         InputError: the file cannot be read, a problem has no gold answer, or nothing is left.
     """
-    if file.suffix in (".gz", ".jsonl"):
+    if file.suffix in SUFFIXES and not is_exported(file):
         origin = Origin.of(GeneratorInfo(file.name, "file", encoder.prompt.id), Sampling())
         with (
             TemporaryDirectory() as scratch,
@@ -78,7 +80,7 @@ def read_pools(
             import_samples(store, file, problems, encoder)
             pools = _pools(store)
     else:
-        with RolloutStore.read(file) as store:
+        with open_rollouts(file) as store:
             pools = _pools(store)
     kept = tuple(pool for pool in pools if not problems or pool.problem.id in problems)
     if not kept:

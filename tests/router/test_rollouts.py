@@ -18,8 +18,9 @@ from models.errors import InputError
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.prompts import PROMPTS
 from models.types import Problem, Sampling
+from router.rollouts.export import export_store, import_store, open_rollouts
 from router.rollouts.runs import Origin, Run, StoredCandidate
-from router.rollouts.samples_jsonl import export_samples, import_samples
+from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.best_of_n import BestOfN
 from strategies.budget import Budget, Usage
@@ -230,11 +231,64 @@ def test_samples_are_imported_graded_and_exported_again(tmp_path: Path) -> None:
             (None, False, 512),
         ]
         assert pool[0].steps == ("One.\n\n", "So \\boxed{19}.")
-        assert export_samples(store, tmp_path / "out.jsonl.gz") == 2
-    with RolloutStore.create(tmp_path / "again.db", ORIGIN) as store:
-        import_samples(store, tmp_path / "out.jsonl.gz", {}, split)
-        ((again, copy),) = store.samples()
-        assert (again, copy) == (problem, pool)
+
+
+def test_a_store_is_exported_and_read_back_as_it_was(tmp_path: Path) -> None:
+    scored = Origin.of(GENERATOR, Sampling(stop=("END",)), VERIFIER)
+    file = tmp_path / "out.jsonl.gz"
+    with _store(tmp_path / "r.db", scored) as store:
+        store.add_problems([Problem("later", "¿1 + 2?", "3")])
+        store.add(_run())
+        store.add(replace(_run("dvts(n=4)"), candidates=(), ended="deadline"))
+        unscored = replace(_candidate(None), scores=None, token_ids=None, step_tokens=None)
+        store.add_samples("p", [_candidate(), unscored], Usage(generations=2))
+        before = [list(store.runs()), store.problems(), store.origin]
+        assert export_store(store, file) == 4
+        once = file.read_bytes()
+        export_store(store, file)
+        assert file.read_bytes() == once
+    with open_rollouts(file) as exported, open_rollouts(tmp_path / "r.db") as same:
+        for found in (exported, same):
+            assert [list(found.runs()), found.problems(), found.origin] == before
+    assert import_store(file, tmp_path / "again.db") == 4
+    with pytest.raises(InputError, match=r"line 4: .*stored already"):
+        import_store(file, tmp_path / "again.db")
+    with RolloutStore.create(tmp_path / "again.db", scored) as store:
+        store.add(_run(repeat=1))  # it goes on where the other one stopped
+        assert len(list(store.runs())) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ([], "no exported rollout store"),
+        ([{"id": "a", "samples": []}], "no exported rollout store"),
+        ([{"schema": 99, "origin": {}}], "no exported rollout store of schema 1"),
+        ([{"schema": 1, "origin": {"model": "tiny"}}], "line 1: bad origin"),
+        ([{"schema": 1, "origin": ORIGIN.to_dict()}, {"id": "a"}], "line 2: record has no non"),
+        (
+            [{"schema": 1, "origin": ORIGIN.to_dict()}, {"candidates": [{"steps": 1}]}],
+            "line 2: bad record",
+        ),
+    ],
+)
+def test_a_broken_export_names_its_line_and_adds_nothing(
+    tmp_path: Path, lines: list[dict[str, object]], named: str
+) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=named):
+        import_store(file, tmp_path / "r.db")
+
+
+def test_a_torn_export_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "out.jsonl.gz"
+    with _store(tmp_path / "r.db") as store:
+        store.add(_run())
+        export_store(store, file)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InputError, match="cannot read"), open_rollouts(file):
+        pass
 
 
 @pytest.mark.parametrize(
