@@ -80,6 +80,10 @@ class Bundle:
                 f"the bundle was fitted on other models: {error}; refit with `router fit`"
             ) from None
 
+    def fitted_on(self, problem: Problem) -> bool:
+        """Whether the bundle was fitted on a problem of this text, whatever its id."""
+        return text_digest(problem) in self.manifest["data"]["texts"]
+
     # -- files ----------------------------------------------------------------------------
 
     def save(self, directory: Path) -> None:
@@ -188,6 +192,11 @@ class BundlePolicy:
             tolerance=self.tolerance,
             cost=self.cost,
         )
+
+
+def text_digest(problem: Problem) -> str:
+    """What a manifest remembers of a problem that it was fitted on."""
+    return hashlib.sha256(problem.text.strip().encode()).hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:

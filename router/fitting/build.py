@@ -17,9 +17,9 @@ import numpy as np
 from difficulty.levels import Ints, fit_levels
 from models.errors import InputError
 from models.types import Problem
-from router.bundle import SCHEMA, Bundle
+from router.bundle import SCHEMA, Bundle, text_digest
 from router.fitting.cells import build_table
-from router.fitting.measurements import LEVEL_SAMPLES, Measurements, measure
+from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
 from router.rollouts.store import RolloutStore
 from router.table import CostUnit
 from strategies.base import Strategy
@@ -95,9 +95,7 @@ def _measured(found: Measurements, path: Path) -> Measurements:
     return replace(
         found,
         strategies=tuple(s for s, keep in zip(found.strategies, some, strict=True) if keep),
-        **{
-            name: getattr(found, name)[:, some] for name in ("accuracy", "error", "tokens", "flops")
-        },
+        **{name: getattr(found, name)[:, some] for name in BY_STRATEGY},
     )
 
 
@@ -116,6 +114,7 @@ def _manifest(
         "data": {
             "problems": len(found.problems),
             "sha256": _digest(data),
+            "texts": sorted(map(text_digest, problems)),
             "samples": int(found.samples.sum()),
             "monte_carlo_error": float(np.nanmax(found.error)),
         },

@@ -111,6 +111,20 @@ def expected_accuracy(
     return found
 
 
+def expected_coverage(pools: Sequence[Pool], sizes: Sequence[int]) -> Floats:
+    """Chance that some candidate of k of a pool's units is right: pass@k, over units.
+
+    Exact; shape (pools, sizes), NaN where a pool has fewer than k units.
+    """
+    found = np.full((len(pools), len(sizes)), np.nan)
+    for row, pool in enumerate(pools):
+        right = len(np.unique(pool.unit[pool.correct[pool.group]]))
+        for column, k in enumerate(sizes):
+            if k <= pool.units:
+                found[row, column] = pass_at_k(pool.units, right, k)
+    return found
+
+
 def _alike(pools: Sequence[Pool], sizes: Sequence[int], select: Select, scored: bool) -> Expected:
     """The same for pools of as many units, none of them smaller than a size."""
     if not sizes or not any(len(pool.correct) for pool in pools):

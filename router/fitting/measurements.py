@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from models.base import Aggregation
 from models.errors import InputError
-from router.fitting.estimates import Pool, expected_accuracy
+from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
 from router.rollouts.runs import Origin
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.answers import group_sync
@@ -62,11 +62,16 @@ def unit_of(strategy: Strategy) -> Unit:
     return Unit(str(one), one, 1)
 
 
+BY_STRATEGY = ("accuracy", "error", "coverage", "tokens", "flops")
+"""Arrays of `Measurements` with a column for each strategy."""
+
+
 @dataclass(frozen=True)
 class Measurements:
     """Arrays of shape (problems, strategies); NaN where nothing was measured.
 
     accuracy: expected over subsets of what is stored; error: its Monte-Carlo standard error.
+    coverage: chance that some candidate is right, which is what a perfect selection would reach.
     tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
         of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
@@ -76,6 +81,7 @@ class Measurements:
     strategies: tuple[Strategy, ...]
     accuracy: Floats
     error: Floats
+    coverage: Floats
     tokens: Floats
     flops: Floats
     sample_tokens: Floats
@@ -85,8 +91,8 @@ class Measurements:
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
-        names = ("accuracy", "error", "tokens", "flops", "sample_tokens", "sample_flops")
-        arrays = {name: getattr(self, name)[keep] for name in (*names, "pass_at_1", "samples")}
+        names = (*BY_STRATEGY, "sample_tokens", "sample_flops", "pass_at_1", "samples")
+        arrays = {name: getattr(self, name)[keep] for name in names}
         problems = tuple(p for p, k in zip(self.problems, keep, strict=True) if k)
         return replace(self, problems=problems, **arrays)
 
@@ -117,12 +123,13 @@ def measure(
         raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
     shape = (len(problems), len(strategies))
     pools = [read.pools[SAMPLES][problem] for problem in problems]
-    accuracy, error, tokens, flops = np.full((4, *shape), np.nan)
+    accuracy, error, coverage, tokens, flops = np.full((5, *shape), np.nan)
     found = Measurements(
         problems=tuple(problems),
         strategies=tuple(strategies),
         accuracy=accuracy,
         error=error,
+        coverage=coverage,
         tokens=tokens,
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
@@ -151,6 +158,7 @@ def measure(
         expected = expected_accuracy(usable, sizes, select, scored=scored)
         found.accuracy[np.ix_(rows, columns)] = expected.accuracy
         found.error[np.ix_(rows, columns)] = expected.error
+        found.coverage[np.ix_(rows, columns)] = expected_coverage(usable, sizes)
     return found
 
 

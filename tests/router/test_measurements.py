@@ -181,3 +181,12 @@ def test_an_empty_store_is_refused(tmp_path: Path) -> None:
         pytest.raises(InputError, match="holds no samples"),
     ):
         measure(store, [])
+
+
+def test_coverage_is_what_a_perfect_selection_would_reach(tmp_path: Path) -> None:
+    pool = [_candidate("1/2")] + [_candidate("3")] * 3
+    right, wrong = [_candidate("1/2"), _candidate("3")], [_candidate("4")]
+    subtrees = [("dvts(n=4)", found) for found in (right, wrong, wrong)]
+    texts = ["best_of_n(n=1)", "best_of_n(n=2)", "best_of_n(n=4)", "dvts(n=8)", "dvts(n=16)"]
+    found = _measured(tmp_path, pool, subtrees, texts)
+    np.testing.assert_allclose(found.coverage[0], [1 / 4, 1 / 2, 1.0, 2 / 3, np.nan])
