@@ -233,6 +233,22 @@ class Sampler:
                 rows = [row[problem.id] for problem in race.problems[:total]]
                 race.alive = self.allocation.survivors(found.accuracy[rows], costs, race.alive)
 
+    async def run_jobs(
+        self,
+        jobs: Sequence[Job],
+        generator: Generator,
+        verifier: Verifier | None,
+        sampling: Sampling,
+        *,
+        tick: Ticker = lambda _: None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        """Run these searches and no others; limits and errors as in `run`."""
+        models = _Models(generator, verifier, sampling)
+        slots = asyncio.Semaphore(in_flight)
+        await self._score_old(models, slots)
+        await self._all(jobs, models, tick, slots)
+
     def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
         usable = [problem for problem in problems if problem.id not in self.skipped]
         return missing(usable, strategies, self.store.counts(), level_samples=self.level_samples)
