@@ -119,27 +119,47 @@ class PathEncoder:
 
     def _cuts(self, token_ids: Sequence[int], text: str, end: int) -> list[tuple[int, int]]:
         """(token index, character index) of the start, of each inner step boundary, and the end."""
+        content_end = len(text[:end].rstrip())
         cuts = [(0, 0)]
         for char in step_ends(text[:end], self.prompt.delimiter):
-            token = self._completing(token_ids, text[:char], cuts[-1][0])
-            prefix = self.decode(token_ids[:token])
-            while not text.startswith(prefix):  # the token also starts a multi-byte character
-                token += 1
-                prefix = self.decode(token_ids[:token])
-            if token > cuts[-1][0] and text[len(prefix) : end].strip():
-                cuts.append((token, len(prefix)))
+            # Decoding from the step before the last cut costs the same anywhere in a long text. Not
+            # from the cut itself: some tokenizers drop a space at the start of a text.
+            start = cuts[-2:][0][0]
+            cut = self._cut(token_ids, text, char, cuts[-1], start)
+            cut = cut or self._cut(token_ids, text, char, cuts[-1], 0)
+            assert cut is not None  # all tokens decode to `text`
+            if cut[0] > cuts[-1][0] and cut[1] < content_end:
+                cuts.append(cut)
         return [*cuts, (len(token_ids), len(text))]
 
-    def _completing(self, token_ids: Sequence[int], head: str, known: int) -> int:
-        """Fewest tokens, at least `known`, whose text starts with `head`."""
-        # Decoding prefixes is the only mapping from characters to tokens that holds for every
-        # tokenizer. `head` ends in a whole character, so longer prefixes keep it: we may bisect.
-        return bisect_left(
-            range(len(token_ids)),
-            True,
-            lo=known,
-            key=lambda count: self.decode(token_ids[:count]).startswith(head),
-        )
+    def _cut(
+        self, token_ids: Sequence[int], text: str, char: int, last: tuple[int, int], start: int
+    ) -> tuple[int, int] | None:
+        """The first cut between whole characters that has `text[:char]` before it.
+
+        last: the cut before it. start: token from which to decode; None is returned where what
+        is decoded from there does not fit `text` (a character was cut in two there).
+        """
+        # Decoding is the only mapping from characters to tokens that holds for every tokenizer.
+        known, known_char = last
+        first_char = known_char - len(self.decode(token_ids[start:known]))
+        head = text[first_char:char]
+
+        def reaches(count: int) -> bool:
+            return self.decode(token_ids[start:count]).startswith(head)
+
+        # `head` ends in a whole character, so longer stretches keep it: gallop, then bisect.
+        low, high = known, known + 1
+        while high < len(token_ids) and not reaches(high):
+            low, high = high, 2 * high - known
+        for count in range(
+            bisect_left(range(min(high, len(token_ids))), True, lo=low, key=reaches),
+            len(token_ids) + 1,
+        ):
+            decoded = self.decode(token_ids[start:count])
+            if len(decoded) >= len(head) and text.startswith(decoded, first_char):
+                return count, first_char + len(decoded)
+        return None
 
 
 def step_ends(text: str, delimiter: str) -> list[int]:
@@ -149,7 +169,8 @@ def step_ends(text: str, delimiter: str) -> list[int]:
     """
     mark = re.escape(delimiter)
     runs = re.finditer(rf"{mark}(?:\s*{mark})*(?:\s*\n)?", text)
-    return [run.end() for run in runs if text[: run.start()].strip() and text[run.end() :].strip()]
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    return [run.end() for run in runs if run.start() > first and run.end() < last]
 
 
 def split_text(

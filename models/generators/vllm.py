@@ -126,7 +126,7 @@ class VLLMGenerator:
             prompt_tokens += len(prompt)
             cached_tokens += output.num_cached_tokens or 0
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
-            blank = not self._encoder.decode(sampled).strip()
+            blank = finish == "step" and not self._encoder.decode(sampled).strip()
             context_full = len(ids) + len(sampled) >= self._context
             if finish == "step" and (
                 context_full or (blank and len(sampled) >= sampling.max_tokens)

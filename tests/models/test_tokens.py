@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -155,6 +157,44 @@ def test_any_delimiter_cuts_any_tokens(
     steps = other.split(ids, "stop")
     assert_nothing_is_lost(other, ids, steps)
     assert all(delimiter in step.text for step in steps[:-1])
+
+
+@relaxed
+@given(ids=token_lists | texts)
+def test_a_step_ends_with_the_first_token_that_completes_it(
+    encoder: PathEncoder, tokenizer: Any, ids: list[int] | str
+) -> None:
+    tokens = tokenizer.encode(ids) if isinstance(ids, str) else ids
+    text = encoder.decode(tokens)
+    prefixes = [encoder.decode(tokens[:count]) for count in range(len(tokens) + 1)]
+    expected = []
+    for end in step_ends(text, "\n\n"):
+        whole = (c for c, p in enumerate(prefixes) if len(p) >= end and text.startswith(p))
+        count = next(whole)
+        if text[len(prefixes[count]) :].strip() and count not in expected:
+            expected.append(count)
+    steps = encoder.split(tokens, "stop")
+    ends = list(accumulate(step.tokens or 0 for step in steps))
+    assert ends == [*expected, len(tokens)]
+
+
+def test_cutting_costs_as_much_per_token_however_long_the_text(tokenizer: Any) -> None:
+    decoded = 0
+
+    class Counting(PathEncoder):
+        def decode(self, token_ids: Sequence[int]) -> str:
+            nonlocal decoded
+            decoded += len(token_ids)
+            return super().decode(token_ids)
+
+    encoder = Counting(tokenizer, get_prompt("qwen-math"))
+    ids = tokenizer.encode("So 12 + 30 = 42 apples are left.\n\n")
+    costs = []
+    for steps in (20, 200):
+        decoded = 0
+        assert len(encoder.split(ids * steps, "stop")) == steps
+        costs.append(decoded / steps)
+    assert costs[1] < 1.1 * costs[0]
 
 
 def test_no_tokens_are_one_empty_step(encoder: PathEncoder) -> None:
