@@ -16,6 +16,7 @@ COMMANDS = {
     "model": "Get models, and show what is here.",
     "verifier": "Train and measure a verifier for any generator.",
     "fit": "Find out which search pays, per level of difficulty and budget, on PROBLEMS.",
+    "rollouts": "Write stored rollouts to one file, to commit or to send, and read them back.",
     "table": "Show what a fitted bundle has learned.",
     "difficulty": "Explain how hard a problem looks.",
     "evaluate": "Measure the routed policy on unseen problems.",

@@ -41,6 +41,7 @@ from router.fitting.sampler import (
 )
 from router.io import read_problems
 from router.opening import Models
+from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.table import CostUnit
@@ -94,7 +95,8 @@ def _budgets(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @click.option(
     "--from-rollouts",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Sample nothing: build the bundle from this store (PROBLEMS may then be left out).",
+    help="Sample nothing: build the bundle from this store, or from what was exported from one"
+    " (PROBLEMS may then be left out).",
 )
 @option(
     "--store",
@@ -132,7 +134,7 @@ def fit(
     known = None if problems is None else _read(problems)
     template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed)
     if from_rollouts is not None:
-        with RolloutStore.read(from_rollouts) as rollouts:
+        with open_rollouts(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
             bundle = fit_bundle(rollouts, _expanded(template, strategies, verified), known)
         _finish(bundle, out)

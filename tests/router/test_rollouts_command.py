@@ -1,0 +1,36 @@
+"""`router rollouts` as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from cli import main
+from models.base import GeneratorInfo
+from models.types import Problem, Sampling
+from router.rollouts.runs import Origin
+from router.rollouts.store import RolloutStore
+
+
+def rollouts(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["rollouts", *map(str, arguments)])
+
+
+def test_a_store_travels_through_a_file(tmp_path: Path) -> None:
+    store, file, again = (tmp_path / name for name in ("a.sqlite", "a.jsonl.gz", "b.sqlite"))
+    origin = Origin.of(GeneratorInfo("tiny", "vllm", "plain"), Sampling())
+    with RolloutStore.create(store, origin) as opened:
+        opened.add_problems([Problem("p", "1 + 1?", "2")])
+    assert rollouts("export", store, file).exit_code == 0
+    assert rollouts("import", file, again).exit_code == 0
+    with RolloutStore.read(again) as opened:
+        assert opened.problems() == [Problem("p", "1 + 1?", "2")]
+        assert opened.origin == origin
+
+
+def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+    missing = rollouts("export", tmp_path / "none.sqlite", tmp_path / "a.jsonl")
+    assert (missing.exit_code, "no rollout store at" in missing.stderr) == (2, True)
+    named = rollouts("export", tmp_path / "none.sqlite", tmp_path / "a.csv")
+    assert (named.exit_code, "must end in .jsonl" in named.stderr) == (2, True)
