@@ -6,10 +6,10 @@ Who draws the pilot sample also charges it to the budget, and reuses it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difficulty.levels import Floats, Ints
 from difficulty.ordinal import ProportionalOdds
@@ -27,7 +27,12 @@ class PilotLevels(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    odds: dict[int, ProportionalOdds]
+    odds: Annotated[dict[int, ProportionalOdds], Field(min_length=1)]
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(next(iter(self.odds.values())).thresholds) + 1
 
     @classmethod
     def fit(

@@ -4,6 +4,7 @@ manifest.json   what it was fitted on, with what, and the sha256 of every other 
 table.json      the compute-optimal table
 levels.json     thresholds between levels, and how common each level was
 difficulty/     the estimator of P(level | problem), if one was fitted
+pilot.json      P(level | mean verifier score of a pilot sample), if samples were scored
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difficulty.levels import Levels
+from difficulty.pilot import PilotLevels
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from difficulty.text_estimator import TextEstimator
 
 SCHEMA = 1
-MANIFEST, TABLE, LEVELS, DIFFICULTY = "manifest.json", "table.json", "levels.json", "difficulty"
+MANIFEST, TABLE, LEVELS, PILOT = "manifest.json", "table.json", "levels.json", "pilot.json"
+DIFFICULTY = "difficulty"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Bundle:
     origin: Origin
     manifest: dict[str, Any]
     estimator: TextEstimator | None = None
+    pilot: PilotLevels | None = None
 
     def level_probabilities(self, problem: Problem) -> Sequence[float]:
         """P(level | problem), level 1 first."""
@@ -111,6 +115,8 @@ class Bundle:
         _write_json(directory / LEVELS, {**self.levels.to_dict(), "prior": list(self.prior)})
         if self.estimator is not None:
             self.estimator.save(directory / DIFFICULTY)
+        if self.pilot is not None:
+            _write_json(directory / PILOT, self.pilot.to_dict())
         files = sorted(path for path in directory.rglob("*") if path.is_file())
         hashes = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
         _write_json(directory / MANIFEST, {**self.manifest, "files": hashes})
@@ -141,7 +147,8 @@ class Bundle:
                 f"{directory / TABLE}: levels is {table.levels}, but the bundle has {levels.count}"
             )
         estimator = _load_estimator(directory / DIFFICULTY, levels.count)
-        return cls(table, levels, prior, origin, manifest, estimator)
+        pilot = _load_pilot(directory / PILOT, levels.count)
+        return cls(table, levels, prior, origin, manifest, estimator, pilot)
 
 
 def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
@@ -166,6 +173,18 @@ def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
             " refit with `router fit`"
         )
     return estimator
+
+
+def _load_pilot(path: Path, levels: int) -> PilotLevels | None:
+    if not path.is_file():
+        return None
+    pilot = PilotLevels.from_dict(_read_json(path))
+    if pilot.levels != levels:
+        raise InputError(
+            f"{path} estimates {pilot.levels} levels, but the bundle has {levels};"
+            " refit with `router fit`"
+        )
+    return pilot
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from difficulty.levels import Ints, fit_levels
+from difficulty.pilot import PilotLevels
 from models.errors import InputError
 from models.types import Problem
 from router.bundle import SCHEMA, Bundle, text_digest
 from router.fitting.cells import build_table
 from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
+from router.provenance import commit, digest, package_version
 from router.rollouts.store import RolloutStore
 from router.table import CostUnit
 from strategies.base import Strategy
@@ -75,7 +73,8 @@ def fit_bundle(
     used = [problem for problem in known if problem.id in measured]
     manifest = _manifest(store, settings, used, found)
     estimator = _fit_estimator(used, found, level, settings.seed)
-    return Bundle(table, levels, prior, store.origin, manifest, estimator)
+    pilot = _fit_pilot(found, level, levels.count)
+    return Bundle(table, levels, prior, store.origin, manifest, estimator, pilot)
 
 
 def _fit_estimator(
@@ -85,6 +84,13 @@ def _fit_estimator(
 
     texts = {problem.id: problem.text for problem in problems}
     return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
+
+
+def _fit_pilot(found: Measurements, level: Ints, count: int) -> PilotLevels | None:
+    """None where no sample was scored."""
+    if not any(map(len, found.scores)):
+        return None
+    return PilotLevels.fit(found.scores, level, count)
 
 
 def _measured(found: Measurements, path: Path) -> Measurements:
@@ -106,46 +112,16 @@ def _manifest(
     return {
         "schema_version": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "package_version": _version(),
-        "commit": _commit(),
+        "package_version": package_version(),
+        "commit": commit(),
         "settings": settings.to_dict(),
-        "settings_sha256": _digest(settings.to_dict()),
+        "settings_sha256": digest(settings.to_dict()),
         "origin": store.origin.to_dict(),
         "data": {
             "problems": len(found.problems),
-            "sha256": _digest(data),
+            "sha256": digest(data),
             "texts": sorted(map(text_digest, problems)),
             "samples": int(found.samples.sum()),
             "monte_carlo_error": float(np.nanmax(found.error)),
         },
     }
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _version() -> str | None:
-    try:
-        return version("compute-optimal-router")
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that runs, if it is one."""
-    here = Path(__file__)
-    try:
-        # An installed copy may lie inside a repository that is not ours, and does not track it.
-        for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
-            found = subprocess.run(
-                ["git", *arguments],
-                cwd=here.parent,
-                capture_output=True,
-                text=True,
-                timeout=5,
-                check=True,
-            )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

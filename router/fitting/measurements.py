@@ -75,6 +75,7 @@ class Measurements:
     tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
         of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
+    scores: of each problem, the verifier's scores of its other samples; none where not scored.
     """
 
     problems: tuple[str, ...]
@@ -88,13 +89,19 @@ class Measurements:
     sample_flops: Floats
     pass_at_1: Floats
     samples: npt.NDArray[np.int64]
+    scores: tuple[Floats, ...]
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
         names = (*BY_STRATEGY, "sample_tokens", "sample_flops", "pass_at_1", "samples")
         arrays = {name: getattr(self, name)[keep] for name in names}
-        problems = tuple(p for p, k in zip(self.problems, keep, strict=True) if k)
-        return replace(self, problems=problems, **arrays)
+        kept = np.flatnonzero(keep)
+        return replace(
+            self,
+            problems=tuple(self.problems[i] for i in kept),
+            scores=tuple(self.scores[i] for i in kept),
+            **arrays,
+        )
 
 
 def measure(
@@ -136,6 +143,7 @@ def measure(
         sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
+        scores=tuple(np.array(pool.sample_scores) for pool in pools),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):
@@ -167,6 +175,7 @@ class _Stored:
     """The candidates of one configuration on one problem, as they are read.
 
     drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
+    sample_scores: of all candidates; scores: of those that gave an answer, as they are aggregated.
     """
 
     units: int = 0
@@ -174,6 +183,7 @@ class _Stored:
     graded: int = 0
     right: int = 0
     scored: bool = True
+    sample_scores: list[float] = field(default_factory=list)
     unit: list[int] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     correct: dict[str, bool] = field(default_factory=dict)
@@ -237,15 +247,17 @@ class _Read:
             last = repeat
             if correct is None:
                 continue
-            if scores is None:
+            steps = json.loads(scores) if isinstance(scores, str) else None
+            if steps is None:
                 stored.scored = False
+            else:
+                stored.sample_scores.append(aggregate(steps, self.aggregation))
             if answer is None:
                 continue
             stored.unit.append(stored.units - 1)
             stored.answers.append(str(answer))
             stored.correct[str(answer)] = bool(correct)
-            if isinstance(scores, str):
-                steps = json.loads(scores)
+            if steps is not None:
                 for how in self._ways:
                     stored.scores[how].append(aggregate(steps, how))
         return stored

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -112,6 +113,15 @@ def test_damaged_bundles_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     (path / "levels.json").unlink()
     with pytest.raises(InputError, match=r"lacks levels\.json"):
         Bundle.load(path)
+
+
+def test_a_bundle_of_scored_samples_tells_levels_by_a_pilot(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "b")
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded.pilot is not None
+    assert loaded.pilot == bundle.pilot
+    # Simulated scores are near 2/3 where right and 1/3 where wrong.
+    assert loaded.pilot.predict(np.array([0.65, 0.35]), 8).tolist() == [1, 3]
 
 
 def test_a_table_may_be_edited_by_hand_while_it_makes_sense(bundle: Bundle, tmp_path: Path) -> None:
