@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from difficulty.levels import check_levels
 from models.errors import InputError
 from models.types import Problem
 from router.bundle import Bundle
 from router.commands.common import opened, option, with_router
+from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
 from router.core import Router
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import Settings, fit_bundle
@@ -34,12 +25,10 @@ from router.fitting.sampler import (
     MAJORITY,
     Price,
     Sampler,
-    Ticker,
     configurations,
     missing,
     price,
 )
-from router.io import read_problems
 from router.opening import Models
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
@@ -49,19 +38,12 @@ from router.table import CostUnit
 _out = Console(stderr=True, highlight=False)
 
 
-def _budgets(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--budgets must be whole numbers such as 1,2,4,8, not {text!r}") from None
-
-
 @click.command()
 @click.argument("problems", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Directory of the new bundle."
 )
-@option("--budgets", default="1,2,4,8,16", callback=_budgets, help="In generations, rising.")
+@option("--budgets", default="1,2,4,8,16", callback=parse_budgets, help="In generations, rising.")
 @option(
     "--strategy",
     "strategies",
@@ -131,7 +113,7 @@ def fit(
     """
     if out is None and not dry_run:
         raise click.UsageError("give --out, the directory of the new bundle")
-    known = None if problems is None else _read(problems)
+    known = None if problems is None else read_graded(problems)
     template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed)
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
@@ -145,14 +127,18 @@ def fit(
     settings = _expanded(template, strategies, router.verifier is not None)
     path = store or Path(f"{out or problems}.rollouts.sqlite")
     due = _price(path, known, settings, max_generations)
-    _show(due, allocation)
+    most = "at most " if allocation == "racing" else ""
+    click.echo(f"to sample: {most}{price_text(due)}")
     if dry_run:
         return
 
     async def sample(models: Models) -> Bundle:
         verifier = None if models.verifier is None else models.verifier.info
         origin = Origin.of(models.generator.info, router.sampling, verifier)
-        with RolloutStore.create(path, origin) as rollouts, _progress(due.generations) as tick:
+        with (
+            RolloutStore.create(path, origin) as rollouts,
+            sampling_progress(due.generations) as tick,
+        ):
             rollouts.add_problems(known)
             sampler = Sampler(
                 rollouts,
@@ -194,20 +180,6 @@ def _fits(text: str, budgets: tuple[int, ...]) -> bool:
     return True
 
 
-def _read(file: Path) -> tuple[Problem, ...]:
-    """The problems of a file, each with a gold answer."""
-    found = read_problems(file)
-    for broken in found.broken:
-        raise InputError(f"{file}, line {broken.line}: {broken.why}")
-    ungraded = [problem.id for problem in found.problems if problem.answer is None]
-    if ungraded:
-        raise InputError(
-            f"{len(ungraded)} of {len(found.problems)} problems in {file} have no gold answer"
-            f" (first: {ungraded[0]!r}); give each record a field 'answer'"
-        )
-    return found.problems
-
-
 def _price(
     path: Path, problems: tuple[Problem, ...], settings: Settings, most: int | None
 ) -> Price:
@@ -219,25 +191,6 @@ def _price(
         stored = rollouts.counts()
         jobs = missing(problems, settings.strategies, stored, level_samples=settings.level_samples)
         return price(jobs, rollouts.rates(), most)
-
-
-def _show(due: Price, allocation: Kind) -> None:
-    most = "at most " if allocation == "racing" else ""
-    text = f"to sample: {most}{due.generations:,} generations"
-    if due.tokens is None:
-        text += "; tokens and hours are known once something is sampled"
-    else:
-        text += f", {due.tokens:,.0f} tokens"
-        text += "" if due.hours is None else f", {due.hours:.1f} hours at the pace so far"
-    click.echo(text)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Ticker]:
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=_out) as progress:
-        task = progress.add_task("sampling", total=total)
-        yield lambda generations: progress.advance(task, generations)
 
 
 def _finish(bundle: Bundle, out: Path | None) -> None:
