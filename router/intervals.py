@@ -1,9 +1,29 @@
-"""Intervals for proportions."""
+"""Intervals for proportions, and for means over problems."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -16,3 +36,27 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def resamples(problems: int, seed: int) -> Floats:
+    """How often each bootstrap resample draws each problem, shape (resamples, problems).
+
+    Statistics that share these weights are paired.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(problems, np.full(problems, 1 / problems), RESAMPLES).astype(float)
+
+
+def mean_figure(each: Floats, weights: Floats) -> Figure:
+    """Mean over problems, NaN left out, with the quantiles of its resamples.
+
+    each: shape (problems,). weights: as `resamples` gives them.
+    """
+    known = ~np.isnan(each)
+    if not known.any():
+        return Figure(float("nan"), float("nan"), float("nan"))
+    inside = weights[:, known]
+    totals = inside.sum(axis=1)
+    means = inside[totals > 0] @ each[known] / totals[totals > 0]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Figure(float(each[known].mean()), float(low), float(high))

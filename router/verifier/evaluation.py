@@ -23,6 +23,7 @@ from models.training.metrics import (
     reliability,
 )
 from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
+from router.intervals import RESAMPLES, Figure, mean_figure, resamples
 from router.verifier.data import SolutionPool
 from strategies.answers import group_sync
 from strategies.base import Select
@@ -30,21 +31,8 @@ from strategies.selection import aggregate
 
 Floats = npt.NDArray[np.float64]
 
-RESAMPLES = 2000
 POSITIONS = 5
 TIE_BREAKS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +101,7 @@ def measure(pools: Sequence[SolutionPool], seed: int = 0) -> VerifierReport:
             f"cannot measure a verifier on {len(pools)} problems of which "
             f"{sum(pool.mixed for pool in pools)} have both right and wrong solutions"
         )
-    weights = _resamples(len(pools), seed)
+    weights = resamples(len(pools), seed)
     solutions = _Scores.of_solutions(pools)
     steps = _Scores.of_steps(pools)
     finals = solutions["last"]
@@ -123,7 +111,7 @@ def measure(pools: Sequence[SolutionPool], seed: int = 0) -> VerifierReport:
         mixed_problems=sum(pool.mixed for pool in pools),
         solutions=len(finals.right),
         steps=len(steps.right),
-        pass_at_1=_mean(_pass_at(pools, (1,))[:, 0], weights),
+        pass_at_1=mean_figure(_pass_at(pools, (1,))[:, 0], weights),
         auc={way: _resampled(scores, _auc, seed) for way, scores in solutions.items()},
         within={way: scores.within(weights) for way, scores in solutions.items()},
         step_auc=_resampled(steps, _auc, seed),
@@ -195,7 +183,7 @@ class _Scores:
         for index in np.unique(self.problem):
             inside = self.problem == index
             each[index] = auc(self.values[inside], self.right[inside])
-        return _mean(each, weights)
+        return mean_figure(each, weights)
 
     def resample(self, rng: np.random.Generator) -> _Scores:
         """Problems drawn with replacement, each with all its rows."""
@@ -223,24 +211,6 @@ def _resampled(scores: _Scores, statistic: Callable[[_Scores], float], seed: int
     return Figure(statistic(scores), float(low), float(high))
 
 
-def _resamples(problems: int, seed: int) -> Floats:
-    """How often each resample draws each problem, shape (resamples, problems)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(problems, np.full(problems, 1 / problems), RESAMPLES).astype(float)
-
-
-def _mean(each: Floats, weights: Floats) -> Figure:
-    """Mean over problems, NaN left out, with the quantiles of its resamples."""
-    known = ~np.isnan(each)
-    if not known.any():
-        return Figure(float("nan"), float("nan"), float("nan"))
-    inside = weights[:, known]
-    totals = inside.sum(axis=1)
-    means = inside[totals > 0] @ each[known] / totals[totals > 0]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Figure(float(each[known].mean()), float(low), float(high))
-
-
 def _curves(
     pools: Sequence[SolutionPool], sizes: Sequence[int], weights: Floats
 ) -> tuple[Curve, ...]:
@@ -254,8 +224,8 @@ def _curves(
         return Curve(
             select,
             way,
-            tuple(_mean(column, weights) for column in each.T),
-            tuple(_mean(column, weights) for column in (each - majority).T),
+            tuple(mean_figure(column, weights) for column in each.T),
+            tuple(mean_figure(column, weights) for column in (each - majority).T),
         )
 
     ways: tuple[Aggregation, ...] = get_args(Aggregation)

@@ -6,12 +6,15 @@ import base64
 import html
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from models.base import Aggregation
+from models.errors import InputError
 from models.verifiers.trained_head import HeadConfig
-from router.verifier.evaluation import Curve, Figure, VerifierReport
+from router.intervals import Figure
+from router.verifier.evaluation import Curve, VerifierReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +47,16 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 .dark { display: none; }
 @media (prefers-color-scheme: dark) { .dark { display: inline; } .light { display: none; } }
 """
+
+
+def check_drawable() -> None:
+    """Make sure that pages can be drawn, before hours go into what they show.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("pictures need: pip install 'compute-optimal-router[report]'")
 
 
 def render(report: VerifierReport, config: HeadConfig) -> str:
