@@ -1,0 +1,46 @@
+// Numbers and names as people read them. What an engine does not report is a dash, never 0.
+
+const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+export const DASH = "–";
+
+export const count = (value) => (value == null ? DASH : NUMBER.format(value));
+export const compact = (value) => (value == null ? DASH : COMPACT.format(value));
+export const percent = (value) => (value == null ? DASH : `${Math.round(100 * value)} %`);
+export const score = (value) => (value == null ? DASH : value.toFixed(2));
+export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+
+/** Half the width of an interval, in percentage points. */
+export const halfWidth = (low, high) => `±${Math.round(50 * (high - low))}`;
+
+export function seconds(value) {
+  if (value == null) return DASH;
+  if (value < 60) return `${value.toFixed(1)} s`;
+  return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
+}
+
+/** A strategy's text form in two parts: `best_of_n(n=4, select=best)` → best of n; n=4, … */
+export function strategy(text) {
+  const match = /^(\w+)\((.*)\)$/.exec(text);
+  const name = (match ? match[1] : text).replaceAll("_", " ");
+  return { name: name === "dvts" ? "DVTS" : name, parameters: match ? match[2] : "" };
+}
+
+/** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */
+export function plainMath(tex) {
+  return tex
+    .replace(/\\d?frac\{([^{}]*)\}\{([^{}]*)\}/g, "$1/$2")
+    .replace(/\\(?:text|mathrm|mbox)\{([^{}]*)\}/g, "$1")
+    .replace(/\\sqrt\{([^{}]*)\}/g, "√($1)")
+    .replace(/\^\{?\\circ\}?/g, "°")
+    .replaceAll("\\pi", "π")
+    .replace(/\\[,;! ]|\\left|\\right/g, "")
+    .replace(/\\([$%])/g, "$1");
+}
+
+/** `text` cut to `length` characters, never through the middle of one. */
+export function shorten(text, length) {
+  const characters = [...text];
+  return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : text;
+}

@@ -1,0 +1,83 @@
+// Text of problems and models, with its mathematics set by KaTeX. All of it is untrusted: it
+// becomes text nodes and KaTeX's own elements, and never passes through an HTML parser.
+
+import { h } from "./dom.js";
+
+const LONGEST = 20_000; // characters set at once; a longer text is cut, with a note
+const OPTIONS = {
+  trust: false,
+  throwOnError: false,
+  strict: "ignore",
+  errorColor: "currentcolor",
+  maxSize: 20,
+  maxExpand: 300,
+};
+
+// A single dollar opens mathematics as in Pandoc: no space after it, none before the closing one,
+// no digit behind that, so that "$5 and then $6" stays money.
+const MATH = new RegExp(
+  [
+    String.raw`\\\[(?<square>[^]+?)\\\]`,
+    String.raw`\$\$(?<display>[^]+?)\$\$`,
+    String.raw`\\\((?<round>[^]+?)\\\)`,
+    String.raw`(?<![\\$])\$(?=\S)(?<dollar>(?:[^$\\\n]|\\.)+?)(?<=\S)\$(?!\d)`,
+    String.raw`(?<boxed>\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})`,
+    String.raw`\*\*(?<bold>[^*\n]+)\*\*`,
+  ].join("|"),
+  "g",
+);
+
+/** Replace what `element` shows by `text`. */
+export function show(element, text) {
+  element.replaceChildren(typeset(text));
+  return element;
+}
+
+/** `text` as nodes: mathematics in any common delimiters, and bold. */
+export function typeset(text) {
+  const nodes = document.createDocumentFragment();
+  const shown = text.slice(0, LONGEST);
+  let end = 0;
+  for (const match of shown.matchAll(MATH)) {
+    const { square, display, round, dollar, boxed, bold } = match.groups;
+    nodes.append(shown.slice(end, match.index));
+    if (bold) nodes.append(h("strong", {}, typeset(bold)));
+    else nodes.append(formula(square ?? display ?? round ?? dollar ?? boxed, Boolean(square ?? display)));
+    end = match.index + match[0].length;
+  }
+  nodes.append(shown.slice(end));
+  if (shown.length < text.length) nodes.append(h("em", {}, ` … cut at ${LONGEST} characters`));
+  return nodes;
+}
+
+/** A final answer, which models write as LaTeX without delimiters: a number, `\frac{5}{12}`, words. */
+export function answer(text) {
+  const isMath = /[\\^_]|^[-\d.,/\s()=+*a-zA-Z]{1,24}$/.test(text) && !/[a-zA-Z]{4}/.test(text.replace(/\\[a-zA-Z]+/g, ""));
+  if (!isMath) return typeset(text);
+  return formula(text.replace(/(?<!\\)([$%])/g, "\\$1"), false);
+}
+
+/** KaTeX's own rendering of `tex`. */
+function formula(tex, displayMode) {
+  try {
+    // A style attribute would be refused by the page's CSP, a style set by script is not, and
+    // KaTeX writes a few of its styles as attributes (`\vec`, tall delimiters, errors).
+    const tree = globalThis.katex.__renderToDomTree(tex, { ...OPTIONS, displayMode });
+    moveStyles(tree);
+    const element = tree.toNode();
+    for (const styled of [element, ...element.querySelectorAll("[data-style]")]) {
+      if (styled.dataset.style) styled.style.cssText += styled.dataset.style;
+    }
+    return element;
+  } catch {
+    return document.createTextNode(tex); // KaTeX has not loaded, or cannot cope with it
+  }
+}
+
+function moveStyles(node) {
+  if (node.attributes?.style) {
+    node.attributes["data-style"] = node.attributes.style;
+    delete node.attributes.style;
+  }
+  node.children?.forEach(moveStyles);
+}

@@ -1,0 +1,122 @@
+// What comes of a search: the answer, the votes, and what it cost.
+
+import { h, style } from "./dom.js";
+import { compact, count, plural, score, seconds } from "./format.js";
+import { answer as typesetAnswer } from "./math.js";
+
+const $ = (id) => document.getElementById(id);
+const HOW = { majority: "majority vote", weighted: "weighted vote", best: "best score" };
+const LIMIT = {
+  generations: "The budget of generations ended the search.",
+  tokens: "The cap on tokens ended the search.",
+  deadline: "The deadline ended the search.",
+  cancelled: "The search was cancelled.",
+};
+const TICK = 100; // milliseconds between two readings of the clock
+
+export class Outcome {
+  start(budget) {
+    this.budget = budget;
+    this.started = performance.now();
+    this.usage = { generations: 0, sampled_tokens: 0 };
+    this.solution = null;
+    $("answer").replaceChildren("searching");
+    $("answer").className = "answer waiting";
+    $("standing").textContent = "";
+    $("notes").replaceChildren();
+    this.vote([]);
+    this.stop();
+    this.clock = setInterval(() => this.figures(), TICK);
+    this.figures();
+  }
+
+  stop() {
+    clearInterval(this.clock);
+  }
+
+  /** What has been spent so far. */
+  spend(usage) {
+    this.usage = usage;
+    this.figures();
+  }
+
+  /** Answers of the solutions that have finished while others still grow. */
+  leading(finished) {
+    const answers = new Map();
+    for (const { answer } of finished) {
+      if (answer != null) answers.set(answer, (answers.get(answer) ?? 0) + 1);
+    }
+    if (!answers.size) return;
+    const votes = [...answers].map(([answer, n]) => ({ answer, count: n })).sort((a, b) => b.count - a.count);
+    $("answer").replaceChildren(typesetAnswer(votes[0].answer));
+    $("answer").className = "answer leading";
+    $("standing").textContent = `leading with ${votes[0].count} of ${plural(finished.length, "finished solution")}`;
+    this.vote(votes);
+  }
+
+  finish(solution) {
+    this.solution = solution;
+    this.usage = solution.usage;
+    this.stop();
+    this.figures();
+    const { answer, votes, candidates, selection } = solution;
+    $("answer").replaceChildren(answer == null ? "no answer" : typesetAnswer(answer));
+    $("answer").className = answer == null ? "answer waiting" : "answer";
+    $("standing").textContent = votes.length
+      ? `${votes[0].count} of ${plural(candidates.length, "solution")}, by ${HOW[selection] ?? selection}`
+      : `${plural(candidates.length, "solution")}, and none states an answer`;
+    const notes = [LIMIT[solution.ended], ...(solution.notes ?? [])].filter(Boolean);
+    $("notes").replaceChildren(...notes.map((note) => h("li", {}, note)));
+    this.vote(votes, selection);
+  }
+
+  stopped() {
+    if ($("answer").classList.contains("waiting")) $("answer").replaceChildren("stopped");
+    else $("standing").textContent += ", when it was stopped";
+  }
+
+  /** The result in one sentence. */
+  summary() {
+    const { answer, votes, candidates } = this.solution;
+    if (answer == null) return "Finished without an answer.";
+    return `Answer: ${answer}. ${votes[0].count} of ${plural(candidates.length, "solution")}.`;
+  }
+
+  figures() {
+    const { generations, sampled_tokens, verifier_tokens, flops } = this.usage;
+    const elapsed = this.solution ? this.usage.seconds : (performance.now() - this.started) / 1000;
+    const rows = [
+      ["generations", `${count(generations)} of ${this.budget}`],
+      ["tokens sampled", count(sampled_tokens)],
+      ["tokens judged", count(verifier_tokens ?? (this.solution ? null : 0))],
+      ["time", seconds(elapsed)],
+    ];
+    if (this.solution && flops) rows.push(["FLOPs", compact(flops)]);
+    $("spend").querySelector("dl").replaceChildren(
+      ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+    );
+    const gauge = $("gauge");
+    gauge.setAttribute("aria-valuemax", this.budget);
+    gauge.setAttribute("aria-valuenow", generations);
+    style(gauge, { "--budget": this.budget, "--spent": Math.min(1, generations / this.budget) });
+  }
+
+  /** Bars of votes, by what the selection counts. */
+  vote(votes, selection = "majority") {
+    const worth = (vote) => ({ weighted: vote.weight, best: vote.best })[selection] ?? vote.count;
+    const most = Math.max(...votes.map(worth), Number.EPSILON);
+    const shown = votes.slice(0, 8).map((vote, index) =>
+      h(
+        "li",
+        { class: index === 0 && this.solution ? "winner" : null },
+        h("span", { class: "name" }, typesetAnswer(vote.answer)),
+        h("span", { class: "figure" }, plural(vote.count, "vote"), vote.weight == null ? null : h("span", { class: "hint" }, ` weight ${score(vote.weight)}`)),
+        style(h("span", { class: "bar", "aria-hidden": "true" }), { "--share": worth(vote) / most }),
+      ),
+    );
+    const more = votes.length - shown.length;
+    if (more > 0) shown.push(h("li", { class: "hint" }, `and ${plural(more, "other answer")}`));
+    if (!shown.length) shown.push(h("li", { class: "hint" }, "No solution has finished yet."));
+    $("votes").querySelector("ol").replaceChildren(...shown);
+  }
+}

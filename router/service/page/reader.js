@@ -1,0 +1,87 @@
+// Reading a solution: the steps up to the one that was chosen in the tree.
+
+import { h, svg } from "./dom.js";
+import { plural, score } from "./format.js";
+import { show, typeset } from "./math.js";
+import { MEANING } from "./tree-view.js";
+
+export class Reader {
+  /** `onPick` is told of a step that was chosen here. */
+  constructor(panel, onPick) {
+    this.title = panel.querySelector("h2");
+    this.facts = panel.querySelector(".facts");
+    this.steps = panel.querySelector(".steps");
+    this.onPick = onPick;
+  }
+
+  clear(problem) {
+    this.problem = problem;
+    this.node = null;
+    this.title.textContent = "Problem";
+    this.facts.textContent = "Choose a step in the tree to read it.";
+    this.steps.replaceChildren(h("li", { class: "chosen" }, h("div", { class: "text" }, typeset(problem))));
+  }
+
+  /** Show a node and the steps before it. */
+  show(node) {
+    if (!node.parent) {
+      this.clear(this.problem);
+      this.node = node;
+      return;
+    }
+    this.node = node;
+    this.title.textContent = node.isFinished ? "Solution" : `Step ${node.depth}`;
+    this.state = state(node);
+    this.facts.textContent = this.state;
+    this.steps.replaceChildren(...node.path.map((step) => this.item(step)));
+    const { offsetTop, offsetHeight } = this.steps.lastChild;
+    this.steps.scrollTop = node.isFinished ? 0 : offsetTop + offsetHeight;
+  }
+
+  /** The tree has changed: show the chosen node's new score and status. */
+  refresh() {
+    if (this.node?.parent && state(this.node) !== this.state) this.show(this.node);
+  }
+
+  item(step) {
+    const chosen = step === this.node;
+    return h(
+      "li",
+      { class: chosen ? "chosen" : null },
+      h(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "data-score": step.score == null ? null : Math.round(10 * step.score),
+          "aria-label": `Step ${step.depth}${step.score == null ? "" : `, score ${score(step.score)}`}`,
+          onclick: () => this.onPick(step),
+        },
+        step.score == null ? String(step.depth) : score(step.score),
+      ),
+      show(h("div", { class: "text" }), step.text.trim()),
+    );
+  }
+}
+
+function state(node) {
+  const facts = [MEANING[node.status]];
+  if (node.score != null) facts.push(`score ${score(node.score)}`);
+  if (node.tokens != null) facts.push(plural(node.tokens, "token"));
+  if (node.finish === "length") facts.push("cut by a limit of tokens");
+  return facts.join(" · ");
+}
+
+/** What shapes and colours mean. */
+export function legend() {
+  const key = (status, d, name) =>
+    h("span", { class: "key" }, svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: `node ${status}`, d })), name);
+  return [
+    h("span", { class: "key ramp" }, "score 0", h("span", { class: "scale", "aria-hidden": "true" }), "1"),
+    key("live", "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z", "kept"),
+    key("pruned", "M-4 -4L4 4M4 -4L-4 4", "pruned"),
+    key("lookahead", "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z", "look-ahead"),
+    key("finished", "M-5 -5H5V5H-5Z", "finished"),
+    h("span", { class: "key" }, svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: "link winner", d: "M-8 0H8" })), "the answer’s path"),
+  ];
+}

@@ -1,0 +1,166 @@
+// The view of the loaded bundle: what wins at each level and budget, and what choosing gains.
+
+import { table as loadTable } from "./api.js";
+import { curves } from "./curves.js";
+import { configuration } from "./decision.js";
+import { h } from "./dom.js";
+import { count, halfWidth, percent, plural, strategy } from "./format.js";
+
+export class TableView {
+  constructor(root, session) {
+    this.root = root;
+    this.session = session;
+    this.opened = false;
+  }
+
+  /** Load the table, the first time that it is looked at. */
+  async open() {
+    if (this.opened) return;
+    this.opened = true;
+    this.root.replaceChildren(h("p", { class: "hint" }, "Loading …"));
+    try {
+      const { table, provenance } = await this.session.guarded(loadTable);
+      this.root.replaceChildren(...(table ? this.show(table, provenance) : empty()));
+    } catch (error) {
+      this.opened = false;
+      this.root.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+    }
+  }
+
+  show(table, provenance) {
+    this.table = table;
+    this.detail = h("div", { class: "detail", "aria-live": "polite" });
+    this.cells = table.cells.map((cell) => this.cell(cell));
+    this.pick(this.cells.length - 1, false);
+    return [
+      h(
+        "section",
+        { class: "panel", "aria-labelledby": "map-title" },
+        h("h2", { id: "map-title" }, "What wins"),
+        h("p", { class: "hint" }, `Accuracy and its 95 % interval of the best search at each level and budget (in ${table.cost}).`),
+        h("div", { class: "map-and-detail" }, this.map(), this.detail),
+      ),
+      h(
+        "section",
+        { class: "panel", "aria-labelledby": "curves-title" },
+        h("h2", { id: "curves-title" }, "What choosing gains"),
+        curves(table),
+      ),
+      provenanceOf(provenance),
+    ];
+  }
+
+  map() {
+    const { budgets, levels } = this.table;
+    const head = h("tr", { role: "row" }, h("th", { role: "columnheader" }, "level"), budgets.map((b) => h("th", { role: "columnheader", scope: "col" }, count(b))));
+    const rows = Array.from({ length: levels }, (_, level) =>
+      h(
+        "tr",
+        { role: "row" },
+        h("th", { role: "rowheader", scope: "row" }, level + 1, level === 0 ? h("small", {}, "easy") : level === levels - 1 ? h("small", {}, "hard") : null),
+        this.cells.slice(level * budgets.length, (level + 1) * budgets.length),
+      ),
+    );
+    return h(
+      "div",
+      { class: "scroller" },
+      h(
+        "table",
+        { class: "map", role: "grid", "aria-label": "Winner at each level and budget", onkeydown: (event) => this.key(event) },
+        h("caption", {}, "budget"),
+        h("thead", { role: "rowgroup" }, head),
+        h("tbody", { role: "rowgroup" }, rows),
+      ),
+    );
+  }
+
+  cell(cell) {
+    const { estimate, strategy: text } = cell.entries[0];
+    const { name, parameters } = strategy(text);
+    const index = this.table.cells.indexOf(cell);
+    const what = `level ${cell.level}, budget ${cell.budget}: ${name} ${parameters}, accuracy ${percent(estimate.accuracy)}`;
+    return h(
+      "td",
+      {
+        role: "gridcell",
+        tabindex: -1,
+        "aria-label": what,
+        "data-score": Math.round(10 * estimate.accuracy),
+        onclick: () => this.pick(index),
+        onfocus: () => this.pick(index, false),
+      },
+      h("strong", {}, percent(estimate.accuracy)),
+      h("small", {}, halfWidth(estimate.low, estimate.high)),
+      h("span", { class: "name" }, name),
+    );
+  }
+
+  /** Show the ranking of one cell. */
+  pick(index, focus = true) {
+    const before = this.cells[this.picked];
+    before?.setAttribute("tabindex", -1);
+    before?.setAttribute("aria-selected", "false");
+    this.picked = index;
+    this.cells[index].setAttribute("tabindex", 0);
+    this.cells[index].setAttribute("aria-selected", "true");
+    if (focus) this.cells[index].focus();
+    this.detail.replaceChildren(...ranking(this.table.cells[index]));
+  }
+
+  key(event) {
+    const width = this.table.budgets.length;
+    const column = this.picked % width;
+    const steps = {
+      ArrowLeft: column > 0 ? -1 : 0,
+      ArrowRight: column < width - 1 ? 1 : 0,
+      ArrowUp: -width,
+      ArrowDown: width,
+      Home: -column,
+      End: width - 1 - column,
+    };
+    const by = steps[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    if (this.cells[this.picked + by]) this.pick(this.picked + by);
+  }
+}
+
+function ranking({ level, budget, entries, held_out: heldOut }) {
+  const rows = entries.map(({ strategy: text, cost, estimate }, index) =>
+    configuration(text, cost.generations, estimate.accuracy, [estimate.low, estimate.high], index === 0),
+  );
+  return [
+    h("h3", {}, `Level ${level}, budget ${count(budget)}`),
+    h("p", { class: "hint" }, `Measured on ${plural(entries[0].estimate.problems, "problem")}.`),
+    h("ol", { class: "ranking" }, rows),
+    heldOut &&
+      h(
+        "p",
+        { class: "hint" },
+        `On problems that did not choose the winner: ${percent(heldOut.accuracy)} ${halfWidth(heldOut.low, heldOut.high)}.`,
+      ),
+  ].filter(Boolean);
+}
+
+/** Where the bundle comes from: flat facts of whatever its record holds. */
+function provenanceOf(provenance) {
+  const facts = Object.entries(provenance ?? {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
+  return h(
+    "details",
+    { class: "panel provenance", hidden: facts.length === 0 },
+    h("summary", {}, "What it was fitted on"),
+    h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value))))),
+  );
+}
+
+function empty() {
+  return [
+    h(
+      "section",
+      { class: "intro", "aria-label": "No table" },
+      h("h1", {}, "No table is loaded."),
+      h("p", {}, "The service answers with a majority vote until it knows what pays. Fit a table to your model and problems, and start it with that bundle:"),
+      h("pre", {}, "router fit problems.jsonl --out my-bundle\nrouter serve --bundle my-bundle"),
+    ),
+  ];
+}
