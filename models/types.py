@@ -109,9 +109,9 @@ class Path:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        if self.parent is None or self.step is None:
-            return ()
-        return (*self.parent.steps, self.step)
+        # Not by recursion: a solution may have more steps than Python's stack has frames.
+        backwards = [path.step for path in self.ancestors() if path.step is not None]
+        return tuple(reversed(backwards))
 
     @property
     def depth(self) -> int:

@@ -237,3 +237,11 @@ def test_room_is_cut_to_the_context() -> None:
     assert room(99, context=100, max_tokens=50) == 1
     with pytest.raises(PromptTooLong, match=r"100 tokens.*context of 100"):
         room(100, context=100, max_tokens=50)
+
+
+def test_a_path_may_have_more_steps_than_the_stack_has_frames() -> None:
+    steps = [Step("a\n\n", "step", 2, (64, 271)) for _ in range(3000)]
+    path = Path(PROBLEM).extend(*steps)
+    assert path.depth == 3000
+    assert path.steps == tuple(steps)
+    assert path.tokens == 6000
