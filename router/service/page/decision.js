@@ -1,6 +1,6 @@
 // Why this search: the predicted level, what the table offers at this budget, and what won.
 
-import { h, style } from "./dom.js";
+import { h, replace, style } from "./dom.js";
 import { DASH, halfWidth, percent, plural, strategy } from "./format.js";
 
 const SHOWN = 6; // configurations before "more"
@@ -8,7 +8,8 @@ const SHOWN = 6; // configurations before "more"
 /** Fill `body` with a decision. */
 export function showDecision(body, decision) {
   const { name, parameters } = strategy(decision.strategy);
-  body.replaceChildren(
+  replace(
+    body,
     levels(decision.levels),
     h("h3", {}, "Chosen search"),
     h("p", { class: "chosen" }, h("strong", {}, name), " ", h("code", {}, parameters)),

@@ -18,12 +18,19 @@ export function style(element, properties) {
   return element;
 }
 
+/** Put `children` in place of what `element` holds; null and false stand for nothing. */
+export function replace(element, ...children) {
+  element.replaceChildren(...given(children));
+}
+
+const given = (children) => children.flat().filter((child) => child != null && child !== false);
+
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child != null && child !== false));
+  element.append(...given(children));
   return element;
 }

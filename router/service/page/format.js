@@ -7,7 +7,7 @@ export const DASH = "–";
 
 export const count = (value) => (value == null ? DASH : NUMBER.format(value));
 export const compact = (value) => (value == null ? DASH : COMPACT.format(value));
-export const percent = (value) => (value == null ? DASH : `${Math.round(100 * value)} %`);
+export const percent = (value) => (value == null ? DASH : `${Math.round(100 * value)}%`);
 export const score = (value) => (value == null ? DASH : value.toFixed(2));
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 

@@ -88,10 +88,9 @@ export class Outcome {
     const rows = [
       ["generations", `${count(generations)} of ${this.budget}`],
       ["tokens sampled", count(sampled_tokens)],
-      ["tokens judged", count(verifier_tokens ?? (this.solution ? null : 0))],
       ["time", seconds(elapsed)],
     ];
-    if (this.solution && flops) rows.push(["FLOPs", compact(flops)]);
+    if (this.solution) rows.push(["tokens judged", count(verifier_tokens)], ["FLOPs", compact(flops)]);
     $("spend").querySelector("dl").replaceChildren(
       ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
     );
@@ -110,7 +109,7 @@ export class Outcome {
         "li",
         { class: index === 0 && this.solution ? "winner" : null },
         h("span", { class: "name" }, typesetAnswer(vote.answer)),
-        h("span", { class: "figure" }, plural(vote.count, "vote"), vote.weight == null ? null : h("span", { class: "hint" }, ` weight ${score(vote.weight)}`)),
+        h("span", { class: "figure" }, plural(vote.count, "vote"), vote.weight == null ? null : h("span", { class: "hint" }, ` · weight ${score(vote.weight)}`)),
         style(h("span", { class: "bar", "aria-hidden": "true" }), { "--share": worth(vote) / most }),
       ),
     );

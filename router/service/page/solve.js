@@ -13,6 +13,7 @@ import { TreeView } from "./tree-view.js";
 
 const $ = (id) => document.getElementById(id);
 const DRAW_EVERY = 60; // milliseconds between two drawings of the growing tree
+const NARROW = matchMedia("(max-width: 960px)"); // one column, as in solve.css
 const SAY_EVERY = 4000; // between two reports to a screen reader
 
 export class SolveView {
@@ -97,9 +98,6 @@ export class SolveView {
           this.tree.merge(event.nodes);
           this.drawSoon();
           break;
-        case "spend":
-          this.outcome.spend(event.usage);
-          break;
         case "solution":
           this.finish(event.solution);
           break;
@@ -119,7 +117,7 @@ export class SolveView {
     this.solution = null;
     this.said = 0;
     $("count").textContent = "";
-    $("outcome").scrollIntoView({ block: "nearest" });
+    $("outcome").scrollIntoView({ block: NARROW.matches ? "start" : "nearest" });
   }
 
   finish(solution) {
@@ -151,8 +149,9 @@ export class SolveView {
     this.root.setAttribute("aria-busy", running);
     $("stop").hidden = !running;
     $("start").disabled = running;
-    if (running) $("stop").focus();
-    else if (document.activeElement === document.body || document.activeElement === $("stop")) $("start").focus();
+    // Whoever pressed a button that is gone now stands at the one in its place.
+    const gone = [document.body, $("start"), $("stop")].includes(document.activeElement);
+    if (gone) $(running ? "stop" : "start").focus({ preventScroll: true });
   }
 
   drawSoon() {
@@ -165,7 +164,10 @@ export class SolveView {
     if (!this.tree.root) return;
     this.view.update(this.tree);
     this.reader.refresh();
-    if (!this.solution) this.outcome.leading(this.tree.finished);
+    if (!this.solution) {
+      this.outcome.spend(this.tree.usage);
+      this.outcome.leading(this.tree.finished);
+    }
     const left = this.tree.left ? `, ${count(this.tree.left)} more not drawn` : "";
     $("count").textContent = plural(this.tree.nodes.size - 1, "step") + left;
   }

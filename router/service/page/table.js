@@ -3,7 +3,7 @@
 import { table as loadTable } from "./api.js";
 import { curves } from "./curves.js";
 import { configuration } from "./decision.js";
-import { h } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { count, halfWidth, percent, plural, strategy } from "./format.js";
 
 export class TableView {
@@ -37,7 +37,7 @@ export class TableView {
         "section",
         { class: "panel", "aria-labelledby": "map-title" },
         h("h2", { id: "map-title" }, "What wins"),
-        h("p", { class: "hint" }, `Accuracy and its 95 % interval of the best search at each level and budget (in ${table.cost}).`),
+        h("p", { class: "hint" }, `Accuracy and its 95% interval of the best search at each level and budget (in ${table.cost}).`),
         h("div", { class: "map-and-detail" }, this.map(), this.detail),
       ),
       h(
@@ -104,7 +104,7 @@ export class TableView {
     this.cells[index].setAttribute("tabindex", 0);
     this.cells[index].setAttribute("aria-selected", "true");
     if (focus) this.cells[index].focus();
-    this.detail.replaceChildren(...ranking(this.table.cells[index]));
+    replace(this.detail, ranking(this.table.cells[index]));
   }
 
   key(event) {
@@ -132,14 +132,14 @@ function ranking({ level, budget, entries, held_out: heldOut }) {
   return [
     h("h3", {}, `Level ${level}, budget ${count(budget)}`),
     h("p", { class: "hint" }, `Measured on ${plural(entries[0].estimate.problems, "problem")}.`),
-    h("ol", { class: "ranking" }, rows),
+    h("ol", { class: "ranking", tabindex: 0, "aria-label": "Ranking" }, rows),
     heldOut &&
       h(
         "p",
         { class: "hint" },
         `On problems that did not choose the winner: ${percent(heldOut.accuracy)} ${halfWidth(heldOut.low, heldOut.high)}.`,
       ),
-  ].filter(Boolean);
+  ];
 }
 
 /** Where the bundle comes from: flat facts of whatever its record holds. */

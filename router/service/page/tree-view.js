@@ -5,7 +5,7 @@ import { plainMath, score, shorten } from "./format.js";
 import { layout } from "./tree.js";
 
 const PAD = { left: 22, right: 20, top: 30, bottom: 16 };
-const COLUMN = { least: 18, most: 92 };
+const COLUMN = { least: 18, most: 190 };
 const ROW = { least: 7, most: 30 };
 const LABEL = { width: 96, room: 12 }; // of a finished step's answer; the row height that fits it
 const REACH = 24; // pixels from a node within which a tap means it
@@ -58,6 +58,7 @@ export class TreeView {
   /** Draw `tree` as it is now. */
   update(tree) {
     this.tree = tree;
+    if (!this.frame.clientWidth) return; // the other view is open
     this.place();
     for (const node of tree.nodes.values()) this.draw(node);
     if (!this.selected) this.select(tree.root, { tell: false });

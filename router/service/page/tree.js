@@ -2,6 +2,8 @@
 
 export const MAX_DRAWN = 4000; // steps; a longer search is counted on, but not drawn on
 
+const CUT_GAP = 0.6; // rows between two pruned siblings
+
 /** A step of the search. Node 0 is the problem. */
 class Node {
   constructor(id, parent) {
@@ -37,6 +39,23 @@ export class Tree {
 
   get finished() {
     return [...this.nodes.values()].filter((node) => node.isFinished);
+  }
+
+  /**
+   * What the tree has cost so far: a generation is one sample in a column, and look-ahead counts in
+   * the column that it starts from, so the fullest column tells (Snell et al. 2024, sec. 5.2).
+   */
+  get usage() {
+    const columns = [0];
+    let tokens = 0;
+    for (const node of this.nodes.values()) {
+      if (!node.parent) continue;
+      let start = node;
+      while (start.status === "lookahead" && start.parent) start = start.parent;
+      columns[start.depth] = (columns[start.depth] ?? 0) + 1;
+      tokens = tokens === null || node.tokens == null ? null : tokens + node.tokens;
+    }
+    return { generations: Math.max(...columns.filter(Boolean), 0), sampled_tokens: tokens };
   }
 
   /** Take over what the service sent: new steps, and steps whose status or score changed. */
@@ -90,9 +109,12 @@ export function layout(tree) {
  */
 function enclose(node, contours) {
   const below = [];
+  let previous = null;
   for (const child of node.children) {
     const contour = contours.get(child);
-    const overlaps = contour.slice(0, below.length).map(([low], depth) => below[depth][1] - low + 1);
+    const gap = isCut(child) && isCut(previous) ? CUT_GAP : 1;
+    const overlaps = contour.slice(0, below.length).map(([low], depth) => below[depth][1] - low + gap);
+    previous = child;
     child.offset = Math.max(...overlaps, below.length ? -Infinity : 0);
     contour.forEach(([low, high], depth) => {
       const start = below[depth]?.[0] ?? low + child.offset;
@@ -103,3 +125,5 @@ function enclose(node, contours) {
   for (const child of node.children) child.offset -= middle;
   return [[0, 0], ...below.map(([low, high]) => [low - middle, high - middle])];
 }
+
+const isCut = (node) => node?.status === "pruned" && !node.children.length;
