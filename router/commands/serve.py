@@ -1,0 +1,104 @@
+"""`router serve`: an OpenAI-compatible service, and a page that shows the search."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from models.errors import InputError
+from router.commands.common import option, with_router
+from router.core import DEFAULT_BUDGET, Router
+
+KEYS_VARIABLE = "ROUTER_API_KEYS"
+
+
+@click.command()
+@option("--host", default="127.0.0.1", help="Address to serve on; others need API keys.")
+@option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes a free one.")
+@option("--budget", "-n", type=int, default=DEFAULT_BUDGET, help="Generations where none is named.")
+@option("--max-budget", type=int, default=256, help="Most generations of one request.")
+@option(
+    "--deadline",
+    type=float,
+    default=600.0,
+    metavar="SECONDS",
+    help="Time for each request, waiting included; what is found by then answers.",
+)
+@option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of API keys, one a line: `KEY` or `KEY MAX_BUDGET`. Or set ROUTER_API_KEYS,"
+    " separated by commas.",
+)
+@option("--running", type=click.IntRange(min=1), default=64, help="Searches at once.")
+@option("--waiting", type=click.IntRange(min=0), default=256, help="Requests that may wait.")
+@option("--max-body", type=click.IntRange(min=1), default=1 << 20, help="Bytes of one request.")
+@option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    metavar="SECONDS",
+    help="Time for running requests after SIGTERM.",
+)
+@option("--log-prompts", is_flag=True, help="Log problems and answers too.")
+@with_router
+def serve(
+    router: Router,
+    host: str,
+    port: int,
+    budget: int,
+    max_budget: int,
+    deadline: float,
+    keys: Path | None,
+    running: int,
+    waiting: int,
+    max_body: int,
+    drain: float,
+    log_prompts: bool,
+) -> None:
+    """Serve an OpenAI-compatible API and a page that shows the search.
+
+    The API is at /v1, the page at /. Logs are JSON lines on stderr; /metrics is for Prometheus.
+
+    Exit code: 0 or the signal's after a clean end, 1 when the models or the address cannot be
+    had, 2 for bad input.
+    """
+    try:
+        from router.service.keys import ApiKeys
+        from router.service.observe import JsonFormatter
+        from router.service.server import Server, bind
+        from router.service.settings import Settings
+    except ImportError as error:
+        raise InputError(
+            f"{error.name} is not installed: pip install 'compute-optimal-router[service]'"
+        ) from error
+    text = os.environ.get(KEYS_VARIABLE, "")
+    if keys is not None and text:
+        raise InputError(f"give keys either with --keys or in {KEYS_VARIABLE}, not both")
+    parsed = ApiKeys.parse(text, KEYS_VARIABLE) if text else ApiKeys()
+    settings = Settings(
+        keys=ApiKeys.read(keys) if keys else parsed,
+        budget=min(budget, max_budget),
+        max_budget=max_budget,
+        deadline=deadline,
+        running=running,
+        waiting=waiting,
+        body=max_body,
+        log_prompts=log_prompts,
+    )
+    _log_as_json(JsonFormatter())
+    with bind(host, port, settings) as bound:
+        shown, number = bound.getsockname()[:2]
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}"
+        logging.getLogger("router.service").info("listening on %s", url)
+        Server(router, settings, drain).serve_on(bound)
+
+
+def _log_as_json(formatter: logging.Formatter) -> None:
+    """Everything on stderr is a JSON line; one for each request, whatever the verbosity."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter)
+    logging.getLogger("router.service").setLevel(logging.INFO)

@@ -1,0 +1,176 @@
+"""The router behind the service: opened in the background, watched, and opened again if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from models.errors import EngineError, VerifierError
+from models.generators.endpoints import HTTPFailure
+from models.types import Path, Problem, Sampling
+from router.core import Router
+from router.opening import Models
+from router.service.errors import not_ready
+from router.service.metrics import Metrics
+
+log = logging.getLogger("router.service")
+
+IDLE_PROBE_SECONDS: Final = 15.0
+"""An engine that has answered nobody for so long is asked for one token."""
+
+PROBE_SECONDS: Final = 60.0
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between tries to open the models again: doubled each time."""
+
+
+class Engine:
+    """Knows whether the models answer. The router stays the caller's to close.
+
+    on_fatal: told of an error at the first opening that no waiting can mend: missing weights, a
+        bundle of another model. Servers that do not answer yet are waited for.
+    """
+
+    def __init__(
+        self, router: Router, metrics: Metrics, on_fatal: Callable[[Exception], None]
+    ) -> None:
+        self.router = router
+        self.models: Models | None = None
+        self._metrics = metrics
+        self._on_fatal = on_fatal
+        self._doubted = asyncio.Event()
+        self._answered = time.monotonic()
+        self._searches = 0
+        self._why = "the models are being opened"
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return not self._why
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not ready; empty if it is."""
+        return self._why
+
+    def require(self) -> Models:
+        """The models.
+
+        Raises:
+            ServiceError: 503 while they do not answer.
+        """
+        if self._why or self.models is None:
+            raise not_ready(self._why)
+        return self.models
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """A search on the models. Where it fails in them, no other starts until they answer."""
+        self.require()
+        self._searches += 1
+        try:
+            yield
+            self._answered = time.monotonic()
+        except HTTPFailure:
+            raise  # a server refused this one request: it answers
+        except (EngineError, VerifierError) as error:
+            log.error("a search failed in the models: %s", error)
+            if self.ready:
+                self._set("the engine failed")
+                self._doubted.set()
+            raise
+        finally:
+            self._searches -= 1
+
+    def start(self) -> None:
+        """Begin to open the models, and watch them from then on."""
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Watch no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _watch(self) -> None:
+        try:
+            await self._open()
+        except Exception as error:
+            self._on_fatal(error)
+            return
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), IDLE_PROBE_SECONDS)
+            recent = time.monotonic() - self._answered < IDLE_PROBE_SECONDS
+            if not self._doubted.is_set() and (recent or self._searches):
+                continue
+            self._doubted.clear()
+            try:
+                await self._probe()
+                self._set("")
+            except Exception as error:
+                log.error("the engine does not answer: %s", error)
+                self._set("the engine does not answer")
+                await self._reopen()
+
+    async def _open(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self._opened(await self.router.arun(_same))
+                return
+            except EngineError as error:
+                log.warning("waiting for the engine: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _reopen(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self.router.areopen()
+                self.models = await self.router.arun(_same)
+                await self._probe()
+            except Exception as error:
+                log.error("cannot open the models again: %s", error)
+            else:
+                self._metrics.reopened.inc()
+                self._opened(self.models)
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _probe(self) -> None:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await self.router.arun(_ask)
+        self._answered = time.monotonic()
+
+    def _opened(self, models: Models) -> None:
+        self.models = models
+        generator, judge = models.generator.info, models.verifier
+        name = judge.info.name if judge else "none"
+        self._metrics.serves(generator.model, generator.engine, name)
+        self._set("")
+        log.info("ready: %s on %s", generator.model, generator.engine)
+
+    def _set(self, why: str) -> None:
+        self._why = why
+        self._metrics.ready.set(not why)
+
+
+async def _same(models: Models) -> Models:
+    return models
+
+
+async def _ask(models: Models) -> None:
+    """Sample one token, and have it scored."""
+    path = Path(Problem("probe", "1 + 1 = ?"))
+    sampled = await models.generator.sample(path, 1, Sampling(temperature=0.0, max_tokens=1))
+    if models.verifier is not None:
+        await models.verifier.score(path.extend(*sampled.continuations[0].steps))

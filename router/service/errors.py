@@ -1,0 +1,131 @@
+"""Every failure as the OpenAI API states it: a status, and `{"error": {message, type, …}}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
+from models.generators.endpoints import HTTPFailure
+
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+NO_RETRY: Final = {"x-should-retry": "false"}
+"""Tells OpenAI's clients not to send the request again, which would pay for the search again."""
+
+RETRY_SECONDS: Final = 5
+
+
+class ServiceError(Exception):
+    """A request that gets no answer.
+
+    message: what is wrong and the way out; shown to the client, so without internals.
+    code: stable name of the error; param: the offending field of the body.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+    def to_dict(self) -> dict[str, Any]:
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": str(self),
+                "type": _TYPES.get(self.status, kind),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> Response:
+        # ASCII: a message may quote half of a surrogate pair, which UTF-8 cannot hold.
+        return Response(
+            json.dumps(self.to_dict()),
+            self.status,
+            dict(self.headers or {}),
+            media_type="application/json",
+        )
+
+
+class ClientGone(ServiceError):
+    """Nobody waits for the answer any more; 499 is nginx's status for it, seen in logs only."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "the client closed the connection", "client_gone")
+
+
+def shutting_down() -> ServiceError:
+    """For searches that are ended because the server is."""
+    return ServiceError(
+        503, "this server is shutting down; try again", "shutting_down", headers=_retry()
+    )
+
+
+def not_ready(why: str) -> ServiceError:
+    """For requests that need models which do not answer."""
+    return ServiceError(503, f"{why}; try again", "not_ready", headers=_retry())
+
+
+def described(error: Exception) -> ServiceError:
+    """What the client is told of any failure; 500 without a reason for those that are bugs."""
+    match error:
+        case ServiceError():
+            return error
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException():
+            code = "not_found" if error.status_code == 404 else None
+            return ServiceError(error.status_code, error.detail, code, headers=error.headers)
+        case PromptTooLong():
+            return ServiceError(400, str(error), "context_length_exceeded", "messages")
+        case InputError():
+            return ServiceError(400, str(error))
+        case NoCandidates(ended="deadline"):
+            message = "the deadline passed before one solution was finished; try a smaller budget"
+            return ServiceError(504, message, "deadline_exceeded", headers=NO_RETRY)
+        case NoCandidates():
+            message = f"the search ended ({error.ended}) before one solution was finished; raise"
+            return ServiceError(422, f"{message} its limits", "no_solution")
+        case HTTPFailure():
+            return ServiceError(502, "the engine refused the request", "engine_refused")
+        case EngineError() | VerifierError():
+            message = "the engine failed; try again"
+            return ServiceError(503, message, "engine_failed", headers=_retry())
+        case _:
+            return ServiceError(500, "internal error; the server's log has it by its x-request-id")
+
+
+def _retry() -> dict[str, str]:
+    return {"Retry-After": str(RETRY_SECONDS)}
+
+
+def _invalid(error: RequestValidationError) -> ServiceError:
+    """The first thing wrong with a request, without quoting what was sent."""
+    problems = error.errors()
+    first = problems[0]
+    where = ".".join(map(str, first["loc"][1:])) or first["loc"][0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "json_invalid":
+        return ServiceError(400, f"the body is not JSON: {first['ctx']['error']}", "invalid_json")
+    return ServiceError(400, f"{where}: {first['msg']}{more}", "invalid_value", where)

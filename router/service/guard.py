@@ -1,0 +1,120 @@
+"""What every request must pass before it is looked at: its host, its key, its size."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router.service.errors import ClientGone, ServiceError
+from router.service.keys import Client
+from router.service.settings import Settings
+
+PUBLIC: Final = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
+PUBLIC_FILES: Final = "/page/"
+
+BODY_SECONDS: Final = 30.0
+"""What a client gets to send a request's body."""
+
+
+class Guard:
+    """Refuses requests without a key, for another host, or with too large or too slow a body."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if not self._settings.keys:
+                _check_host(headers.get("host", ""))
+            elif scope["path"] not in PUBLIC and not scope["path"].startswith(PUBLIC_FILES):
+                scope["state"]["entry"].client = self._client(headers.get("authorization", ""))
+            if scope["method"] == "POST":
+                _check_type(headers.get("content-type", ""))
+                receive = _replayed(await self._body(headers, receive), receive)
+        await self._app(scope, receive, send)
+
+    def _client(self, authorization: str) -> Client:
+        scheme, _, key = authorization.partition(" ")
+        client = self._settings.keys.client(key.strip()) if scheme.lower() == "bearer" else None
+        if client is None:
+            raise ServiceError(
+                401,
+                "no such API key; send one as `Authorization: Bearer KEY`",
+                "invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return client
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """All of the body.
+
+        Raises:
+            ServiceError: 413, or 408 where it does not come.
+        """
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.body:
+            raise self._too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > self._settings.body:
+                        raise self._too_large()
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            raise ServiceError(408, "the request's body did not come in time", "timeout") from None
+
+    def _too_large(self) -> ServiceError:
+        return ServiceError(
+            413, f"the body is over the limit of {self._settings.body} bytes", "body_too_large"
+        )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` of a request whose body has been read."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def _check_type(content_type: str) -> None:
+    # A form can be sent from any web page; JSON makes a browser ask first (Fetch, sec. 3.2.2).
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise ServiceError(
+            415, "send JSON, with `Content-Type: application/json`", "unsupported_media_type"
+        )
+
+
+def _check_host(host: str) -> None:
+    """Without keys only this machine is served: no web page under a name that resolves to it."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        name = ""
+    if not is_loopback(name):
+        raise ServiceError(
+            403, f"this server is for localhost, not for {host[:200]!r}", "host_not_allowed"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine's own, and no other's."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

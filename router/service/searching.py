@@ -1,0 +1,138 @@
+"""Runs searches: queued, measured, and ended when nobody waits for them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, Final
+
+from fastapi import Request
+
+from router.records import Decision, Solution
+from router.service.engine import Engine
+from router.service.errors import ClientGone, shutting_down
+from router.service.jobs import Job
+from router.service.metrics import Metrics
+from router.service.queueing import Queue
+from strategies.trace import Node
+
+MAX_BATCH: Final = 2_000
+"""Nodes that are sent in one chunk."""
+
+
+class Feed:
+    """What a running search tells a stream. Nodes come from the router's thread.
+
+    trace: whether nodes are kept to be sent, or only counted.
+    """
+
+    def __init__(self, *, trace: bool) -> None:
+        self.decision: Decision | None = None
+        self.steps = 0
+        self._trace = trace
+        self._finished: set[int] = set()
+        self._changed: dict[int, Node] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def finished(self) -> int:
+        """Solutions that are finished."""
+        return len(self._finished)
+
+    def listen(self, node: Node) -> None:
+        """A node has appeared or changed."""
+        self.steps = max(self.steps, node.id)
+        if node.status == "finished":
+            self._finished.add(node.id)
+        if self._trace:
+            with self._lock:
+                self._changed[node.id] = node
+
+    def take(self) -> list[dict[str, Any]]:
+        """Nodes that have changed since they were last taken, parents before children."""
+        with self._lock:
+            ids = list(self._changed)[:MAX_BATCH]
+            nodes = [self._changed.pop(number) for number in ids]
+        return [node.to_dict() for node in nodes]
+
+
+class Searches:
+    """All searches of this process."""
+
+    def __init__(self, engine: Engine, queue: Queue, metrics: Metrics) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[Solution]] = set()
+
+    def start(self, job: Job, feed: Feed | None = None) -> asyncio.Task[Solution]:
+        """Queue a search; cancelling the task cancels it, the engine's work included."""
+        task = asyncio.create_task(self._run(job, feed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def end_all(self) -> None:
+        """Cancel what still runs; whoever waits for it is told that the server shuts down."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self, job: Job, feed: Feed | None) -> Solution:
+        async with self._queue.place(job.give_up_at):
+            with self._engine.used():
+                solution = await self._search(job, feed)
+        self._metrics.searched(solution, job.generations)
+        if feed is not None:
+            feed.decision = solution.decision  # a pilot may have changed it
+        return solution
+
+    async def _search(self, job: Job, feed: Feed | None) -> Solution:
+        router, budget = self._engine.router, job.budget()
+        decision = await router.adecide(job.problem, budget, strategy=job.strategy)
+        if feed is not None:
+            feed.decision = decision
+        return await router.asolve(
+            job.problem,
+            budget,
+            strategy=job.strategy,
+            sampling=job.sampling,
+            seed=job.seed,
+            listener=None if feed is None else feed.listen,
+            decision=decision,
+        )
+
+
+async def settled(
+    task: asyncio.Task[Solution], request: Request, seconds: float | None = None
+) -> bool:
+    """Wait until the search has ended, `seconds` at most; whether it has.
+
+    Raises:
+        ClientGone: the client has closed the connection.
+    """
+    gone = asyncio.create_task(_gone(request))
+    try:
+        done, _ = await asyncio.wait(
+            {task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        gone.cancel()
+    if gone in done and task not in done:
+        raise ClientGone
+    return task in done
+
+
+def result(task: asyncio.Task[Solution]) -> Solution:
+    """What an ended search has found.
+
+    Raises:
+        ServiceError: it was ended because the server shuts down; or whatever the search raised.
+    """
+    if task.cancelled():
+        raise shutting_down()
+    return task.result()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
