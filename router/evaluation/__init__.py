@@ -1,0 +1,1 @@
+"""Measures the routed policy on problems that its bundle never saw."""
