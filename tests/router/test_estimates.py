@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from itertools import combinations
-from math import comb
+from collections.abc import Sequence
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -14,13 +14,14 @@ from strategies.selection import select
 
 ROOT = Path(Problem("p", "?"))
 RIGHT = "b"
+Units = list[list[tuple[str | None, float]]]
 
 
 def _candidate(score: float | None) -> Candidate:
     return Candidate(ROOT.extend(Step("x", "stop")), None if score is None else (score,))
 
 
-def _pool(units: list[list[tuple[str | None, float]]]) -> Pool:
+def _pool(units: Units) -> Pool:
     answers = sorted({a for unit in units for a, _ in unit if a is not None})
     given = [(i, a, s) for i, unit in enumerate(units) for a, s in unit if a is not None]
     return Pool(
@@ -32,17 +33,27 @@ def _pool(units: list[list[tuple[str | None, float]]]) -> Pool:
     )
 
 
-def _brute(units: list[list[tuple[str | None, float]]], k: int, how: Select, scored: bool) -> float:
-    hits = 0
-    for chosen in combinations(units, k):
-        members = [member for unit in chosen for member in unit]
-        candidates = [_candidate(s if scored else None) for _, s in members]
-        choice = select(candidates, [a for a, _ in members], how)
-        hits += choice.answer == RIGHT
-    return hits / comb(len(units), k)
+def _brute(units: Units, k: int, how: Select, scored: bool) -> float:
+    """Over all subsets, and all orders in which their answers can come first."""
+    subsets = [[member for unit in chosen for member in unit] for chosen in combinations(units, k)]
+    return float(np.mean([_chance(members, how, scored) for members in subsets]))
 
 
-def _random(seed: int, units: int, width: int, ties: bool) -> list[list[tuple[str | None, float]]]:
+def _chance(members: list[tuple[str | None, float]], how: Select, scored: bool) -> float:
+    answers = sorted({a for a, _ in members if a is not None})
+    hits = []
+    for order in permutations(answers):
+        ranked = sorted(members, key=lambda m: order.index(m[0]) if m[0] else -1)
+        hits.append(_chosen(ranked, how, scored) == RIGHT)
+    return float(np.mean(hits))
+
+
+def _chosen(members: Sequence[tuple[str | None, float]], how: Select, scored: bool) -> str | None:
+    candidates = [_candidate(s if scored else None) for _, s in members]
+    return select(candidates, [a for a, _ in members], how).answer
+
+
+def _random(seed: int, units: int, width: int, ties: bool) -> Units:
     rng = np.random.default_rng(seed)
     answers: list[str | None] = ["a", "b", "b", "c", "d", None]
     return [
@@ -71,6 +82,19 @@ def test_expectations_equal_brute_force_over_the_real_selection(
     assert not expected.error.any()
 
 
+def test_every_order_of_the_candidates_is_as_likely() -> None:
+    units = [[("a", 0.5)], [("a", 0.5)], [("b", 0.5)], [("b", 0.5)], [("c", 1.0)], [(None, 0.9)]]
+    pool = _pool(units)
+    for how, scored in (("majority", False), ("weighted", True), ("best", True)):
+        for k in (2, 4, 5, 6):
+            drawn = [
+                _chosen([unit[0] for unit in order], how, scored) == RIGHT
+                for order in permutations(units, k)
+            ]
+            expected = expected_accuracy([pool], [k], how, scored=scored)
+            assert expected.accuracy[0, 0] == pytest.approx(np.mean(drawn))
+
+
 def test_majority_is_exact_in_pools_too_large_to_enumerate() -> None:
     units = _random(1, 64, 1, False)
     exact = expected_accuracy([_pool(units)], [16], "majority", scored=False)
@@ -78,8 +102,7 @@ def test_majority_is_exact_in_pools_too_large_to_enumerate() -> None:
     hits = []
     for _ in range(4000):
         members = [units[i][0] for i in rng.choice(64, 16, replace=False)]
-        choice = select([_candidate(None)] * 16, [a for a, _ in members], "majority")
-        hits.append(choice.answer == RIGHT)
+        hits.append(_chosen(members, "majority", False) == RIGHT)
     assert exact.error[0, 0] == 0
     assert abs(np.mean(hits) - exact.accuracy[0, 0]) < 4 * np.std(hits) / np.sqrt(len(hits))
 
