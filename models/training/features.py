@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -24,9 +24,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, DynamicCache
 
 from models.errors import InputError
+from models.runtime.kv_cache import BatchCache, layers_of
 from models.verifiers.prm import Encoded
 from models.verifiers.reward_heads import rms_normalised
 from models.verifiers.trained_head import fingerprint
+from models.verifiers.transformers import pretrained
+
+_BATCH = 4096
+"""Tokens in one pass: few large operations, as each costs a wait for all cores; and memory."""
 
 States = Mapping[int, npt.NDArray[np.float16]]
 """RMS-normalised hidden states by layer, each (reads, hidden), in the order of the solutions."""
@@ -72,40 +77,63 @@ class StateReader:
         depth = decoder_layers(self._model)
         if not 1 <= self._layers[0] <= self._layers[-1] <= depth:
             raise InputError(f"{self._model} has layers 1 to {depth}, not {self._layers}")
-        config = AutoConfig.from_pretrained(self._model)
-        cut_config(config, self._layers[-1])
-        model = AutoModel.from_pretrained(self._model, config=config, dtype=torch.bfloat16).eval()
+        model = pretrained(AutoModel, self._model, "bfloat16", layers=self._layers[-1]).eval()
         for layer in self._layers:
             model.layers[layer - 1].register_forward_hook(self._recorder(layer))
-        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model
 
     def _recorder(self, layer: int) -> Callable[..., None]:
         def record(*call: Any) -> None:  # module, its arguments, its output
             output = call[-1]
-            self._outputs[layer] = (output[0] if isinstance(output, tuple) else output)[0]
+            self._outputs[layer] = output[0] if isinstance(output, tuple) else output
 
         return record
 
     @torch.inference_mode()
     def _compute(self, solutions: Sequence[Encoded]) -> dict[str, npt.NDArray[np.float16]]:
-        """One pass over the tokens that all solutions share, then one over the rest of each."""
+        """One pass over the tokens that all solutions share, then batches over the rest of each.
+
+        Rows are padded on the right, where a causal model's states do not see it.
+        """
         shared = _shared([entry.ids[:-1] for entry in solutions])
         cache = DynamicCache()
-        opening = self._forward(solutions[0].ids[:shared], cache)
-        found: dict[int, list[npt.NDArray[np.float16]]] = {layer: [] for layer in self._layers}
-        for entry in solutions:
-            rest = self._forward(entry.ids[shared:], cache)
-            cache.crop(shared - len(entry.ids))  # back to what is shared
+        opening = self._forward([solutions[0].ids[:shared]], cache)
+        found: dict[tuple[int, int], npt.NDArray[np.float16]] = {}
+        for batch in _batches([len(entry.ids) - shared for entry in solutions]):
+            copies = BatchCache()
+            if shared:
+                copies.append(layers_of(cache), copies=len(batch))
+            rest = self._forward([solutions[index].ids[shared:] for index in batch], copies.cache)
             for layer in self._layers:
-                states = torch.cat((opening[layer], rest[layer]))[list(entry.reads)]
-                found[layer].append(rms_normalised(states).half().cpu().numpy())
-        return {str(layer): np.concatenate(arrays) for layer, arrays in found.items()}
+                for row, index in enumerate(batch):
+                    states = torch.cat((opening[layer][0], rest[layer][row]))
+                    reads = states[list(solutions[index].reads)]
+                    found[layer, index] = rms_normalised(reads).half().cpu().numpy()
+        return {
+            str(layer): np.concatenate([found[layer, index] for index in range(len(solutions))])
+            for layer in self._layers
+        }
 
-    def _forward(self, ids: Sequence[int], cache: DynamicCache) -> dict[int, Tensor]:
-        """Outputs (tokens, hidden) of the wanted layers for tokens that follow those in `cache`."""
-        inputs = torch.tensor([list(ids)], device=self._backbone.device)
-        self._backbone(input_ids=inputs, past_key_values=cache, use_cache=True)
+    def _forward(self, rows: Sequence[Sequence[int]], cache: DynamicCache) -> dict[int, Tensor]:
+        """Outputs (rows, tokens, hidden) of the wanted layers for tokens that follow `cache`."""
+        inputs = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for row, ids in zip(inputs, rows, strict=True):
+            row[: len(ids)] = torch.tensor(list(ids))
+        self._backbone(
+            input_ids=inputs.to(self._backbone.device), past_key_values=cache, use_cache=True
+        )
         return dict(self._outputs)
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of rows of similar length, at most `_BATCH` tokens at once, padding included."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > _BATCH:
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
 
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
@@ -116,10 +144,3 @@ def _shared(rows: Sequence[Sequence[int]]) -> int:
 def decoder_layers(model: Path) -> int:
     """How many decoder layers a model has."""
     return int(AutoConfig.from_pretrained(model).num_hidden_layers)
-
-
-def cut_config(config: Any, layers: int) -> None:
-    """Make a model's config that of its first `layers` layers."""
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]

@@ -96,11 +96,11 @@ class TransformersVerifier:
         check_tokenizer(prm, encoder)
         if isinstance(prm.head, PairLogits):
             pair = [single_token(tokenizer, text) for text in (prm.head.good, prm.head.bad)]
-            model = _pretrained(AutoModelForCausalLM, directory, dtype)
+            model = pretrained(AutoModelForCausalLM, directory, dtype)
             backbone = model.get_decoder()
             head: StepHead = PairHead(model.get_output_embeddings().weight[pair])
         else:
-            backbone = _pretrained(AutoModel, directory, dtype)
+            backbone = pretrained(AutoModel, directory, dtype)
             head = load_head(files, backbone.config.hidden_size, prm.head)
         return cls(backbone, head, encoder, prm, info)
 
@@ -125,7 +125,7 @@ class TransformersVerifier:
         Raises:
             ModelError: the weights cannot be loaded.
         """
-        backbone = _pretrained(AutoModel, generator, dtype, layers=layer)
+        backbone = pretrained(AutoModel, generator, dtype, layers=layer)
         with torch.no_grad():
             backbone.norm.weight.fill_(1.0)
         tokenizer = AutoTokenizer.from_pretrained(generator)
@@ -247,8 +247,14 @@ def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return low[: next(differs, len(low))]
 
 
-def _pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None = None) -> Any:
-    """A model by one of the Auto classes, or its first `layers` decoder layers only."""
+def pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None = None) -> Any:
+    """A model by one of the Auto classes, or its first `layers` decoder layers only.
+
+    dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, float32 on a CPU.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or some are missing.
+    """
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
         dtype = "bfloat16" if on_gpu else "float32"

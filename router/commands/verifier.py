@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,15 +43,19 @@ def verifier() -> None:
     """Train and measure a verifier for any generator."""
 
 
-@verifier.command()
-@click.argument("problems", type=_file, required=False)
-@click.option("--out", type=_directory, required=True, help="Directory for all that is made.")
-@click.option(
+_out = click.option("--out", type=_directory, required=True, help="Directory for all that is made.")
+_from_rollouts = click.option(
     "--from-rollouts",
     type=_file,
     help="Use these solutions (a rollout store, or .jsonl[.gz]) and sample nothing; PROBLEMS, if"
     " given, says which of them.",
 )
+
+
+@verifier.command()
+@click.argument("problems", type=_file, required=False)
+@_out
+@_from_rollouts
 @option("--samples", type=click.IntRange(min=2), default=8, help="Solutions for each problem.")
 @option(
     "--rollouts",
@@ -90,15 +95,13 @@ def train(
     from router.verifier.data import read_pools
     from router.verifier.training import Training, train_verifier
 
-    if problems is None and from_rollouts is None:
-        raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
-    known = _read(problems)
+    known = _read(problems, from_rollouts)
     model = find_model(router.model)
     layers = _layers(layer, model)
     encoder = _encoder(model, choose_prompt(router.prompt, router.model))
     with _progress() as report:
         if from_rollouts is None:
-            asyncio.run(_sample(router, known, samples, rollouts, out / STORE, report))
+            _sample(router, encoder.prompt, known, samples, rollouts, out / STORE, report)
         pools = read_pools(from_rollouts or out / STORE, known, encoder)
         training = Training(
             model=model,
@@ -109,8 +112,7 @@ def train(
             cache=out / FEATURES,
             settings=HeadSettings(seed=seed),
         )
-        provenance = {"command": shlex.join(["router", *sys.argv[1:]])}
-        trained = train_verifier(pools, training, provenance, report)
+        trained = train_verifier(pools, training, {"command": _command()}, report)
     trained.save(out, model)
     click.echo(f"trained on layer {trained.config.layer}, saved in {out}", err=True)
     _print(trained.held_out, "on problems that its parts never saw")
@@ -118,90 +120,125 @@ def train(
 
 @verifier.command()
 @click.argument("head", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option(
-    "--rollouts",
-    type=_file,
-    required=True,
-    help="Solutions of problems that it was not trained on (a rollout store, or .jsonl[.gz]).",
-)
-@click.option("--problems", type=_file, help="Their texts and answers, if the rollouts lack them.")
+@click.argument("problems", type=_file, required=False)
+@_out
+@_from_rollouts
+@option("--samples", type=click.IntRange(min=2), default=16, help="Solutions for each problem.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
-@click.option(
-    "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page."
-)
-@click.option("--pictures", type=_directory, help="Write the page's pictures as PNG files there.")
-@option("--model", help="Directory or hub id of its backbone.", show_default="the embedded model")
+@with_router
 def evaluate(
     head: Path,
-    rollouts: Path,
     problems: Path | None,
+    out: Path,
+    from_rollouts: Path | None,
+    samples: int,
     as_json: bool,
-    page: Path | None,
-    pictures: Path | None,
-    model: str | None,
-) -> None:
-    """Measure the trained verifier in directory HEAD on solutions that it never saw."""
-    from models.prompts import get_prompt
-    from models.verifiers.trained_head import HeadConfig
-    from models.weights.find import find_model
-    from router.verifier.data import read_pools
-    from router.verifier.evaluation import measure
-    from router.verifier.report import render, save_pictures
-    from router.verifier.scoring import score_pools
-
-    config = HeadConfig.load(head)
-    directory = find_model(model)
-    encoder = _encoder(directory, get_prompt(config.prompt))
-    with _progress() as report:
-        pools = read_pools(rollouts, _read(problems), encoder)
-        scored = score_pools(pools, head, directory, encoder, rollouts.parent / FEATURES, report)
-    measured = measure(scored)
-    if page is not None:
-        page.write_text(render(measured, config), encoding="utf-8")
-    if pictures is not None:
-        save_pictures(measured, pictures)
-    if as_json:
-        click.echo(json.dumps({"head": asdict(config), "measured": measured.to_dict()}))
-    else:
-        _print(measured, f"on {measured.problems} problems of {rollouts.name}")
-
-
-async def _sample(
     router: Router,
+) -> None:
+    """Measure the trained verifier in directory HEAD on PROBLEMS that it was not trained on.
+
+    Writes verifier.json, a page verifier.html and its pictures to --out. An interrupted run goes
+    on where it stopped.
+    """
+    from models.prompts import get_prompt
+    from models.weights.find import find_model
+    from router.verifier.data import data_digest, read_pools
+    from router.verifier.evaluation import measure
+    from router.verifier.report import check_drawable, render, save_pictures
+    from router.verifier.scoring import Scorer
+
+    check_drawable()
+    known = _read(problems, from_rollouts)
+    scorer = Scorer.load(head, find_model(router.model))
+    encoder = _encoder(scorer.model, get_prompt(router.prompt or scorer.config.prompt))
+    with _progress() as report:
+        if from_rollouts is None:
+            _sample(router, encoder.prompt, known, samples, 0, out / STORE, report)
+        pools = read_pools(from_rollouts or out / STORE, known, encoder)
+        scored = scorer.score(pools, encoder, out / FEATURES, report)
+    measured = measure(scored)
+    record = {
+        "command": _command(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": data_digest(pools),
+        "head": asdict(scorer.config),
+        "measured": measured.to_dict(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1)
+    (out / "verifier.json").write_text(text + "\n", encoding="utf-8")
+    (out / "verifier.html").write_text(render(measured, scorer.config), encoding="utf-8")
+    save_pictures(measured, out)
+    if as_json:
+        click.echo(text)
+    else:
+        _print(measured, f"on {measured.problems} problems")
+
+
+def _sample(
+    router: Router,
+    prompt: Prompt,
     problems: Mapping[str, Problem],
     samples: int,
     completions: int,
-    store: Path,
+    file: Path,
     report: Reporter,
 ) -> None:
-    from models.generators.load import load_generator
+    """Sample what the store in `file` lacks; opens no model where that is nothing."""
+    from models.base import GeneratorInfo
+    from models.generators.load import short_name
+    from router.opening import load_models
     from router.rollouts.runs import Origin
     from router.rollouts.store import RolloutStore
-    from router.verifier.sampling import sample_completions, sample_pools
+    from router.verifier.sampling import is_complete, sample_completions, sample_pools
 
-    generator = await load_generator(router.model, router.engine, router.prompt, router.endpoints)
-    try:
-        origin = Origin.of(generator.info, router.sampling)
-        with RolloutStore.create(store, origin) as opened:
-            await sample_pools(
-                generator, list(problems.values()), samples, router.sampling, opened, report
-            )
-            if completions:
-                await sample_completions(
-                    generator, set(problems), completions, router.sampling, opened, report
-                )
-    finally:
-        await generator.aclose()
+    wanted = list(problems.values())
+    named = GeneratorInfo(short_name(router.model), router.engine, prompt.id)
+    if is_complete(file, Origin.of(named, router.sampling), wanted, samples, completions):
+        return
+
+    async def sample() -> None:
+        models = await load_models(
+            None,
+            None,
+            model=router.model,
+            engine=router.engine,
+            endpoints=router.endpoints,
+            prompt=prompt.id,
+            endpoint_key=router.endpoint_key,
+            tokenizer=router.tokenizer,
+        )
+        generator = models.generator
+        try:
+            with RolloutStore.create(file, Origin.of(generator.info, router.sampling)) as store:
+                await sample_pools(generator, wanted, samples, router.sampling, store, report)
+                if completions:
+                    await sample_completions(
+                        generator, set(problems), completions, router.sampling, store, report
+                    )
+        finally:
+            await generator.aclose()
+
+    asyncio.run(sample())
 
 
-def _read(file: Path | None) -> dict[str, Problem]:
+def _read(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
     """The problems of a file by id; a broken line is an error: training must be repeatable."""
+    from router.verifier.data import check_graded
+
     if file is None:
+        if rollouts is None:
+            raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
         return {}
     found = read_problems(file)
     for broken in found.broken:
         raise InputError(f"{file}, line {broken.line}: {broken.why}")
+    check_graded(found.problems)
     return {problem.id: problem for problem in found.problems}
+
+
+def _command() -> str:
+    return shlex.join(["router", *sys.argv[1:]])
 
 
 def _layers(text: str, model: Path) -> tuple[int, ...]:

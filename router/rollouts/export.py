@@ -136,9 +136,8 @@ def _run(record: dict[str, Any]) -> Run:
 
 
 def _candidate(record: dict[str, Any]) -> StoredCandidate:
-    return StoredCandidate(
-        **{
-            name: tuple(value) if name in _SEQUENCES and value is not None else value
-            for name, value in record.items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if name in _SEQUENCES and value is not None else value
+        for name, value in record.items()
+    }
+    return StoredCandidate(**values)

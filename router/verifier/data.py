@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,6 +100,20 @@ def _pools(store: RolloutStore) -> list[SolutionPool]:
         for problem, candidates in store.samples()
         if candidates
     ]
+
+
+def check_graded(problems: Iterable[Problem]) -> None:
+    """Refuse problems whose solutions cannot be graded.
+
+    Raises:
+        InputError: a problem has no gold answer.
+    """
+    for problem in problems:
+        if problem.answer is None:
+            raise InputError(
+                f"problem {problem.id!r} has no gold answer, so its solutions cannot be graded; "
+                "give each record a field 'answer'"
+            )
 
 
 def check_trainable(pools: Sequence[SolutionPool]) -> None:

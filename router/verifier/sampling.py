@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
+from pathlib import Path as FilePath
 
 from models.base import Generator
 from models.errors import InputError
 from models.types import Path, Problem, Sampled, Sampling
-from router.rollouts.runs import Run, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.verifier.data import completions_name
 from router.verifier.training import Reporter
@@ -18,6 +19,32 @@ from strategies.budget import Usage
 
 IN_FLIGHT = 32
 """Calls to the generator at once; enough to keep an engine's own batch full."""
+
+
+def is_complete(
+    file: FilePath, origin: Origin, problems: Sequence[Problem], samples: int, completions: int
+) -> bool:
+    """Whether a store of this origin needs no more sampling, so that no model need be opened.
+
+    samples, completions: as `sample_pools` and `sample_completions` take them; 0 of the latter
+        asks for none.
+    """
+    if not file.is_file():
+        return False
+    with RolloutStore.read(file) as store:
+        try:
+            store.origin.joined(origin)
+        except InputError:
+            return False
+        stored = {problem.id: problem for problem in store.problems()}
+        counts = store.counts()
+        if any(
+            stored.get(problem.id) != problem or counts[problem.id, SAMPLES] < samples
+            for problem in problems
+        ):
+            return False
+        ids = {problem.id for problem in problems}
+        return not completions or not any(_uncompleted(store, ids))
 
 
 async def sample_pools(
@@ -30,15 +57,8 @@ async def sample_pools(
 ) -> None:
     """Bring every problem's pool to `samples` solutions; each is stored as it is finished.
 
-    Raises:
-        InputError: a problem without a gold answer.
+    problems: with gold answers.
     """
-    for problem in problems:
-        if problem.answer is None:
-            raise InputError(
-                f"problem {problem.id!r} has no gold answer, so its solutions cannot be graded; "
-                "give each record a field 'answer'"
-            )
     store.add_problems(problems)
     counts = store.counts()
     missing = {
@@ -70,7 +90,6 @@ async def sample_completions(
     These are the rollouts of Math-Shepherd (arXiv 2312.08935, sec. 3.3.2). Prefixes that are
     stored already are skipped.
     """
-    stored = {(run.problem, run.configuration) for run in store.runs()}
 
     async def one(path: Path, name: str) -> None:
         left = replace(sampling, max_tokens=max(sampling.max_tokens - path.tokens, 1))
@@ -79,7 +98,13 @@ async def sample_completions(
         usage = _usage(sampled)
         store.add(Run(path.problem.id, name, 0, "completed", usage, tuple(found)))
 
-    jobs = []
+    jobs = [one(path, name) for path, name in _uncompleted(store, problems)]
+    await _all(jobs, "completing steps", report)
+
+
+def _uncompleted(store: RolloutStore, problems: Set[str]) -> Iterator[tuple[Path, str]]:
+    """Step prefixes that no stored run completes, and the name that such a run would have."""
+    stored = {(run.problem, run.configuration) for run in store.runs()}
     for problem, candidates in store.samples():
         if problem.id not in problems:
             continue
@@ -89,8 +114,7 @@ async def sample_completions(
                 path = path.extend(step)
                 name = completions_name(index, depth)
                 if (problem.id, name) not in stored:
-                    jobs.append(one(path, name))
-    await _all(jobs, "completing steps", report)
+                    yield path, name
 
 
 async def _all(jobs: Sequence[Awaitable[None]], what: str, report: Reporter) -> None:

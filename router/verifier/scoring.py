@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.verifiers.prm import ClassHead, get_format
-from models.verifiers.reward_heads import load_head
+from models.verifiers.reward_heads import RewardHead, load_head
 from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.verifier.data import SolutionPool
 from router.verifier.training import Reporter, encode_pools, read_states, with_scores
 
 
-def score_pools(
-    pools: Sequence[SolutionPool],
-    head_directory: Path,
-    model: Path,
-    encoder: PathEncoder,
-    cache: Path,
-    report: Reporter,
-) -> list[SolutionPool]:
-    """The pools with a score for every step. Resumes from `cache` after an interruption.
+@dataclass(frozen=True)
+class Scorer:
+    """A trained head, and the directory of the backbone that it reads."""
 
-    Raises:
-        ModelError: no head there, one of another width, or one for another backbone.
-    """
-    config = HeadConfig.load(head_directory)
-    config.check_backbone(model)
-    spec = get_format(config.format).head
-    assert isinstance(spec, ClassHead)
-    head = load_head([head_directory / WEIGHTS_FILE], config.backbone.hidden_size, spec)
-    reader = StateReader(model, (config.layer,), cache)
-    states = read_states(encode_pools(pools, config.format, encoder), reader, report)
-    with torch.inference_mode():
-        scores = head.probabilities(torch.from_numpy(states[config.layer]))
-    return with_scores(pools, scores.double().numpy())
+    config: HeadConfig
+    head: RewardHead
+    model: Path
+
+    @classmethod
+    def load(cls, head: Path, model: Path) -> Self:
+        """Read a head's directory.
+
+        Raises:
+            ModelError: no head there, a damaged one, or one of another width or backbone.
+        """
+        config = HeadConfig.load(head)
+        config.check_backbone(model)
+        spec = get_format(config.format).head
+        assert isinstance(spec, ClassHead)
+        weights = load_head([head / WEIGHTS_FILE], config.backbone.hidden_size, spec)
+        return cls(config, weights, model)
+
+    def score(
+        self, pools: Sequence[SolutionPool], encoder: PathEncoder, cache: Path, report: Reporter
+    ) -> list[SolutionPool]:
+        """The pools with a score for every step. Resumes from `cache` after an interruption."""
+        layer = self.config.layer
+        encoded = encode_pools(pools, self.config.format, encoder)
+        states = read_states(encoded, StateReader(self.model, (layer,), cache), report)
+        with torch.inference_mode():
+            scores = self.head.probabilities(torch.from_numpy(states[layer]))
+        return with_scores(pools, scores.double().numpy())

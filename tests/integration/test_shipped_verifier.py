@@ -16,7 +16,7 @@ from models.verifiers.load import load_verifier
 from models.verifiers.trained_head import HeadConfig, shipped_head
 from models.weights.find import EMBEDDED, find_model
 from router.verifier.data import SolutionPool, read_pools
-from router.verifier.scoring import score_pools
+from router.verifier.scoring import Scorer
 
 ROLLOUTS = Path(__file__).parents[2] / "benchmarks" / "rollouts" / "verifier_train.jsonl.gz"
 PROBLEM = Problem("gsm8k/train/1099", "given by the rollouts")
@@ -55,7 +55,8 @@ async def test_it_is_served_as_it_was_trained(
 ) -> None:
     """The engine's scores are those of the training features, but for bfloat16's rounding."""
     encoder, solutions = pool
-    trained = score_pools([solutions], head, find_model(), encoder, tmp_path, lambda *_: None)[0]
+    scorer = Scorer.load(head, find_model())
+    (trained,) = scorer.score([solutions], encoder, tmp_path, lambda *_: None)
     verifier = await load_verifier(str(head), engine="transformers")
     for candidate in trained.candidates:
         served = await verifier.score(candidate.path(solutions.problem))

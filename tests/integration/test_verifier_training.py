@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,12 @@ from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.types import Path as Solution
-from models.types import Sampling
+from models.types import Problem, Sampling
 from models.verifiers.load import GeneratorStates, load_verifier
 from models.verifiers.prm import get_format
 from models.verifiers.reward_heads import rms_normalised
 from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 
 pytestmark = pytest.mark.model
@@ -37,8 +40,11 @@ def router(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("data") / "problems.jsonl"
-    rows = [{"id": p.id, "problem": p.text, "answer": p.answer} for p in fake_problems(8)]
+    return write_problems(tmp_path_factory.mktemp("data") / "problems.jsonl", fake_problems(8))
+
+
+def write_problems(file: Path, problems: Iterable[Problem]) -> Path:
+    rows = [{"id": p.id, "problem": p.text, "answer": p.answer} for p in problems]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
@@ -104,18 +110,52 @@ def test_training_again_samples_and_computes_nothing_new(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_evaluation_prints_json_and_writes_a_page(
+def evaluate(head: Path, model: Path, out: Path, *more: object) -> Result:
+    options = ("--engine", "fake", "--model", model, "--max-tokens", 300)
+    return router("evaluate", head, *more, "--out", out, *options)
+
+
+def test_evaluation_samples_what_is_missing_measures_and_draws(
     trained: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    page = tmp_path / "report.html"
-    rollouts = trained / "rollouts.sqlite"
-    options = ("--rollouts", rollouts, "--model", tiny_checkpoint, "--json", "--report", page)
-    result = router("evaluate", trained, *options)
+    unseen = write_problems(tmp_path / "unseen.jsonl", fake_problems(4, seed=5))
+    out = tmp_path / "out"
+    result = evaluate(trained, tiny_checkpoint, out, unseen, "--samples", 5, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    assert record["measured"]["problems"] == 8
+    assert (record["measured"]["problems"], record["measured"]["solutions"]) == (4, 20)
     assert 0 <= record["measured"]["within"]["last"]["value"] <= 1
-    assert page.read_text().startswith("<!doctype html>")
+    assert json.loads((out / "verifier.json").read_text()) == record
+    assert (out / "verifier.html").read_text().startswith("<!doctype html>")
+    assert len(list(out.glob("*.png"))) == 4
+    # Again, with more samples: those there stay, and so do the features of a problem as it was.
+    before = stored(out)
+    assert evaluate(trained, tiny_checkpoint, out, unseen, "--samples", 7).exit_code == 0
+    after = stored(out)
+    assert all(after[name][:5] == before[name] and len(after[name]) == 7 for name in before)
+
+
+def test_a_committed_file_of_rollouts_gives_the_same_evaluation_as_the_store(
+    trained: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rollouts.jsonl.gz"
+    with RolloutStore.read(trained / "rollouts.sqlite") as store:
+        export_store(store, file)
+    records = []
+    for source in (trained / "rollouts.sqlite", file):
+        done = evaluate(
+            trained, tiny_checkpoint, tmp_path / "out", "--from-rollouts", source, "--json"
+        )
+        assert done.exit_code == 0, done.output
+        records.append(json.loads(done.stdout))
+    assert records[0]["measured"] == records[1]["measured"]
+    assert records[0]["data"] == records[1]["data"]
+    assert not (tmp_path / "out" / "rollouts.sqlite").exists()
+
+
+def stored(out: Path) -> dict[str, list[str]]:
+    with RolloutStore.read(out / "rollouts.sqlite") as store:
+        return {problem.id: [c.text for c in pool] for problem, pool in store.samples()}
 
 
 def test_the_published_format_becomes_a_checkpoint_of_its_architecture(
@@ -174,9 +214,8 @@ def test_a_layer_that_does_not_exist_is_refused(
 def test_problems_that_are_never_solved_teach_nothing(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "problems.jsonl"
-    rows = [{"id": p.id, "problem": p.text, "answer": "-1"} for p in fake_problems(3)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    impossible = [replace(problem, answer="-1") for problem in fake_problems(3)]
+    file = write_problems(tmp_path / "problems.jsonl", impossible)
     result = train(file, tiny_checkpoint, tmp_path / "out")
     assert result.exit_code == 2
     assert "3 only wrong ones" in result.stderr
@@ -208,7 +247,8 @@ def test_a_head_for_another_backbone_is_refused(
     weights = load_file(other / "model.safetensors")
     weights = {name: tensor * 1.5 for name, tensor in weights.items()}
     save_file(weights, other / "model.safetensors", {"format": "pt"})
-    rollouts = ("--rollouts", trained / "rollouts.sqlite")
-    result = router("evaluate", trained, *rollouts, "--model", other)
+    result = evaluate(
+        trained, other, tmp_path / "out", "--from-rollouts", trained / "rollouts.sqlite"
+    )
     assert result.exit_code == 1
     assert "was trained on" in result.stderr

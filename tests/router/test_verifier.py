@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from models.errors import InputError
-from models.types import Problem
+from models.errors import EngineError, InputError
+from models.fakes import FakeGenerator, fake_problems
+from models.types import Problem, Sampling
 from models.verifiers.trained_head import Backbone, HeadConfig
-from router.rollouts.runs import StoredCandidate
-from router.verifier.data import SolutionPool, check_trainable, data_digest
+from router.rollouts.runs import Origin, StoredCandidate
+from router.rollouts.store import RolloutStore
+from router.verifier.data import SolutionPool, check_graded, check_trainable, data_digest
 from router.verifier.evaluation import measure
 from router.verifier.report import render, save_pictures
+from router.verifier.sampling import is_complete, sample_completions, sample_pools
 
 
 def candidate(answer: str | None, *scores: float, gold: str = "1") -> StoredCandidate:
@@ -139,3 +143,47 @@ def test_a_digest_names_the_data_in_any_order() -> None:
     pools = [minority_right(0), minority_right(1)]
     assert data_digest(pools) == data_digest(pools[::-1])
     assert data_digest(pools) != data_digest([minority_right(0), minority_right(2)])
+
+
+# -- sampling ---------------------------------------------------------------------------------
+
+
+async def test_a_store_is_complete_when_no_model_is_needed_any_more(tmp_path: Path) -> None:
+    generator, file = FakeGenerator(), tmp_path / "rollouts.sqlite"
+    problems, sampling = fake_problems(3), Sampling(max_tokens=200)
+    origin = Origin.of(generator.info, sampling)
+    assert not is_complete(file, origin, problems, 2, 0)
+    with RolloutStore.create(file, origin) as store:
+        await sample_pools(generator, problems, 2, sampling, store, lambda *_: None)
+        assert is_complete(file, origin, problems, 2, 0)
+        assert not is_complete(file, origin, problems, 2, 1)
+        await sample_completions(
+            generator, {p.id for p in problems}, 1, sampling, store, lambda *_: None
+        )
+    assert is_complete(file, origin, problems, 2, 1)
+    assert is_complete(file, origin, problems[1:], 1, 1)
+    assert not is_complete(file, origin, problems, 3, 0)
+    assert not is_complete(file, origin, fake_problems(4), 2, 0)
+    assert not is_complete(file, origin, [replace(problems[0], answer="0")], 2, 0)
+    hotter = Origin.of(generator.info, replace(sampling, temperature=1.0))
+    assert not is_complete(file, hotter, problems, 2, 0)
+
+
+async def test_sampling_reports_its_progress_and_resumes(tmp_path: Path) -> None:
+    problems, seen = fake_problems(5), []
+    origin = Origin.of(FakeGenerator().info, Sampling())
+    with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
+        broken = FakeGenerator(fail_after=3)
+        with pytest.raises(EngineError):
+            await sample_pools(broken, problems, 2, Sampling(), store, lambda *_: None)
+        kept = {problem.id for problem, _ in store.samples()}
+        await sample_pools(
+            FakeGenerator(), problems, 2, Sampling(), store, lambda *row: seen.append(row)
+        )
+        assert all(len(pool) == 2 for _, pool in store.samples())
+    assert seen[-1] == ("sampling solutions", 5 - len(kept), 5 - len(kept))
+
+
+def test_problems_without_gold_answers_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="'b' has no gold answer"):
+        check_graded([Problem("a", "1 + 1?", "2"), Problem("b", "?")])
