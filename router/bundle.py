@@ -22,10 +22,8 @@ from difficulty.pilot import PilotLevels
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.types import Problem, Sampling
-from router.records import Decision
 from router.rollouts.runs import Origin
-from router.table import CostUnit, Table
-from strategies.budget import Budget
+from router.table import Table
 
 if TYPE_CHECKING:
     from difficulty.text_estimator import TextEstimator
@@ -72,17 +70,25 @@ class Bundle:
             max_tokens=self.origin.max_tokens,
             stop=self.origin.stop,
         )
-        if verifier is None and self.origin.verifier is not None:
-            raise InputError(
-                f"the bundle was fitted with verifier {self.origin.verifier!r} and there is none;"
-                " give it with --verifier, or refit with `router fit`"
-            )
+        self.check_verified(verifier is not None)
         try:
             Origin.from_dict(stored).joined(Origin.of(generator, sampling, verifier))
         except InputError as error:
             raise InputError(
                 f"the bundle was fitted on other models: {error}; refit with `router fit`"
             ) from None
+
+    def check_verified(self, verified: bool) -> None:
+        """The part of `check` that needs no opened model.
+
+        Raises:
+            InputError: the bundle was fitted with a verifier, and there is none.
+        """
+        if self.origin.verifier is not None and not verified:
+            raise InputError(
+                f"the bundle was fitted with verifier {self.origin.verifier!r} and there is none;"
+                " give it with --verifier, or refit with `router fit`"
+            )
 
     def fitted_on(self, problem: Problem) -> bool:
         """Whether the bundle was fitted on a problem of this text, whatever its id."""
@@ -151,6 +157,12 @@ class Bundle:
         return cls(table, levels, prior, origin, manifest, estimator, pilot)
 
 
+def shipped_bundle(model: str) -> Path | None:
+    """Directory of the bundle that comes with `router` for a model of that short name, if any."""
+    directory = Path(__file__).parent / "bundles" / model
+    return directory if (directory / MANIFEST).is_file() else None
+
+
 def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
     for name, digest in hashes.items():
         path = directory / name
@@ -185,32 +197,6 @@ def _load_pilot(path: Path, levels: int) -> PilotLevels | None:
             " refit with `router fit`"
         )
     return pilot
-
-
-@dataclass(frozen=True)
-class BundlePolicy:
-    """Decides by a bundle's table, on the estimated level of each problem.
-
-    tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
-    of the budget; the table's own by default.
-    """
-
-    bundle: Bundle
-    tolerance: float = 0.0
-    cost: CostUnit | None = None
-
-    async def decide(self, problem: Problem, budget: Budget) -> Decision:
-        """The best configuration of the table for this problem.
-
-        Raises:
-            InputError: as `Table.choose`.
-        """
-        return self.bundle.table.choose(
-            self.bundle.level_probabilities(problem),
-            budget.generations,
-            tolerance=self.tolerance,
-            cost=self.cost,
-        )
 
 
 def text_digest(problem: Problem) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,10 +19,8 @@ from router.opening import Models, default_sampling, default_verifier, load_mode
 from router.policy import AUTO, DefaultPolicy, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
 from router.solving import solve
-from strategies.base import parse_strategy
 from strategies.budget import Budget
 from strategies.driver import check
-from strategies.registry import STRATEGIES
 from strategies.trace import Listener
 
 DEFAULT_BUDGET = 16
@@ -100,6 +98,22 @@ class Router:
         if self.generator is not None:
             return None
         return default_verifier(self.model, self.engine, self.endpoints)
+
+    @property
+    def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
+        """Opens models such as this router's; in another process too, if none is ready-made."""
+        return partial(
+            load_models,
+            self.generator,
+            self.verifier,
+            model=self.model,
+            engine=self.engine,
+            endpoints=self.endpoints,
+            endpoint_key=self.endpoint_key,
+            tokenizer=self.tokenizer,
+            prompt=self.prompt,
+            verifier_format=self.verifier_format,
+        )
 
     # -- opening and closing --------------------------------------------------------------
 
@@ -243,7 +257,7 @@ class Router:
 
         Args:
             decision: what `adecide` has said for this problem and budget, so that it is not
-                decided twice.
+                decided twice. After a pilot it is decided anew.
         """
         return await self._loop().wait(
             self._solve(problem, budget, strategy, sampling, seed, listener, decision),
@@ -341,16 +355,14 @@ class Router:
         limits, policy = self._plan(budget, strategy)
         problem = _problem(problem)
         models = await self._models()
-        if decision is None:
-            decision = await policy.decide(problem, limits)
         return await solve(
             problem,
-            decision,
-            parse_strategy(decision.strategy, STRATEGIES),
+            policy,
             models.generator,
             models.verifier,
             limits,
             sampling or self.sampling,
+            decision=decision,
             seed=seed,
             listener=listener,
         )
@@ -358,7 +370,7 @@ class Router:
     async def _models(self) -> Models:
         """The opened models. Opening goes on when the caller that asked first is cancelled."""
         if self._opening is None:
-            self._opening = asyncio.create_task(self._load())
+            self._opening = asyncio.create_task(self.loader())
         opening = self._opening
         try:
             return await asyncio.shield(opening)
@@ -374,19 +386,6 @@ class Router:
         await self._release()
         self._opening = None
         await self._models()
-
-    async def _load(self) -> Models:
-        return await load_models(
-            self.generator,
-            self.verifier,
-            model=self.model,
-            engine=self.engine,
-            endpoints=self.endpoints,
-            endpoint_key=self.endpoint_key,
-            tokenizer=self.tokenizer,
-            prompt=self.prompt,
-            verifier_format=self.verifier_format,
-        )
 
     async def _release(self) -> None:
         if self._opening is None:

@@ -12,6 +12,7 @@ from typing import Any
 from models.base import Generator, Verifier
 from models.types import Sampling
 from models.weights.find import EMBEDDED
+from router.bundle import shipped_bundle
 
 FAKE = "fake"
 """The verifier that goes with the fake engine, and that engine."""
@@ -24,22 +25,35 @@ def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampli
     return Sampling()
 
 
+def known_model(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
+    """Short name of the model, where it tells for certain which weights these are.
+
+    A directory may hold any weights, and so may a server that is not asked for a model: only
+    the embedded model is known by name. None is unknown.
+    """
+    if engine == FAKE or (endpoints and model is None):
+        return None
+    return EMBEDDED.name if model in (None, EMBEDDED.name) else None
+
+
 def default_verifier(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
     """Directory of the head that comes with `router` for this model, where it can be used.
 
-    Only a model that is named tells which head goes with it: a directory may hold any weights,
-    and so may a server that is not asked for a model. Behind endpoints the head runs here, on a
-    backbone of its own.
+    Behind endpoints it runs here, on a backbone of its own.
     """
     from models.verifiers.trained_head import shipped_head
 
-    name = EMBEDDED.name if model is None and not endpoints else model
-    if engine == FAKE or name != EMBEDDED.name:
-        return None
-    if not (find_spec("torch") and find_spec("transformers")):
+    name = known_model(model, engine, endpoints)
+    if name is None or not (find_spec("torch") and find_spec("transformers")):
         return None
     head = shipped_head(name)
     return None if head is None else str(head)
+
+
+def default_bundle(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> Path | None:
+    """Directory of the bundle that comes with `router` for this model, if any."""
+    name = known_model(model, engine, endpoints)
+    return None if name is None else shipped_bundle(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from models.base import Generator, Verifier
 from models.types import Problem, Sampling
+from router.policy import Policy
 from router.records import Decision, Finished, Solution
 from strategies.answers import correct, group
-from strategies.base import Candidate, Select, Strategy
+from strategies.base import Candidate, Select, Strategy, parse_strategy
 from strategies.budget import Budget
 from strategies.driver import run_search
+from strategies.pilot import Pilot
+from strategies.registry import STRATEGIES
 from strategies.selection import select
 from strategies.trace import Listener
 
@@ -19,20 +23,22 @@ log = logging.getLogger("router")
 
 async def solve(
     problem: Problem,
-    decision: Decision,
-    strategy: Strategy,
+    policy: Policy,
     generator: Generator,
     verifier: Verifier | None,
     budget: Budget,
     sampling: Sampling,
     *,
+    decision: Decision | None = None,
     seed: int | None = None,
     listener: Listener | None = None,
 ) -> Solution:
-    """Run the chosen strategy and turn what it found into one answer.
+    """Run the strategy that the policy chooses, and turn what it found into one answer.
+
+    decision: what the policy said before, if it was asked.
 
     Raises:
-        As `strategies.driver.run_search`.
+        As `strategies.driver.run_search`, and as `policy.decide`.
     """
     notes = []
     if seed is not None and not generator.info.seeds:
@@ -40,8 +46,20 @@ async def solve(
             f"the engine {generator.info.engine!r} takes no seed here, so samples differ"
             " from run to run"
         )
+    if decision is None:
+        decision = await policy.decide(problem, budget)
+    strategy = parse_strategy(decision.strategy, STRATEGIES)
+
+    async def choose(scores: Sequence[float]) -> Strategy:
+        nonlocal decision, strategy
+        decision = await policy.decide(problem, budget, scores)
+        strategy = parse_strategy(decision.strategy, STRATEGIES)
+        return strategy
+
+    samples = policy.pilot(budget)
+    plan = Pilot(samples, choose) if samples else strategy
     outcome = await run_search(
-        strategy, problem, generator, verifier, budget, sampling, seed=seed, listener=listener
+        plan, problem, generator, verifier, budget, sampling, seed=seed, listener=listener
     )
     how: Select = strategy.select
     if how != "majority" and any(c.scores is None for c in outcome.candidates):

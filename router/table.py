@@ -193,6 +193,7 @@ class Table(_Record):
         *,
         tolerance: float = 0.0,
         cost: CostUnit | None = None,
+        drawn: int = 0,
     ) -> Decision:
         """The configuration with the best expected accuracy that costs no more than the budget.
 
@@ -200,6 +201,8 @@ class Table(_Record):
         tolerance: take the cheapest within this much accuracy of the best.
         cost: the unit in which configurations are compared with the budget and each other; the
             table's own by default. Generations never exceed the budget in any unit.
+        drawn: plain samples that this budget has paid for already. Strategies that sample whole
+            solutions take them as their own; others cost as much on top of them.
 
         Raises:
             InputError: no probabilities, a budget below the table's first, a unit that was not
@@ -207,7 +210,7 @@ class Table(_Record):
         """
         unit = cost or self.cost
         weights = self._weights(levels)
-        rows = self._rows(weights, budget, unit)
+        rows = self._rows(weights, budget, unit, drawn)
         if not rows:
             raise InputError(
                 f"no configuration of the table costs at most {budget} in units of {unit}"
@@ -233,7 +236,9 @@ class Table(_Record):
             )
         return [p / total for p in levels]
 
-    def _rows(self, weights: Sequence[float], budget: int, unit: CostUnit) -> list[_Row]:
+    def _rows(
+        self, weights: Sequence[float], budget: int, unit: CostUnit, drawn: int
+    ) -> list[_Row]:
         """What every configuration of the budget's cells is worth, over the levels."""
         present = [(w, self.cell(i, budget)) for i, w in enumerate(weights, 1) if w > 0]
         by_name = [{entry.strategy: entry for entry in cell.entries} for _, cell in present]
@@ -250,8 +255,9 @@ class Table(_Record):
             prices = [getattr(entry.cost, unit) for entry in entries]
             if len(entries) < len(by_name) or None in prices:
                 continue
-            row = _Row.mixed(order, entries, shares, prices, scale)
-            if row.price <= budget + _SLACK:
+            extra = drawn if drawn and not entries[0].parsed().takes_samples else 0
+            row = _Row.mixed(order, entries, shares, prices, scale, extra)
+            if row.considered.cost <= budget and row.price <= budget + _SLACK:
                 rows.append(row)
         return rows
 
@@ -273,6 +279,7 @@ class _Row:
         shares: Sequence[float],
         prices: Sequence[float],
         scale: float,
+        extra: int,
     ) -> _Row:
         def mean(values: Sequence[float]) -> float:
             return sum(w * v for w, v in zip(shares, values, strict=True))
@@ -281,9 +288,9 @@ class _Row:
         # Levels were estimated on different problems; adding their half-widths is on the safe side.
         low = mean([entry.estimate.low for entry in entries])
         high = mean([entry.estimate.high for entry in entries])
-        generations = entries[0].cost.generations
+        generations = entries[0].cost.generations + extra
         considered = Considered(entries[0].strategy, generations, accuracy, (low, high))
-        return cls(order, accuracy, mean(prices) / scale, considered)
+        return cls(order, accuracy, mean(prices) / scale + extra, considered)
 
 
 def _why(

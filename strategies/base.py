@@ -77,6 +77,11 @@ class Strategy(ABC):
         """It asks for the score of everything it samples, so scoring may begin at once."""
         return self.needs_verifier
 
+    @property
+    def takes_samples(self) -> bool:
+        """Whole solutions that were sampled before it runs (`Search.kept`) are its own first."""
+        return False
+
     @abstractmethod
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         """Search; return every finished path that may answer."""

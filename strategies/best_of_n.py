@@ -25,6 +25,10 @@ class BestOfN(Strategy):
     def needs_verifier(self) -> bool:
         return self.select != "majority"
 
+    @property
+    def takes_samples(self) -> bool:
+        return True
+
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         paths = await search.sample(search.root, self.n, whole=True)
         return await candidates(search, paths, scored=self.needs_verifier)

@@ -12,6 +12,7 @@ from models.types import EndReason, Problem, Sampling
 from strategies.answers import extract
 from strategies.base import Candidate, Strategy
 from strategies.budget import Budget, Usage
+from strategies.pilot import Pilot
 from strategies.scoring import candidates
 from strategies.search import Search
 from strategies.trace import Listener, Trace
@@ -34,7 +35,7 @@ class Outcome:
 
 
 async def run_search(
-    strategy: Strategy,
+    strategy: Strategy | Pilot,
     problem: Problem,
     generator: Generator,
     verifier: Verifier | None,
@@ -78,7 +79,7 @@ async def run_search(
     return Outcome(answered, ended, search.usage, search.trace)
 
 
-def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
+def check(strategy: Strategy | Pilot, budget: Budget, *, has_verifier: bool) -> None:
     """Refuse what cannot run, before anything is spent.
 
     Raises:
@@ -96,7 +97,7 @@ def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
 
 
 async def _run(
-    strategy: Strategy, problem: Problem, search: Search
+    strategy: Strategy | Pilot, problem: Problem, search: Search
 ) -> tuple[list[Candidate], EndReason]:
     timeout = asyncio.timeout(search.budget.seconds)
     try:

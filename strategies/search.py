@@ -52,13 +52,14 @@ class Search:
         self.rng = random.Random(f"{seed}/{problem.id}")
         self.trace = Trace(self.root, listener)
         self.finished: list[Path] = []
+        self.kept: list[Path] = []  # whole solutions that the next call for such takes first
         self.capped = False  # a solution was cut because the token cap left it no room
         self._generator = generator
         self._verifier = verifier
         self._sampling = sampling
         self._seed = seed
-        self._score_samples = score_samples and verifier is not None
-        self._one_by_one = listener is not None or budget.seconds is not None or self._score_samples
+        self.score_samples = score_samples and verifier is not None
+        self._one_by_one = listener is not None or budget.seconds is not None or self.score_samples
         self._generations = Generations(budget.generations)
         self._purse = TokenPurse(budget.tokens)
         self._scores: WeakKeyDictionary[Path, float] = WeakKeyDictionary()
@@ -85,6 +86,10 @@ class Search:
             BudgetExhausted: the generations or tokens left do not cover it.
             EngineError: the generator failed.
         """
+        if whole and path is self.root and self.kept:
+            taken, self.kept = self.kept[:n], self.kept[n:]
+            n -= len(taken)
+            return taken + (await self.sample(path, n, whole=True) if n else [])
         self._generations.charge(path.depth, n, whole=whole)
         room = max(1, self._sampling.max_tokens - path.tokens)
         sampling = replace(self._sampling, until="end" if whole else "step", max_tokens=room)
@@ -198,7 +203,7 @@ class Search:
             self.trace.add(path, "finished" if path.finished else "live")
             if path.finished:
                 self.finished.append(path)
-            if self._score_samples:
+            if self.score_samples:
                 self._scoring[path] = asyncio.ensure_future(self._score(path))
         return paths
 

@@ -14,9 +14,10 @@ from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.fakes import FakeGenerator, fake_problems
 from models.types import Problem, Sampling
-from router.bundle import Bundle, BundlePolicy
+from router.bundle import Bundle
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
+from router.policy import BundlePolicy
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from strategies.budget import Budget
@@ -140,7 +141,9 @@ def test_a_table_may_be_edited_by_hand_while_it_makes_sense(bundle: Bundle, tmp_
 async def test_the_policy_decides_by_the_prior_without_an_estimator(bundle: Bundle) -> None:
     plain = replace(bundle, estimator=None)
     decision = await BundlePolicy(plain).decide(Problem("p", "1 + 1?"), Budget(8))
-    assert decision == plain.table.choose(plain.prior, 8)
+    chosen = plain.table.choose(plain.prior, 8)
+    assert replace(decision, why=chosen.why) == chosen
+    assert "how common each level is" in decision.why
     assert decision.levels == pytest.approx(plain.prior)
     cheap = await BundlePolicy(plain, tolerance=1.0).decide(Problem("p", "1 + 1?"), Budget(8))
     assert cheap.considered[0].cost == 1
