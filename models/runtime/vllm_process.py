@@ -79,7 +79,7 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
             }
         args = AsyncEngineArgs(
             model=str(model_path),
-            additional_config=Lifeline(os.getpid()),
+            additional_config=Lifeline(os.getpid(), spin=not current_platform.is_cpu()),
             **(defaults | dict(engine_args)),
         )
         return AsyncLLM.from_engine_args(args)

@@ -352,30 +352,44 @@ async def test_a_dead_engine_is_an_error_with_its_cause(tiny_checkpoint: FilePat
     await generator.aclose()
 
 
-async def test_eight_problems_at_once_take_well_under_eight_times_one(
-    tokenizer_dir: FilePath, capsys: pytest.CaptureFixture[str]
-) -> None:
-    generator = await VLLMGenerator.load(
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedded(tokenizer_dir: FilePath) -> AsyncIterator[VLLMGenerator]:
+    engine = await VLLMGenerator.load(
         tokenizer_dir, name="embedded", prompt=get_prompt("qwen-math")
     )
+    yield engine
+    await engine.aclose()
 
-    async def solve(count: int, start: int) -> float:
-        """Seconds for `count` problems of 4 samples with 64 tokens each, all at once."""
-        problems = [
-            Problem(str(number), f"A shelf holds {number} books; {number // 2} are sold. How many?")
-            for number in range(start, start + count)
-        ]
-        sampling = Sampling(max_tokens=64)
-        began = time.monotonic()
-        await asyncio.gather(*(generator.sample(Path(item), 4, sampling) for item in problems))
-        return time.monotonic() - began
 
-    try:
-        await solve(1, 10)
-        one = min([await solve(1, 20), await solve(1, 30)])
-        eight = await solve(8, 40)
-    finally:
-        await generator.aclose()
+async def seconds(generator: VLLMGenerator, count: int, start: int) -> float:
+    """Time for `count` new problems of 4 samples with 64 tokens each, all at once."""
+    problems = [
+        Problem(str(number), f"A shelf holds {number} books; {number // 2} are sold. How many?")
+        for number in range(start, start + count)
+    ]
+    sampling = Sampling(max_tokens=64)
+    began = time.monotonic()
+    await asyncio.gather(*(generator.sample(Path(item), 4, sampling) for item in problems))
+    return time.monotonic() - began
+
+
+async def test_eight_problems_at_once_take_well_under_eight_times_one(
+    embedded: VLLMGenerator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await seconds(embedded, 1, 10)
+    one = min([await seconds(embedded, 1, 20), await seconds(embedded, 1, 30)])
+    eight = await seconds(embedded, 8, 40)
     with capsys.disabled():
         print(f"\n8 problems at once: {eight:.1f} s, one: {one:.1f} s, ratio {eight / one:.2f}")
     assert eight / one < 5
+
+
+async def test_the_engines_core_leaves_the_processor_to_its_worker(embedded: VLLMGenerator) -> None:
+    children = {p.name(): p for p in psutil.Process().children(recursive=True) if alive(p)}
+    core = next(p for name, p in children.items() if name.startswith("VLLM::EngineCor"))
+    worker = next(p for name, p in children.items() if name.startswith("VLLM::Worker"))
+    before = core.cpu_times().user + core.cpu_times().system
+    worked = worker.cpu_times().user
+    await seconds(embedded, 8, 60)
+    spent = core.cpu_times().user + core.cpu_times().system - before
+    assert spent < 0.1 * (worker.cpu_times().user - worked)  # a core that spins spends a third
