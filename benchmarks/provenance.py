@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from router.provenance import commit
 
 
 def provenance() -> dict[str, Any]:
@@ -19,7 +18,7 @@ def provenance() -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("describe", "--always", "--dirty"),
+        "commit": commit(),
         "machine": {
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),
@@ -34,11 +33,6 @@ def provenance() -> dict[str, Any]:
 
 def _module() -> str:
     return f"benchmarks.{Path(sys.argv[0]).stem}"
-
-
-def _git(*arguments: str) -> str | None:
-    result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return result.stdout.strip() or None
 
 
 def _processor() -> str:

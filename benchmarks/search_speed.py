@@ -1,0 +1,384 @@
+r"""How fast searches run: problems an hour and tokens a second, beside a lock-step baseline.
+
+    python -m benchmarks.search_speed ../shared/data/gsm8k_dev.jsonl \
+        --output benchmarks/results/search_speed.json [--quick] [--peer-path DIR]
+
+Every cell is one way of running one strategy on the first problems of the file, on one engine and
+one verifier that are loaded once. A cell is stored as soon as it is measured; the same command goes
+on where it was stopped. `ceiling` is the engine's own rate: best-of-N that is only counted, with
+every request there from the start and no verifier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.lock_step import Beam, LockStep, WholeSolutionVerifier
+from benchmarks.provenance import provenance
+from benchmarks.search_speed_plot import plot
+from models.base import Verifier
+from models.errors import InputError
+from models.types import Problem, Sampling
+from models.verifiers.trained_head import shipped_head
+from models.weights.find import EMBEDDED, find_model
+from router.io import read_problems
+from router.opening import FAKE, Models, load_models
+from router.provenance import digest
+from strategies.answers import correct, group
+from strategies.base import Candidate, parse_strategy
+from strategies.budget import Budget, Usage
+from strategies.driver import run_search
+from strategies.registry import STRATEGIES
+from strategies.selection import select
+
+FULL_N = (16, 4, 64)
+FULL_IN_FLIGHT = (16, 1, 4, 32)
+LEAST_PROBLEMS = 4
+QUICK_BASELINE_PROBLEMS = 4
+"""Lock step takes so much longer that a quick run gives it a quarter of the problems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What all ways of running share."""
+
+    width: int
+    depth: int
+    max_tokens: int
+    temperature: float
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, max_tokens=self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement.
+
+    way: `router`, `ceiling`, `lock step`, or the name of a peer.
+    strategy: its name; the sizes are `n` and the limits.
+    in_flight: problems that run at once, of `problems` in all.
+    """
+
+    way: str
+    strategy: str
+    n: int
+    in_flight: int
+    problems: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.way}/{self.strategy}/{self.n}/{self.in_flight}"
+
+
+Searched = tuple[list[list[Candidate]], Usage]
+"""Candidates of each problem, and what all of them cost."""
+
+
+def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
+    """All cells, what the targets ask about first."""
+    baseline = QUICK_BASELINE_PROBLEMS if quick else 16
+    found = [
+        Cell("ceiling", "best_of_n", 16, 16, 16),
+        Cell("router", "beam_search", 16, 16, 16),
+        Cell("router", "dvts", 16, 16, 16),
+        Cell("lock step", "beam_search", 16, 1, baseline),
+        Cell("lock step", "dvts", 16, 1, baseline),
+        Cell("lock step", "dvts", 16, 16, 16),
+        Cell("router", "best_of_n", 16, 16, 16),
+    ]
+    for peer in peers:
+        name, _, strategy = peer.rpartition(":")
+        found.append(Cell(name, strategy, 16, 1, baseline))
+    if quick:
+        return [*found, Cell("router", "beam_search", 16, 1, baseline)]
+    found += [
+        Cell("router", strategy, n, in_flight, max(in_flight, LEAST_PROBLEMS))
+        for n in FULL_N
+        for in_flight in FULL_IN_FLIGHT
+        for strategy in ("beam_search", "dvts", "best_of_n", "lookahead")
+        if n * in_flight <= 1024
+    ]
+    for n in (4, 64):
+        found += [Cell("lock step", strategy, n, 1, 4) for strategy in ("beam_search", "dvts")]
+    return list(dict.fromkeys(found))
+
+
+class Speed:
+    """Measures cells on one pair of models."""
+
+    def __init__(self, models: Models, rescorer: Verifier, limits: Limits, peers: dict[str, Any]):
+        self._models = models
+        self._rescorer = rescorer
+        self._limits = limits
+        self._peers = peers
+
+    async def measure(self, cell: Cell, problems: Sequence[Problem]) -> dict[str, Any]:
+        """Run a cell and say what it took."""
+        started, cpu = time.monotonic(), time.thread_time()
+        found, usage = await self._run(cell, problems)
+        seconds, cpu = time.monotonic() - started, time.thread_time() - cpu
+        right = [await self._right(p, c) for p, c in zip(problems, found, strict=True)]
+        sampled = usage.sampled_tokens or 0
+        cached, prompt = usage.prompt_tokens_cached, usage.prompt_tokens
+        return {
+            **asdict(cell),
+            "seconds": round(seconds, 1),
+            "problems_per_hour": round(3600 * len(problems) / seconds, 2),
+            "tokens_per_second": round(sampled / seconds, 2),
+            "solutions": sum(map(len, found)),
+            "correct": sum(right),
+            "sampled_tokens": sampled,
+            "prompt_tokens": prompt,
+            "prompt_tokens_cached": cached,
+            "prompt_tokens_computed": usage.prompt_tokens_computed,
+            "hit_rate": None if cached is None or not prompt else round(cached / prompt, 4),
+            "verifier_tokens": usage.verifier_tokens,
+            "event_loop_cpu_seconds": round(cpu, 2),
+            "load_average": round(os.getloadavg()[0], 1),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    async def _run(self, cell: Cell, problems: Sequence[Problem]) -> Searched:
+        if cell.way in ("router", "ceiling"):
+            return await self._router(cell, problems)
+        lock_step = LockStep(self._models.generator, self._rescorer, self._limits.sampling)
+        size = (cell.n, self._limits.width, self._limits.depth)
+        found: list[list[Candidate]] = []
+        for start in range(0, len(problems), cell.in_flight):
+            batch = problems[start : start + cell.in_flight]
+            if cell.way != "lock step":
+                search = self._peers[f"{cell.way}:{cell.strategy}"]
+                models = Blocking(lock_step)
+                ended = await asyncio.to_thread(search, models, batch, *size)
+                found += [[beam.candidate() for beam in beams] for beams in ended]
+            elif cell.strategy == "dvts":
+                found += await lock_step.dvts(batch, *size)
+            else:
+                found += [await lock_step.beam_search(problem, *size) for problem in batch]
+        return found, lock_step.usage
+
+    async def _router(self, cell: Cell, problems: Sequence[Problem]) -> Searched:
+        verifier = self._models.verifier if cell.way == "router" else None
+        sizes = {
+            "best_of_n": "" if verifier else ", select=majority",
+            "lookahead": f", width={self._limits.width}, depth={self._limits.depth}, k=1",
+        }
+        rest = sizes.get(cell.strategy, f", width={self._limits.width}, depth={self._limits.depth}")
+        strategy = parse_strategy(f"{cell.strategy}(n={cell.n}{rest})", STRATEGIES)
+        places = asyncio.Semaphore(cell.in_flight)
+
+        async def one(problem: Problem) -> tuple[list[Candidate], Usage]:
+            async with places:
+                outcome = await run_search(
+                    strategy,
+                    problem,
+                    self._models.generator,
+                    verifier,
+                    Budget(strategy.cost),
+                    self._limits.sampling,
+                )
+            return list(outcome.candidates), outcome.usage
+
+        done = await asyncio.gather(*map(one, problems))
+        return [found for found, _ in done], sum((usage for _, usage in done), Usage())
+
+    async def _right(self, problem: Problem, candidates: Sequence[Candidate]) -> bool:
+        """Whether the same selection as everywhere picks the right answer."""
+        assert problem.answer is not None
+        scored = all(candidate.scores for candidate in candidates)
+        groups = await group([candidate.answer for candidate in candidates])
+        how = self._rescorer.info.aggregation
+        choice = select(candidates, groups, "weighted" if scored else "majority", how)
+        return await correct(choice.answer, problem.answer)
+
+
+class Blocking:
+    """The same models for a peer's code, which blocks a thread while it waits for them.
+
+    A peer is `search(models, problems, n, width, depth) -> solutions of each problem`, where a
+    solution so far is a `benchmarks.lock_step.Beam`.
+    """
+
+    def __init__(self, lock_step: LockStep) -> None:
+        self._lock_step = lock_step
+        self._loop = asyncio.get_running_loop()
+
+    def grow(self, beams: Sequence[Beam], *, whole: bool) -> list[Beam]:
+        """Every beam longer by a step, or to its end; one batch."""
+        return self._wait(self._lock_step.grow(beams, whole=whole))
+
+    def score(self, beams: Sequence[Beam]) -> list[Beam]:
+        """Every beam with the scores of all of its steps."""
+        return self._wait(self._lock_step.score(beams))
+
+    def _wait(self, work: Awaitable[list[Beam]]) -> list[Beam]:
+        async def run() -> list[Beam]:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+
+class Results:
+    """The file of results; refuses to mix two settings in it."""
+
+    def __init__(self, file: Path, settings: dict[str, Any]) -> None:
+        self._file = file
+        self.record: dict[str, Any] = {"settings": settings, "runs": [], "cells": {}}
+        if file.is_file():
+            self.record = json.loads(file.read_text())
+            if self.record["settings"] != settings:
+                raise InputError(f"{file} holds other settings; give another --output")
+        self.record["runs"].append(provenance())
+
+    def has(self, cell: Cell) -> bool:
+        return cell.key in self.record["cells"]
+
+    def add(self, cell: Cell, measured: dict[str, Any]) -> None:
+        self.record["cells"][cell.key] = measured
+        self.record["summary"] = summary(self.record["cells"])
+        partial = self._file.with_suffix(".partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(self.record, indent=1) + "\n")
+        partial.replace(self._file)
+
+
+def summary(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The ratios that the targets ask for, of the cells that are there."""
+    by_key = {key: row for key, row in measured.items() if row["seconds"]}
+    ceiling = next((row for row in by_key.values() if row["way"] == "ceiling"), None)
+    found: dict[str, Any] = {}
+    for key, row in by_key.items():
+        if row["way"] != "router":
+            continue
+        ratios: dict[str, Any] = {}
+        if ceiling:
+            rate = row["tokens_per_second"] / ceiling["tokens_per_second"]
+            ratios["of_engine_token_rate"] = round(rate, 3)
+        for other in by_key.values():
+            if other["way"] in ("router", "ceiling") or (other["strategy"], other["n"]) != (
+                row["strategy"],
+                row["n"],
+            ):
+                continue
+            name = f"{other['way']}, {other['in_flight']} in flight"
+            ratios[name] = {
+                "problems_per_hour": round(
+                    row["problems_per_hour"] / other["problems_per_hour"], 2
+                ),
+                "sampled_tokens_per_problem": _per_problem(row, other, "sampled_tokens"),
+                "verifier_tokens_per_problem": _per_problem(row, other, "verifier_tokens"),
+            }
+        found[key] = ratios
+    return found
+
+
+def _per_problem(row: dict[str, Any], other: dict[str, Any], what: str) -> float | None:
+    if row[what] is None or not other[what]:
+        return None
+    return round((row[what] / row["problems"]) / (other[what] / other["problems"]), 3)
+
+
+def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:
+    """`PEERS` of the adapter in a directory outside this repository: `name:strategy` to search."""
+    if path is None:
+        return {}
+    sys.path.insert(0, str(path))
+    spec = importlib.util.spec_from_file_location("peer_adapter", path / "adapter.py")
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} has no adapter.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    peers: dict[str, Callable[..., list[list[Beam]]]] = module.PEERS
+    return peers
+
+
+async def run(
+    problems: Sequence[Problem],
+    engine: str,
+    limits: Limits,
+    plan: Sequence[Cell],
+    peers: dict[str, Any],
+    results: Results,
+) -> None:
+    fake = engine == FAKE
+    head = shipped_head(EMBEDDED.name)
+    models = await load_models(
+        None, FAKE if fake else str(head), model=None, engine=engine, endpoints=(), prompt=None
+    )
+    assert models.verifier is not None
+    try:
+        rescorer: Verifier = models.verifier
+        if not fake:
+            assert head is not None
+            rescorer = await asyncio.to_thread(WholeSolutionVerifier.load, head, find_model(None))
+        speed = Speed(models, rescorer, limits, peers)
+        # Not measured: the first requests find cold caches and memory.
+        await speed.measure(Cell("router", "beam_search", limits.width, 1, 1), problems[-1:])
+        for cell in plan:
+            measured = await speed.measure(cell, problems[: cell.problems])
+            results.add(cell, measured)
+            click.echo(json.dumps(measured), err=True)
+    finally:
+        await models.generator.aclose()
+        await models.verifier.aclose()
+
+
+@click.command()
+@click.argument("problems", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--engine", default="vllm", show_default=True)
+@click.option("--width", default=4, show_default=True)
+@click.option("--depth", default=8, show_default=True)
+@click.option("--max-tokens", default=512, show_default=True)
+@click.option("--temperature", default=0.8, show_default=True)
+@click.option("--quick", is_flag=True, help="Only what the targets ask about.")
+@click.option("--only", multiple=True, help="Only cells whose key starts with this; repeatable.")
+@click.option("--peer-path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def main(
+    problems: Path,
+    output: Path,
+    engine: str,
+    width: int,
+    depth: int,
+    max_tokens: int,
+    temperature: float,
+    quick: bool,
+    only: tuple[str, ...],
+    peer_path: Path | None,
+) -> None:
+    """Measure what is not measured yet, and write JSON and a picture beside it."""
+    limits = Limits(width, depth, max_tokens, temperature)
+    chosen = [problem for problem in read_problems(problems).problems if problem.answer][:33]
+    settings = {
+        "engine": engine,
+        **asdict(limits),
+        "problems": digest([[problem.id, problem.text] for problem in chosen]),
+    }
+    results = Results(output, settings)
+    peers = load_peers(peer_path)
+    plan = [
+        cell
+        for cell in cells(quick, list(peers))
+        if not results.has(cell) and (not only or cell.key.startswith(only))
+    ]
+    if plan:
+        asyncio.run(run(chosen, engine, limits, plan, peers, results))
+    plot(results.record, output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
