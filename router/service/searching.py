@@ -14,6 +14,7 @@ from router.service.errors import ClientGone, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
+from strategies.answers import extract
 from strategies.trace import Node
 
 MAX_BATCH: Final = 2_000
@@ -49,11 +50,14 @@ class Feed:
                 self._changed[node.id] = node
 
     def take(self) -> list[dict[str, Any]]:
-        """Nodes that have changed since they were last taken, parents before children."""
+        """Nodes that have changed since they were last taken, parents before children.
+
+        Those that end a solution carry its `answer`, None where it states none.
+        """
         with self._lock:
             ids = list(self._changed)[:MAX_BATCH]
             nodes = [self._changed.pop(number) for number in ids]
-        return [node.to_dict() for node in nodes]
+        return [_told(node) for node in nodes]
 
 
 class Searches:
@@ -100,6 +104,12 @@ class Searches:
             listener=None if feed is None else feed.listen,
             decision=decision,
         )
+
+
+def _told(node: Node) -> dict[str, Any]:
+    if node.status != "finished":
+        return node.to_dict()
+    return {**node.to_dict(), "answer": extract(node.path.text, node.path.truncated)}
 
 
 async def settled(

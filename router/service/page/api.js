@@ -20,8 +20,8 @@ export const models = () => json("v1/models");
 export const table = () => json("v1/table");
 
 /**
- * Solve a problem: every event of the stream, in order. Aborting `signal` closes the connection,
- * which cancels the search.
+ * Solve a problem: every event of the search, in order, then `{event: "text", text}` with the
+ * winning solution. Aborting `signal` closes the connection, which cancels the search.
  */
 export async function* solve({ model, problem, budget, strategy }, signal) {
   const response = await call("v1/chat/completions", {
@@ -35,11 +35,16 @@ export async function* solve({ model, problem, budget, strategy }, signal) {
       router: { budget, strategy, tolerance: 0, trace: true },
     }),
   });
+  let text = "";
   for await (const data of serverSentEvents(response.body)) {
-    if (data === "[DONE]") return;
+    if (data === "[DONE]") {
+      yield { event: "text", text };
+      return;
+    }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(chunk.error.message, response.status);
     if (chunk.router) yield chunk.router;
+    text += chunk.choices[0]?.delta.content ?? "";
   }
   throw new ApiError("The connection ended before the answer did.");
 }

@@ -4,7 +4,7 @@ import { h, svg } from "./dom.js";
 import { count, percent } from "./format.js";
 
 const SIZE = { width: 260, height: 180, left: 38, right: 10, top: 12, bottom: 28 };
-const BASELINES = ["weighted", "majority"];
+const BASELINES = ["weighted", "majority"]; // the first is what a strategy does by default
 
 /** Charts of all levels, with their legend. */
 export function curves(table) {
@@ -18,7 +18,8 @@ export function curves(table) {
 
 /** The estimate of the largest best-of-N of a cell, with the given selection. */
 function baseline(cell, select) {
-  const matches = cell.entries.filter(({ strategy }) => strategy.startsWith("best_of_n(") && strategy.includes(`select=${select}`));
+  const selection = (strategy) => /select=(\w+)/.exec(strategy)?.[1] ?? BASELINES[0];
+  const matches = cell.entries.filter(({ strategy }) => strategy.startsWith("best_of_n(") && selection(strategy) === select);
   const largest = matches.toSorted((a, b) => b.cost.generations - a.cost.generations)[0];
   // With one sample there is nothing to select.
   return largest?.estimate ?? (cell.budget === 1 ? cell.entries[0].estimate : undefined);

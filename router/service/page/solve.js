@@ -101,6 +101,9 @@ export class SolveView {
         case "solution":
           this.finish(event.solution);
           break;
+        case "text":
+          this.crown(event.text);
+          break;
       }
       this.report();
     }
@@ -124,7 +127,11 @@ export class SolveView {
     this.solution = solution;
     this.draw();
     this.outcome.finish(solution);
-    const leaf = this.tree.leaf(solution.text);
+  }
+
+  /** Show the solution that won. */
+  crown(text) {
+    const leaf = this.tree.leaf(text);
     if (!leaf) return;
     this.view.crown(leaf);
     this.view.select(leaf);
