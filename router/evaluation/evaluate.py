@@ -166,7 +166,7 @@ async def _case(study: Study, store: RolloutStore) -> _Case:
 
 def _largest(study: Study, found: Measurements) -> int:
     """The largest N at which the baseline is measured on every problem."""
-    measured = ~np.isnan(found.accuracy).any(axis=0)
+    measured = np.asarray(~np.isnan(found.accuracy).any(axis=0))
     return max(
         strategy.n
         for strategy, known in zip(found.strategies, measured, strict=True)

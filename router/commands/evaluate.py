@@ -1,0 +1,237 @@
+"""`router evaluate`: the routed policy against every fixed strategy, on unseen problems."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as Grid
+
+from models.errors import InputError
+from models.types import Problem
+from router.bundle import Bundle
+from router.commands.common import opened, option, with_router
+from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
+from router.core import Router
+from router.evaluation.evaluate import check_origin
+from router.evaluation.evaluate import evaluate as measure
+from router.evaluation.records import Evaluation
+from router.evaluation.sampling import sample_missing
+from router.evaluation.study import Study
+from router.evaluation.summary import (
+    against_fixed,
+    baseline_label,
+    differences,
+    equal_at,
+    headline,
+    label,
+    losses,
+    percent,
+    replayed,
+    times,
+)
+from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
+from router.fitting.workers import LocalWorker
+from router.opening import Models
+from router.rollouts.export import open_rollouts
+from router.rollouts.runs import Origin
+from router.rollouts.store import RolloutStore
+
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("problems", type=_file)
+@option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Bundle that is measured.",
+)
+@click.option("--out", type=_file, help="Write the evaluation there, as JSON.")
+@option("--budgets", callback=parse_budgets, help="Some of the bundle's.  [default: all]")
+@option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    metavar="NAME(…)",
+    help="Compare with this fixed strategy at every budget it fits; repeat it. Others are then"
+    " sampled only where a policy picks them.  [default: all of the bundle's]",
+)
+@click.option(
+    "--from-rollouts",
+    type=_file,
+    help="Sample nothing: measure what this store, or what was exported from one, covers.",
+)
+@option("--store", type=_file, help="Where rollouts are kept.  [default: by PROBLEMS]")
+@click.option("--dry-run", is_flag=True, help="Print the price and stop.")
+@click.option("--drop-overlap", is_flag=True, help="Leave out problems that the bundle has seen.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole evaluation as JSON.")
+@option("--seed", type=int, help="Of sampling, where the engine takes seeds, and of resamples.")
+@option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Searches at once.")
+@with_router
+def evaluate(
+    router: Router,
+    problems: Path,
+    bundle: Path,
+    out: Path | None,
+    budgets: tuple[int, ...],
+    strategies: tuple[str, ...],
+    from_rollouts: Path | None,
+    store: Path | None,
+    dry_run: bool,
+    drop_overlap: bool,
+    as_json: bool,
+    seed: int | None,
+    in_flight: int,
+) -> None:
+    """Measure the routed policy on unseen problems.
+
+    PROBLEMS is a JSONL file: {"id": …, "problem": …, "answer": …} a line. Rollouts that are stored
+    are replayed; what is missing is sampled and stored as it finishes, so an interrupted
+    evaluation goes on when it is started again.
+    """
+    loaded = Bundle.load(bundle)
+    known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
+    study = Study.of(loaded, known, budgets, strategies, seed or 0)
+    if from_rollouts is not None:
+        with open_rollouts(from_rollouts) as rollouts:
+            _finish(asyncio.run(measure(study, rollouts)), out, as_json)
+        return
+    path = store or Path(f"{problems}.rollouts.sqlite")
+    due = _price(study, path)
+    click.echo(
+        f"to sample: {price_text(due)}, and then what levels and pilots lead to", err=not dry_run
+    )
+    if dry_run:
+        return
+
+    async def work(models: Models) -> Evaluation:
+        worker = LocalWorker(models, router.sampling)
+        loaded.check(worker.generator, worker.verifier)
+        origin = Origin.of(worker.generator, router.sampling, worker.verifier)
+        with RolloutStore.create(path, origin) as rollouts:
+            check_origin(loaded, rollouts)
+            # A server that dies of a seed (vLLM's CPU build) cannot be told from others.
+            sent = None if router.endpoints and seed is None else study.seed
+            sampled = await sample_missing(
+                study, rollouts, worker, _round, seed=sent, in_flight=in_flight
+            )
+            return await measure(study, rollouts, sampled)
+
+    with opened(router):
+        _finish(router.run(work), out, as_json)
+
+
+def _unseen(bundle: Bundle, problems: tuple[Problem, ...], *, drop: bool) -> tuple[Problem, ...]:
+    if not drop:
+        return problems
+    unseen = tuple(problem for problem in problems if not bundle.fitted_on(problem))
+    if not unseen:
+        raise InputError(
+            f"the bundle was fitted on all {len(problems)} problems; evaluate it on others"
+        )
+    if len(unseen) < len(problems):
+        count = len(problems) - len(unseen)
+        click.echo(f"left out {count} problems that the bundle was fitted on", err=True)
+    return unseen
+
+
+def _price(study: Study, path: Path) -> Price:
+    """What is known to be missing; needs no model."""
+    if not path.is_file():
+        return price(asyncio.run(study.jobs(None)))
+    with RolloutStore.read(path) as rollouts:
+        check_origin(study.bundle, rollouts)
+        return price(asyncio.run(study.jobs(rollouts)), rollouts.rates())
+
+
+@contextmanager
+def _round(due: Price) -> Iterator[Ticker]:
+    with sampling_progress(due.generations) as tick:
+        yield tick
+
+
+# -- what people see ------------------------------------------------------------------------
+
+
+def _finish(evaluation: Evaluation, out: Path | None, as_json: bool) -> None:
+    if out is not None:
+        evaluation.save(out)
+    if as_json:
+        click.echo(json.dumps(evaluation.to_dict()))
+        return
+    console = Console(highlight=False)
+    console.print(_accuracies(evaluation))
+    console.print(_compute(evaluation))
+    for sentence in (
+        headline(evaluation),
+        against_fixed(evaluation),
+        differences(evaluation),
+        losses(evaluation),
+        *evaluation.notes,
+    ):
+        console.print(sentence, markup=False)
+    console.print(replayed(evaluation), style="dim", markup=False)
+
+
+def _accuracies(evaluation: Evaluation) -> Grid:
+    grid = Grid(
+        title=f"{evaluation.provenance.model}, {evaluation.problems} unseen problems,"
+        f" pass@1 {percent(evaluation.pass_at_1)}",
+        caption="problems solved, %, with paired 95 % bootstrap interval",
+        box=SIMPLE_HEAD,
+    )
+    grid.add_column("", overflow="fold")
+    for budget in evaluation.budgets:
+        grid.add_column(f"N = {budget}", justify="right", no_wrap=True)
+    best = {b: max(_values(evaluation, b), default=0.0) for b in evaluation.budgets}
+    for curve in evaluation.curves:
+        cells = []
+        for budget in evaluation.budgets:
+            point = curve.at(budget)
+            text = "" if point is None else percent(point.accuracy).replace(" %", "")
+            top = point is not None and point.accuracy.value >= best[budget] - 1e-9
+            cells.append(f"[bold]{text}[/]" if top else text)
+        ends = curve.name == evaluation.policies[-1]
+        grid.add_row(label(curve.name), *cells, end_section=ends)
+    return grid
+
+
+def _values(evaluation: Evaluation, budget: int) -> list[float]:
+    found = [curve.at(budget) for curve in evaluation.curves]
+    return [point.accuracy.value for point in found if point is not None]
+
+
+def _compute(evaluation: Evaluation) -> Grid:
+    """What each policy spends, and what the baseline spends for the same accuracy."""
+    grid = Grid(
+        title=f"spent by each policy, and by {baseline_label(evaluation)} for equal accuracy",
+        caption="equal N: what it needs. x: how many times as much that is.",
+        box=SIMPLE_HEAD,
+    )
+    grid.add_column("", no_wrap=True)
+    for heading in ("N", "spent", "tokens", "FLOPs", "equal N", "x (interval)"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    largest = len(evaluation.baseline_curve)
+    points = [(p, point) for p in evaluation.policies for point in evaluation.curve(p).points]
+    for policy, point in points:
+        equal = equal_at(evaluation, policy, point.budget)
+        needs, most = equal.samples.value, largest / point.generations
+        grid.add_row(
+            policy,
+            str(point.budget),
+            f"{point.generations:.1f}",
+            "not known" if point.tokens is None else f"{point.tokens:,.0f}",
+            "not known" if point.flops is None else f"{point.flops:.2g}",
+            f">{largest}" if needs is None else f"{needs:.1f}",
+            times(equal.generations, most),
+            end_section=point.budget == evaluation.budgets[-1],
+        )
+    return grid

@@ -1,0 +1,44 @@
+"""Samples what an evaluation lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from router.evaluation.study import Study
+from router.fitting.sampler import IN_FLIGHT, Price, Sampler, Ticker, price
+from router.fitting.workers import Worker
+from router.rollouts.store import RolloutStore
+
+Progress = Callable[[Price], AbstractContextManager[Ticker]]
+"""Shows one round of sampling, given its price."""
+
+
+async def sample_missing(
+    study: Study,
+    store: RolloutStore,
+    worker: Worker,
+    progress: Progress,
+    *,
+    seed: int | None = 0,
+    in_flight: int = IN_FLIGHT,
+) -> int:
+    """Sample until every policy and fixed strategy is measured; returns generations.
+
+    First what is known to be needed, then what the levels and pilots of that lead to. A problem
+    too long for the model is skipped.
+
+    Raises:
+        EngineError, VerifierError: a model failed; what finished is stored.
+    """
+    store.add_problems(study.problems)
+    sampler = Sampler(store, study.problems, (), levels="absolute", seed=seed)
+    before = _generations(store)
+    while jobs := [j for j in await study.jobs(store) if j.problem.id not in sampler.skipped]:
+        with progress(price(jobs, store.rates())) as tick:
+            await sampler.run_jobs(jobs, worker, tick=tick, in_flight=in_flight)
+    return _generations(store) - before
+
+
+def _generations(store: RolloutStore) -> int:
+    return sum(int(row[3] or 0) for row in store.spent())

@@ -1,0 +1,133 @@
+"""What an evaluation says, in sentences: for the command line and for the page."""
+
+from __future__ import annotations
+
+from router.evaluation.records import Bounded, Equal, Evaluation, Gain
+from router.evaluation.study import VOTE
+from router.intervals import Figure
+
+_SLACK = 1e-9
+
+_POLICIES = {
+    "learned": "routed by learned difficulty",
+    "pilot": "routed by a pilot",
+    "oracle": "routed by true difficulty",
+}
+
+
+def label(name: str) -> str:
+    """A policy or fixed strategy in words, as far as there are any."""
+    return _POLICIES.get(name, name)
+
+
+def baseline_label(evaluation: Evaluation) -> str:
+    """What compute is compared with, in words."""
+    return "weighted best-of-N" if evaluation.baseline == VOTE else "a majority vote"
+
+
+def percent(figure: Figure) -> str:
+    """`41.2 % (35–47)`."""
+    return f"{100 * figure.value:.1f} % ({100 * figure.low:.0f}–{100 * figure.high:.0f})"
+
+
+def points(figure: Figure) -> str:
+    """Percentage points, `+2.1 (-0.4 to +4.8)`."""
+    value, low, high = (100 * one + 0.0 for one in (figure.value, figure.low, figure.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def times(bounded: Bounded | None, most: float) -> str:
+    """A ratio with its interval; beyond `most` it is not known."""
+    if bounded is None:
+        return "not known"
+    low, high = (
+        f"{v:.1f}" if v is not None else f">{most:.1f}" for v in (bounded.low, bounded.high)
+    )
+    value = f"{bounded.value:.1f}x" if bounded.value is not None else f"over {most:.1f}x"
+    return f"{value} ({low}–{high})"
+
+
+def headline(evaluation: Evaluation, policy: str = "learned") -> str:
+    """The field's headline: what the baseline needs for the same accuracy."""
+    budget = evaluation.headline_budget
+    equal = equal_at(evaluation, policy, budget)
+    point = evaluation.curve(policy).at(budget)
+    assert point is not None
+    name, largest = baseline_label(evaluation), len(evaluation.baseline_curve)
+    start = f"{label(policy).capitalize()} at {budget}: {percent(point.accuracy)}"
+    ratio, most = equal.generations, largest / point.generations
+    if equal.samples.value is None:
+        return (
+            f"{start}; {name} does not reach that with N up to {largest}: over {most:.1f}x less"
+            f" compute{_doubt(ratio)}."
+        )
+    assert ratio.value is not None
+    needs = f"{name} needs {equal.samples.value:.3g} for that"
+    if ratio.value < 1.05:
+        return f"{start}; {needs}: no gain."
+    return f"{start}; {needs}: {times(ratio, most).replace(' ', ' less compute ')}{_doubt(ratio)}."
+
+
+def _doubt(ratio: Bounded) -> str:
+    return (
+        ", though the interval includes no gain" if ratio.low is not None and ratio.low < 1 else ""
+    )
+
+
+def against_fixed(evaluation: Evaluation, policy: str = "learned") -> str:
+    """Whether some fixed strategy is better than routing, at which budgets."""
+    worse = [gain for gain in _best_fixed(evaluation, policy) if gain.gain.high < -_SLACK]
+    if not worse:
+        return "At no budget is it significantly below the best single fixed strategy."
+    listed = ", ".join(f"{g.budget} ({g.strategy}, {points(g.gain)} points)" for g in worse)
+    return f"It is significantly below the best single fixed strategy at {listed}."
+
+
+def _best_fixed(evaluation: Evaluation, policy: str) -> list[Gain]:
+    """The gain over the fixed strategy that is best at each budget."""
+    return [
+        min(
+            (g for g in evaluation.gains if (g.policy, g.budget) == (policy, budget)),
+            key=lambda g: g.gain.value,
+        )
+        for budget in evaluation.budgets
+    ]
+
+
+def differences(evaluation: Evaluation, policy: str = "learned") -> str:
+    """Whether problems got different strategies at all."""
+    same = [p for p in evaluation.curve(policy).points if len(p.choices) == 1]
+    if len(same) == len(evaluation.budgets):
+        chosen = ", ".join(f"{next(iter(p.choices))} at {p.budget}" for p in same)
+        return f"One strategy wins everywhere, so every problem got the same: {chosen}."
+    return (
+        f"Problems got different strategies at {len(evaluation.budgets) - len(same)} of"
+        f" {len(evaluation.budgets)} budgets."
+    )
+
+
+def losses(evaluation: Evaluation, policy: str = "learned") -> str:
+    """Which part loses accuracy, at the headline's budget."""
+    budget = evaluation.headline_budget
+    regret = next(r for r in evaluation.regret if (r.policy, r.budget) == (policy, budget))
+    parts = {
+        "a perfect selection among its candidates": regret.selection,
+        "true difficulty": regret.difficulty,
+        "the best strategy of each level in hindsight": regret.table,
+    }
+    listed = ", ".join(f"{name} {points(figure)}" for name, figure in parts.items())
+    return f"What would add to it at {budget}, in points: {listed}."
+
+
+def equal_at(evaluation: Evaluation, policy: str, budget: int) -> Equal:
+    """What the baseline needs for this policy's accuracy at this budget."""
+    return next(e for e in evaluation.equal if (e.policy, e.budget) == (policy, budget))
+
+
+def replayed(evaluation: Evaluation) -> str:
+    """Where the numbers come from."""
+    rollouts = evaluation.provenance.rollouts
+    return (
+        f"{rollouts.replayed:,} generations replayed from {rollouts.store},"
+        f" {rollouts.sampled:,} sampled now."
+    )
