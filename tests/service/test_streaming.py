@@ -1,0 +1,197 @@
+"""What a stream says before the answer, and what becomes of its search when the client leaves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from openai import APIError, OpenAI
+
+from router.service.settings import Settings
+from tests.service.serving import CHAT, QUESTION, Engine, Served, served, until
+
+
+@pytest.fixture
+def slow() -> Iterator[Served]:
+    """A service whose engine needs half a second for each solution."""
+    with served(Engine(seconds_per_token=0.01)) as service:
+        yield service
+
+
+def events(service: Served, **router: object) -> tuple[list[dict[str, Any]], list[str]]:
+    """Data and comments of a stream."""
+    data, comments = [], []
+    body = {"model": "fake", "messages": [{"role": "user", "content": QUESTION}], "stream": True}
+    with service.http.stream("POST", CHAT, json={**body, "router": router}) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache"
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                data.append(line.removeprefix("data: "))
+            elif line:
+                assert line.startswith(": ")
+                comments.append(line)
+    assert data.pop() == "[DONE]"
+    return [json.loads(chunk) for chunk in data], comments
+
+
+@pytest.mark.parametrize("budget", [1, 16])
+def test_trace_shows_the_decision_and_the_tree_and_then_the_answer(
+    slow: Served, budget: int
+) -> None:
+    strategy = "beam_search(n=16, width=4)" if budget == 16 else "auto"
+    chunks, _ = events(slow, budget=budget, strategy=strategy, trace=True)
+    asides = [chunk["router"] for chunk in chunks if "router" in chunk]
+    assert all(chunk["choices"] == [] for chunk in chunks if "router" in chunk)
+    names = [aside["event"] for aside in asides]
+    assert names[0] == "decision"
+    assert names[-2:] == ["spend", "solution"]
+    assert set(names[1:-2]) == {"nodes"}
+    solution = asides[-1]["solution"]
+    assert asides[0]["decision"] == solution["decision"]
+    assert asides[-2]["usage"] == solution["usage"]
+    nodes: dict[int, dict[str, Any]] = {}
+    for aside in asides[1:-2]:
+        for node in aside["nodes"]:
+            assert node["parent"] is None or node["parent"] in nodes
+            nodes[node["id"]] = node
+    finished = [node for node in nodes.values() if node["status"] == "finished"]
+    assert len(finished) == len(solution["candidates"])
+    assert all(node["score"] is not None for node in finished)
+    if budget == 16:
+        assert names.count("nodes") > 1  # the tree was sent as it grew
+        assert any(node["status"] == "pruned" for node in nodes.values())
+    content = [c["choices"][0]["delta"].get("content") for c in chunks if c["choices"]]
+    assert content[0] == ""
+    assert "\\boxed{" in content[1]
+
+
+def test_a_short_search_is_traced_too(service: Served) -> None:
+    chunks, _ = events(service, budget=2, trace=True)
+    names = [chunk["router"]["event"] for chunk in chunks if "router" in chunk]
+    assert names == ["decision", "nodes", "spend", "solution"]
+
+
+def test_progress_is_comments_unless_reasoning_is_asked_for() -> None:
+    with served(Engine(seconds_per_token=0.04)) as slow:
+        chunks, comments = events(slow, budget=2)
+        assert len(comments) >= 2
+        assert "solutions finished" in comments[-1]
+        assert [chunk["choices"][0]["delta"].keys() for chunk in chunks] == [
+            {"role", "content"},
+            {"content"},
+            set(),
+        ]
+        chunks, comments = events(slow, budget=2, reasoning=True)
+        assert comments == []
+        thoughts = [c["choices"][0]["delta"].get("reasoning_content") for c in chunks]
+        assert "solutions finished" in "".join(filter(None, thoughts))
+
+
+def test_failure_in_mid_stream_reaches_the_client() -> None:
+    with served() as service:
+        service.engine.hold()
+        client = OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+        stream = client.chat.completions.create(
+            model="fake", messages=[{"role": "user", "content": QUESTION}], stream=True
+        )
+        chunks = iter(stream)
+        assert next(chunks).choices[0].delta.role == "assistant"
+        service.engine.dead = True
+        service.engine.go_on()
+        with pytest.raises(APIError, match="the engine failed") as caught:
+            list(chunks)
+        assert caught.value.code == "engine_failed"
+        assert "secret" not in str(caught.value)
+
+
+def test_failure_before_the_first_byte_is_a_status(service: Served) -> None:
+    answer = service.chat("1 + 1 = " * 3000, stream=True)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+# -- clients that leave --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_leaving_while_the_engine_works_ends_its_work(stream: bool) -> None:
+    with served() as service:
+        service.engine.hold()
+        leave(service, stream, once=lambda: service.engine.waiting > 0)
+        until(lambda: service.engine.waiting == 0)
+        assert service.metric("router_num_requests_running") == 0
+        until(lambda: gone(service) == 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_leaving_the_queue_frees_the_place(stream: bool) -> None:
+    with served(settings=Settings(running=1, waiting=1)) as service:
+        service.engine.hold()
+        first = threading.Thread(target=service.chat)
+        first.start()
+        until(lambda: service.engine.waiting > 0)
+        leave(service, stream, once=lambda: service.metric("router_num_requests_waiting") == 1)
+        until(lambda: service.metric("router_num_requests_waiting") == 0)
+        service.engine.go_on()
+        first.join()
+        assert service.chat().status_code == 200
+
+
+def test_leaving_while_the_answer_is_written(slow: Served) -> None:
+    def one_byte_read(response: httpx.Response) -> None:
+        next(response.iter_raw(1))
+
+    leave(slow, True, once=lambda: True, read=one_byte_read)
+    until(lambda: gone(slow) == 1)
+    until(lambda: slow.engine.running == 0)
+    assert slow.chat(router={"budget": 1}).status_code == 200
+
+
+def test_leaving_in_the_middle_of_the_body(service: Served) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    before = gone(service)
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f'{head}Content-Length: 500\r\n\r\n{{"model": '.encode())
+    until(lambda: gone(service, "other") == before + 1)
+    assert service.chat(router={"budget": 1}).status_code == 200
+
+
+def leave(
+    service: Served,
+    stream: bool,
+    once: Any,
+    read: Any = None,
+) -> None:
+    """Send a request, and close the connection as soon as `once` holds."""
+    body = {
+        "model": "fake",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "stream": stream,
+    }
+    impatient = httpx.Client(base_url=service.url, timeout=httpx.Timeout(30, read=0.5))
+    with impatient:
+        request = impatient.build_request("POST", CHAT, json=body)
+        if read is not None:
+            response = impatient.send(request, stream=True)
+            read(response)
+            response.close()
+            return
+        # The client gives up after half a second without a byte.
+        try:
+            response = impatient.send(request, stream=True)
+            until(once)
+            response.close()
+        except httpx.ReadTimeout:
+            until(once)
+
+
+def gone(service: Served, route: str = CHAT) -> float:
+    return service.metric(f'router_requests_total{{outcome="client_gone",route="{route}"}}')
