@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 from openai import APIError, OpenAI
 
@@ -145,52 +144,42 @@ def test_leaving_the_queue_frees_the_place(stream: bool) -> None:
 
 
 def test_leaving_while_the_answer_is_written(slow: Served) -> None:
-    def one_byte_read(response: httpx.Response) -> None:
-        next(response.iter_raw(1))
-
-    leave(slow, True, once=lambda: True, read=one_byte_read)
+    leave(slow, True, once=lambda: slow.engine.running > 0, read=b"chat.completion.chunk")
     until(lambda: gone(slow) == 1)
     until(lambda: slow.engine.running == 0)
     assert slow.chat(router={"budget": 1}).status_code == 200
 
 
 def test_leaving_in_the_middle_of_the_body(service: Served) -> None:
-    host, port = service.url.removeprefix("http://").split(":")
-    before = gone(service)
-    with socket.create_connection((host, int(port))) as connection:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        connection.sendall(f'{head}Content-Length: 500\r\n\r\n{{"model": '.encode())
+    before = gone(service, "other")
+    with connected(service) as connection:
+        connection.sendall(head(500) + b'{"model": ')
     until(lambda: gone(service, "other") == before + 1)
     assert service.chat(router={"budget": 1}).status_code == 200
 
 
 def leave(
-    service: Served,
-    stream: bool,
-    once: Any,
-    read: Any = None,
+    service: Served, stream: bool, once: Callable[[], bool], read: bytes | None = None
 ) -> None:
-    """Send a request, and close the connection as soon as `once` holds."""
-    body = {
-        "model": "fake",
-        "messages": [{"role": "user", "content": QUESTION}],
-        "stream": stream,
-    }
-    impatient = httpx.Client(base_url=service.url, timeout=httpx.Timeout(30, read=0.5))
-    with impatient:
-        request = impatient.build_request("POST", CHAT, json=body)
-        if read is not None:
-            response = impatient.send(request, stream=True)
-            read(response)
-            response.close()
-            return
-        # The client gives up after half a second without a byte.
-        try:
-            response = impatient.send(request, stream=True)
-            until(once)
-            response.close()
-        except httpx.ReadTimeout:
-            until(once)
+    """Send a request, and close the connection once that holds and this was read."""
+    messages = [{"role": "user", "content": QUESTION}]
+    body = json.dumps({"model": "fake", "messages": messages, "stream": stream}).encode()
+    with connected(service) as connection:
+        connection.sendall(head(len(body)) + body)
+        received = b""
+        while read is not None and read not in received:
+            received += connection.recv(100)
+        until(once)
+
+
+def connected(service: Served) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def head(length: int) -> bytes:
+    lines = [f"POST {CHAT} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
 
 def gone(service: Served, route: str = CHAT) -> float:
