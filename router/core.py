@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import queue
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from pathlib import Path
+from typing import Any
 
 from models.base import Generator, Verifier
 from models.errors import InputError, RouterError
 from models.types import Problem, Sampling
-from router.loop import LoopThread
-from router.opening import Models, default_sampling, default_verifier, load_models
-from router.policy import AUTO, DefaultPolicy, FixedPolicy, Policy
+from router.bundle import Bundle
+from router.opening import (
+    Models,
+    default_bundle,
+    default_sampling,
+    default_verifier,
+    load_models,
+)
+from router.policy import AUTO, Difficulty, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
+from router.routing import Routing
+from router.session import Session
 from router.solving import solve
 from strategies.budget import Budget
 from strategies.driver import check
@@ -27,10 +34,8 @@ DEFAULT_BUDGET = 16
 IN_FLIGHT = 32
 """Problems of a batch that run at once; enough to keep an engine's own batch full."""
 
-T = TypeVar("T")
 
-
-class Router:
+class Router(Session):
     """Decides per problem which search is worth its budget, runs it, and answers.
 
     The constructor only stores its arguments. Models are opened on first use, or by
@@ -52,7 +57,12 @@ class Router:
         strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
             is the model's own.
-        policy: decides what the strategy `auto` means; None is best-of-N.
+        bundle: directory of a fitted bundle, which decides what the strategy `auto` means; None
+            means none, which is best-of-N. `auto` is the one that comes with `router` for the
+            model, where it fits prompt and verifier; a ready-made generator gets none.
+        difficulty: how a problem's level is told: `text`, by the bundle's estimator, or `pilot`, by
+            the verifier's scores of a quarter of the samples, drawn first.
+        policy: decides in place of a bundle.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.
     """
@@ -70,9 +80,12 @@ class Router:
         verifier_format: str | None = None,
         strategy: str = AUTO,
         sampling: Sampling | None = None,
+        bundle: str | Path | None = AUTO,
+        difficulty: Difficulty = "text",
         policy: Policy | None = None,
         generator: Generator | None = None,
     ) -> None:
+        super().__init__()
         self.model = model
         self.engine = engine
         self.endpoints = endpoints
@@ -83,12 +96,10 @@ class Router:
         self.verifier_format = verifier_format
         self.strategy = strategy
         self.sampling = sampling or default_sampling(model, endpoints)
+        self.bundle = bundle
+        self.difficulty = difficulty
         self.policy = policy
         self.generator = generator
-        self._lock = threading.Lock()
-        self._thread: LoopThread | None = None
-        self._opening: asyncio.Task[Models] | None = None
-        self._closed = False
 
     @cached_property
     def verifier(self) -> str | Verifier | None:
@@ -98,6 +109,15 @@ class Router:
         if self.generator is not None:
             return None
         return default_verifier(self.model, self.engine, self.endpoints)
+
+    @cached_property
+    def _routing(self) -> Routing:
+        asked = self.bundle != AUTO
+        directory = self.bundle if asked else None
+        if not asked and self.generator is None:
+            directory = default_bundle(self.model, self.engine, self.endpoints)
+        bundle = None if directory is None else Bundle.load(Path(directory))
+        return Routing(bundle, asked, self.difficulty)
 
     @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
@@ -115,77 +135,6 @@ class Router:
             verifier_format=self.verifier_format,
         )
 
-    # -- opening and closing --------------------------------------------------------------
-
-    def open(self) -> Models:
-        """Open the models unless they are open.
-
-        Raises:
-            InputError, ModelError, EngineError: they cannot be loaded or reached.
-        """
-        return self._loop().run(self._models())
-
-    def run(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
-        """Run other work on the models, on the loop that they are bound to.
-
-        Raises:
-            As `open`, and whatever the work raises.
-        """
-        return self._loop().run(self._on_models(work))
-
-    async def arun(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
-        """As `run`, awaited from any event loop. Cancelling it cancels the work."""
-        return await self._loop().wait(self._on_models(work))
-
-    async def areopen(self) -> None:
-        """Release the models and open them again: the way out when an engine has died.
-
-        What still runs on them fails. Ready-made models stay as they are.
-
-        Raises:
-            As `open`; the next call then tries to open them again.
-        """
-        await self._loop().wait(self._reopen())
-
-    def close(self) -> None:
-        """Cancel what still runs and release the models; no call may follow."""
-        with self._lock:
-            self._closed = True
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.stop(self._release())
-
-    async def aclose(self) -> None:
-        """As `close`, without blocking the caller's event loop."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     # -- use ------------------------------------------------------------------------------
 
     def decide(
@@ -194,13 +143,17 @@ class Router:
         budget: int | Budget = DEFAULT_BUDGET,
         *,
         strategy: str | None = None,
+        tolerance: float = 0.0,
     ) -> Decision:
         """Which search the problem would get; opens no model.
+
+        A bundle is taken to fit the models. Where a pilot sample is to tell difficulty, this is
+        the decision before it.
 
         Raises:
             InputError: as `solve`.
         """
-        limits, policy = self._plan(budget, strategy)
+        limits, policy = self._plan(budget, strategy, tolerance)
         return self._loop().run(policy.decide(_problem(problem), limits))
 
     async def adecide(
@@ -209,9 +162,10 @@ class Router:
         budget: int | Budget = DEFAULT_BUDGET,
         *,
         strategy: str | None = None,
+        tolerance: float = 0.0,
     ) -> Decision:
         """As `decide`, awaited from any event loop."""
-        limits, policy = self._plan(budget, strategy)
+        limits, policy = self._plan(budget, strategy, tolerance)
         return await self._loop().wait(policy.decide(_problem(problem), limits))
 
     def solve(
@@ -220,6 +174,7 @@ class Router:
         budget: int | Budget = DEFAULT_BUDGET,
         *,
         strategy: str | None = None,
+        tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
         listener: Listener | None = None,
@@ -229,6 +184,7 @@ class Router:
         Args:
             budget: generations, or a `Budget` to cap tokens and seconds too.
             strategy, sampling: in place of the router's own.
+            tolerance: accuracy that may be given up for a cheaper search, where a bundle decides.
             seed: makes the search reproducible on engines that take seeds; see `Solution.notes`.
             listener: told of every node of the search, on the router's thread.
 
@@ -239,7 +195,7 @@ class Router:
             NoCandidates: the search ended before one solution was finished.
         """
         return self._loop().run(
-            self._solve(problem, budget, strategy, sampling, seed, listener),
+            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener),
         )
 
     async def asolve(
@@ -248,6 +204,7 @@ class Router:
         budget: int | Budget = DEFAULT_BUDGET,
         *,
         strategy: str | None = None,
+        tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
         listener: Listener | None = None,
@@ -260,7 +217,7 @@ class Router:
                 decided twice. After a pilot it is decided anew.
         """
         return await self._loop().wait(
-            self._solve(problem, budget, strategy, sampling, seed, listener, decision),
+            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decision),
         )
 
     def solve_many(
@@ -269,6 +226,7 @@ class Router:
         budget: int | Budget = DEFAULT_BUDGET,
         *,
         strategy: str | None = None,
+        tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
         in_flight: int = IN_FLIGHT,
@@ -286,14 +244,16 @@ class Router:
             InputError: a bad budget or strategy; at once, before anything is opened.
             ModelError: the models cannot be opened.
         """
-        limits, _ = self._plan(budget, strategy)
+        limits, _ = self._plan(budget, strategy, tolerance)
         work = [_problem(problem) for problem in problems]
         results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
 
         async def one(problem: Problem, slots: asyncio.Semaphore) -> None:
             async with slots:
                 try:
-                    results.put(await self._solve(problem, limits, strategy, sampling, seed, None))
+                    results.put(
+                        await self._solve(problem, limits, strategy, tolerance, sampling, seed)
+                    )
                 except RouterError as error:
                     results.put(Failure(problem.id, error))
 
@@ -324,22 +284,27 @@ class Router:
         finally:
             future.cancel()
 
-    def _loop(self) -> LoopThread:
-        with self._lock:
-            if self._closed:
-                raise RouterError("this router is closed")
-            if self._thread is None:
-                self._thread = LoopThread()
-            return self._thread
-
-    def _plan(self, budget: int | Budget, strategy: str | None) -> tuple[Budget, Policy]:
-        """Check everything that can be checked before a model is opened."""
+    def _plan(
+        self,
+        budget: int | Budget,
+        strategy: str | None,
+        tolerance: float,
+        models: Models | None = None,
+    ) -> tuple[Budget, Policy]:
+        """Check everything that can be checked; without `models`, before they are opened."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         text = self.strategy if strategy is None else strategy
-        if text == AUTO:
-            return limits, self.policy or DefaultPolicy(self.verifier is not None)
+        verified = self.verifier is not None
+        if text == AUTO and self.policy is None:
+            return limits, self._routing.policy(tolerance, verified=verified, models=models)
+        if tolerance:
+            raise InputError(
+                "a tolerance is for what a bundle decides, and this is decided already"
+            )
+        if text == AUTO and self.policy is not None:
+            return limits, self.policy
         policy = FixedPolicy.parse(text, limits)
-        check(policy.strategy, limits, has_verifier=self.verifier is not None)
+        check(policy.strategy, limits, has_verifier=verified)
         return limits, policy
 
     async def _solve(
@@ -347,14 +312,16 @@ class Router:
         problem: str | Problem,
         budget: int | Budget,
         strategy: str | None,
+        tolerance: float,
         sampling: Sampling | None,
         seed: int | None,
-        listener: Listener | None,
+        listener: Listener | None = None,
         decision: Decision | None = None,
     ) -> Solution:
-        limits, policy = self._plan(budget, strategy)
+        self._plan(budget, strategy, tolerance)  # refuses bad input before a model is opened
         problem = _problem(problem)
         models = await self._models()
+        limits, policy = self._plan(budget, strategy, tolerance, models)
         return await solve(
             problem,
             policy,
@@ -366,38 +333,6 @@ class Router:
             seed=seed,
             listener=listener,
         )
-
-    async def _models(self) -> Models:
-        """The opened models. Opening goes on when the caller that asked first is cancelled."""
-        if self._opening is None:
-            self._opening = asyncio.create_task(self.loader())
-        opening = self._opening
-        try:
-            return await asyncio.shield(opening)
-        except Exception:
-            if self._opening is opening:
-                self._opening = None
-            raise
-
-    async def _on_models(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
-        return await work(await self._models())
-
-    async def _reopen(self) -> None:
-        await self._release()
-        self._opening = None
-        await self._models()
-
-    async def _release(self) -> None:
-        if self._opening is None:
-            return
-        try:
-            models = await self._opening
-        except (Exception, asyncio.CancelledError):
-            return
-        if self.generator is None:
-            await models.generator.aclose()
-        if isinstance(self.verifier, str) and models.verifier is not None:
-            await models.verifier.aclose()
 
 
 def _problem(problem: str | Problem) -> Problem:

@@ -58,10 +58,16 @@ def default_bundle(model: str | None, engine: str, endpoints: Sequence[str] = ()
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What the router has opened."""
+    """What the router uses. loaded: those of them that it has opened itself."""
 
     generator: Generator
     verifier: Verifier | None
+    loaded: tuple[Generator | Verifier, ...] = ()
+
+    async def aclose(self) -> None:
+        """Close what was loaded; ready-made models stay their owner's."""
+        for model in self.loaded:
+            await model.aclose()
 
 
 async def load_models(
@@ -96,7 +102,10 @@ async def load_models(
         judge = await _verifier(
             verifier, verifier_format, model, opened.info.prompt, given=layer is not None
         )
-        return Models(opened, judge)
+        loaded: list[Generator | Verifier] = [opened] if generator is None else []
+        if judge is not None and isinstance(verifier, str):
+            loaded.append(judge)
+        return Models(opened, judge, tuple(loaded))
     except BaseException:
         if generator is None:
             await opened.aclose()
