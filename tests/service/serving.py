@@ -45,7 +45,7 @@ class Engine(FakeGenerator):
         self.samplings.append(sampling)
         self.waiting += 1
         try:
-            while not self._go_on.is_set():
+            while not self._go_on.is_set():  # noqa: ASYNC110 (set by the test's own thread)
                 await asyncio.sleep(0.005)
         finally:
             self.waiting -= 1

@@ -126,8 +126,16 @@ def test_langchain(service: Served) -> None:
 def test_curl(service: Served) -> None:
     body = {"model": "fake", "messages": [{"role": "user", "content": QUESTION}], "stream": True}
     done = subprocess.run(
-        ["curl", "-sSN", f"{service.url}{CHAT}", "-H", "Content-Type: application/json"]
-        + ["-d", json.dumps(body)],
+        [
+            "curl",
+            "-sSN",
+            f"{service.url}{CHAT}",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            "@-",
+        ],
+        input=json.dumps(body),
         capture_output=True,
         text=True,
         check=True,
