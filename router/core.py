@@ -21,7 +21,7 @@ from router.opening import (
     default_verifier,
     load_models,
 )
-from router.policy import AUTO, Difficulty, FixedPolicy, Policy
+from router.policy import AUTO, BundlePolicy, Difficulty, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
 from router.routing import Routing
 from router.session import Session
@@ -120,6 +120,20 @@ class Router(Session):
         return Routing(bundle, asked, self.difficulty)
 
     @property
+    def fitted(self) -> Bundle | None:
+        """The bundle that decides the strategy `auto`; None where something else does.
+
+        Before the models are open, a bundle is taken to fit them.
+
+        Raises:
+            InputError: the bundle that was asked for cannot be read, or does not fit.
+        """
+        policy = self.policy or self._routing.policy(
+            0.0, verified=self.verifier is not None, models=self.opened
+        )
+        return policy.bundle if isinstance(policy, BundlePolicy) else None
+
+    @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
         """Opens models such as this router's; in another process too, if none is ready-made."""
         return partial(
@@ -147,13 +161,13 @@ class Router(Session):
     ) -> Decision:
         """Which search the problem would get; opens no model.
 
-        A bundle is taken to fit the models. Where a pilot sample is to tell difficulty, this is
+        Before the models are open, a bundle is taken to fit them. Where a pilot sample is to tell difficulty, this is
         the decision before it.
 
         Raises:
             InputError: as `solve`.
         """
-        limits, policy = self._plan(budget, strategy, tolerance)
+        limits, policy = self._plan(budget, strategy, tolerance, self.opened)
         return self._loop().run(policy.decide(_problem(problem), limits))
 
     async def adecide(
@@ -165,7 +179,7 @@ class Router(Session):
         tolerance: float = 0.0,
     ) -> Decision:
         """As `decide`, awaited from any event loop."""
-        limits, policy = self._plan(budget, strategy, tolerance)
+        limits, policy = self._plan(budget, strategy, tolerance, self.opened)
         return await self._loop().wait(policy.decide(_problem(problem), limits))
 
     def solve(

@@ -42,6 +42,14 @@ class Session(ABC):
         """
         return self._loop().run(self._models())
 
+    @property
+    def opened(self) -> Models | None:
+        """The models if they are open."""
+        opening = self._opening
+        if opening is None or not opening.done() or opening.cancelled() or opening.exception():
+            return None
+        return opening.result()
+
     def run(self, work: Callable[[Models], Coroutine[Any, Any, T]]) -> T:
         """Run other work on the models, on the loop that they are bound to.
 
@@ -127,8 +135,10 @@ class Session(ABC):
         return await work(await self._models())
 
     async def _reopen(self) -> None:
-        await self._release()
-        self._opening = None
+        try:
+            await self._release()
+        finally:
+            self._opening = None
         await self._models()
 
     async def _release(self) -> None:
