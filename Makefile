@@ -52,4 +52,7 @@ $(READY):
 	# vLLM on CPU is faster with this allocator, and works without.
 	@[ "$$(id -u)" != 0 ] || ls /usr/lib/*/libtcmalloc_minimal.so.4 > /dev/null 2>&1 \
 		|| (apt-get update && apt-get install -y libtcmalloc-minimal4) > /dev/null 2>&1 || true
+	# The page is tested in a browser; without one those tests are skipped.
+	@[ "$$(id -u)" != 0 ] || command -v chromium > /dev/null \
+		|| (apt-get update && apt-get install -y chromium) > /dev/null 2>&1 || true
 	@rm -f .venv/.setup-* && touch $@
