@@ -1,0 +1,251 @@
+"""What decides `auto`: bundles that fit, that do not fit, and none at all; levels by a pilot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.simulated import simulated_store
+from models.base import GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.fakes import FakeGenerator, FakeVerifier
+from models.types import Problem
+from router import Budget, Router
+from router.bundle import Bundle
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.policy import BundlePolicy, OraclePolicy, PilotPolicy
+from router.rollouts.store import RolloutStore
+
+QUESTION = "What is 12 + 35 + 7?"
+BUDGETS = (1, 2, 4, 8)
+SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+
+
+class Simulated(FakeGenerator):
+    """Passes for the generator of the simulated rollouts."""
+
+    @property
+    def info(self) -> GeneratorInfo:
+        return replace(super().info, model="simulated")
+
+
+class SimulatedVerifier(FakeVerifier):
+    """Passes for their verifier."""
+
+    @property
+    def info(self) -> VerifierInfo:
+        return VerifierInfo("simulated", "fake", "last", parameters=500)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("routing") / "r.db"
+    simulated_store(path, 120, SETTINGS.strategies)
+    with RolloutStore.read(path) as store:
+        return fit_bundle(store, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def directory(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundles") / "bundle"
+    bundle.save(directory)
+    return directory
+
+
+@pytest.fixture
+def shipped(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if the bundle came with the embedded model, whose loader gives the simulated one."""
+
+    async def load_generator(*args: object, **options: object) -> FakeGenerator:
+        return Simulated()
+
+    monkeypatch.setattr("models.generators.load.load_generator", load_generator)
+    monkeypatch.setattr("router.opening.shipped_bundle", lambda model: directory)
+    return directory
+
+
+def simulated(bundle: Path | str | None) -> Router:
+    return Router(generator=Simulated(), verifier=SimulatedVerifier(), bundle=bundle)
+
+
+def test_a_bundle_that_is_named_decides(directory: Path, bundle: Bundle) -> None:
+    with simulated(directory) as router:
+        decided = router.decide(QUESTION, 8)
+        solution = router.solve(QUESTION, 8, seed=0)
+    expected = bundle.table.choose(bundle.level_probabilities(Problem("p", QUESTION)), 8)
+    assert decided == solution.decision
+    assert decided.strategy == expected.strategy
+    assert decided.considered == expected.considered
+    assert decided.expected_accuracy == expected.expected_accuracy
+    assert decided.levels == pytest.approx(bundle.level_probabilities(Problem("p", QUESTION)))
+    assert "difficulty judged by its text" in decided.why
+    assert solution.usage.generations <= 8
+
+
+def test_a_token_cap_still_ends_what_a_bundle_decided(directory: Path) -> None:
+    with simulated(directory) as router:
+        solution = router.solve("What is 1234567 + 2345678?", Budget(8, tokens=60), seed=0)
+    assert solution.ended == "tokens"
+    assert (solution.usage.sampled_tokens or 0) <= 60
+
+
+def test_a_tolerance_buys_a_cheaper_search(directory: Path) -> None:
+    with simulated(directory) as router:
+        cheap = router.solve(QUESTION, 8, tolerance=1.0)
+        assert cheap.usage.generations == 1
+        assert router.decide(QUESTION, 8, tolerance=1.0) == cheap.decision
+        with pytest.raises(InputError, match="between 0 and 1, not -1"):
+            router.solve(QUESTION, 8, tolerance=-1)
+        with pytest.raises(InputError, match="a tolerance is for what a bundle decides"):
+            router.solve(QUESTION, 8, tolerance=0.1, strategy="best_of_n")
+
+
+def test_a_named_bundle_of_other_models_is_refused(directory: Path) -> None:
+    with (
+        Router(generator=FakeGenerator(), verifier=FakeVerifier(), bundle=directory) as router,
+        pytest.raises(InputError, match=r"model was 'simulated' and is now 'fake'.*router fit"),
+    ):
+        router.solve(QUESTION, 8)
+
+
+def test_a_named_bundle_is_refused_before_a_model_is_opened(directory: Path) -> None:
+    router = Router("/nowhere/at/all", bundle=directory)
+    with pytest.raises(InputError, match="there is none; give it with --verifier"):
+        router.decide(QUESTION, 8)
+    router = Router("/nowhere/at/all", bundle="/no/bundle")
+    with pytest.raises(InputError, match="/no/bundle is no bundle"):
+        router.solve_many([QUESTION], 8)
+    router.close()
+
+
+def test_a_budget_below_the_first_of_the_table_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    cells = tuple(cell for cell in bundle.table.cells if cell.budget > 1)
+    table = bundle.table.model_copy(update={"budgets": (2, 4, 8), "cells": cells})
+    replace(bundle, table=table).save(tmp_path / "b")
+    with simulated(tmp_path / "b") as router, pytest.raises(InputError, match="begins at budget 2"):
+        router.decide(QUESTION, 1)
+
+
+def test_the_shipped_bundle_decides_where_it_fits(shipped: Path) -> None:
+    with Router(verifier=SimulatedVerifier()) as router:
+        assert router.solve(QUESTION, 8).decision.considered
+
+
+def test_the_shipped_bundle_is_left_out_where_it_does_not_fit(shipped: Path) -> None:
+    with Router(verifier=FakeVerifier()) as router:
+        decision = router.solve(QUESTION, 8).decision
+    assert decision.strategy == "best_of_n(n=8)"
+    assert "the shipped bundle is left out" in decision.why
+    assert "verifier was 'simulated' and is now 'fake'" in decision.why
+    router = Router(verifier=None)
+    decision = router.decide(QUESTION, 8)
+    assert decision.strategy == "best_of_n(n=8, select=majority)"
+    assert "there is none" in decision.why
+    router.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bundle": None},
+        {"engine": "fake"},
+        {"model": "/somewhere/else"},
+        {"endpoints": ("http://127.0.0.1:1",)},
+        {"generator": FakeGenerator()},
+    ],
+)
+def test_the_shipped_bundle_is_for_the_model_it_was_fitted_on(
+    options: dict[str, object], shipped: Path
+) -> None:
+    router = Router(verifier=SimulatedVerifier(), **options)  # type: ignore[arg-type]
+    assert "no bundle is fitted for this model" in router.decide(QUESTION, 8).why
+    router.close()
+
+
+@pytest.mark.parametrize(("difficulty", "tolerance"), [("pilot", 0.0), ("text", 0.1)])
+def test_what_only_a_bundle_can_do_is_refused_without_one(
+    difficulty: str, tolerance: float
+) -> None:
+    router = Router(generator=FakeGenerator(), difficulty=difficulty)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="needs a bundle, and no bundle is fitted"):
+        router.decide(QUESTION, 8, tolerance=tolerance)
+    router.close()
+
+
+def test_unknown_ways_to_tell_difficulty_are_refused(directory: Path) -> None:
+    router = Router(bundle=directory, difficulty="guess")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="text or pilot, not 'guess'"):
+        router.decide(QUESTION, 8)
+    router.close()
+
+
+# -- policies ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("budget", "samples"), [(1, 1), (2, 1), (8, 2), (16, 4), (32, 8), (64, 8)])
+def test_a_pilot_is_a_quarter_of_the_budget(bundle: Bundle, budget: int, samples: int) -> None:
+    assert PilotPolicy(bundle).pilot(Budget(budget)) == samples
+    assert BundlePolicy(bundle).pilot(Budget(budget)) == 0
+
+
+async def test_low_scores_of_a_pilot_mean_a_hard_problem(bundle: Bundle) -> None:
+    policy = PilotPolicy(bundle)
+    problem, budget = Problem("p", QUESTION), Budget(8)
+    easy = await policy.decide(problem, budget, [0.9, 0.8])
+    hard = await policy.decide(problem, budget, [0.1, 0.2])
+    assert easy.levels is not None
+    assert hard.levels is not None
+    assert easy.levels[0] > 0.5 > hard.levels[0]
+    assert hard.levels[-1] > 0.5 > easy.levels[-1]
+    assert "mean score of a pilot, 0.85 over 2 samples" in easy.why
+    before = await policy.decide(problem, budget)
+    assert before.levels == pytest.approx(bundle.prior)
+
+
+async def test_a_pilot_leaves_less_to_searches_that_cannot_use_it(bundle: Bundle) -> None:
+    decision = await PilotPolicy(bundle).decide(Problem("p", QUESTION), Budget(8), [0.5, 0.5])
+    costs = {considered.strategy: considered.cost for considered in decision.considered}
+    assert costs["best_of_n(n=8)"] == 8
+    assert costs["beam_search(n=4)"] == 6
+    assert "beam_search(n=8)" not in costs
+    assert max(costs.values()) <= 8
+
+
+async def test_true_levels_are_one_row_of_the_table(bundle: Bundle) -> None:
+    policy = OraclePolicy(bundle, levels={"easy": 1, "hard": 3})
+    for name, level in policy.levels.items():
+        decision = await policy.decide(Problem(name, QUESTION), Budget(8))
+        assert decision.strategy == bundle.table.best(level, 8).strategy
+        assert decision.levels is not None
+        assert decision.levels[level - 1] == 1
+    with pytest.raises(InputError, match="level of problem 'other' is not given"):
+        await policy.decide(Problem("other", QUESTION), Budget(8))
+
+
+def test_a_bundle_without_scores_has_no_pilot(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="none of its samples was scored"):
+        PilotPolicy(replace(bundle, pilot=None))
+
+
+@pytest.mark.parametrize("budget", [1, 2, 8])
+def test_a_search_with_a_pilot_stays_in_its_budget(directory: Path, budget: int) -> None:
+    router = simulated(directory)
+    router.difficulty = "pilot"
+    with router:
+        solution = router.solve("What is 12345 + 23456 + 34567?", budget, seed=0)
+    assert "mean score of a pilot" in solution.decision.why
+    assert solution.usage.generations <= budget
+    assert len(solution.candidates) >= PilotPolicy(Bundle.load(directory)).pilot(Budget(budget))
+    assert all(candidate.scores for candidate in solution.candidates)
+
+
+def test_a_token_cap_within_the_pilot_leaves_the_decision_before_it(directory: Path) -> None:
+    router = simulated(directory)
+    router.difficulty = "pilot"
+    with router:
+        solution = router.solve("What is 1234567 + 2345678?", Budget(8, tokens=50), seed=0)
+    assert solution.ended == "tokens"
+    assert "how common each level is" in solution.decision.why
