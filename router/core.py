@@ -128,9 +128,7 @@ class Router(Session):
         Raises:
             InputError: the bundle that was asked for cannot be read, or does not fit.
         """
-        policy = self.policy or self._routing.policy(
-            0.0, verified=self.verifier is not None, models=self.opened
-        )
+        policy = self.policy or self._by_bundle()
         return policy.bundle if isinstance(policy, BundlePolicy) else None
 
     @property
@@ -161,13 +159,13 @@ class Router(Session):
     ) -> Decision:
         """Which search the problem would get; opens no model.
 
-        Before the models are open, a bundle is taken to fit them. Where a pilot sample is to tell difficulty, this is
-        the decision before it.
+        Before the models are open, a bundle is taken to fit them. Where a pilot sample is to tell
+        difficulty, this is the decision before it.
 
         Raises:
             InputError: as `solve`.
         """
-        limits, policy = self._plan(budget, strategy, tolerance, self.opened)
+        limits, policy = self._plan(budget, strategy, tolerance)
         return self._loop().run(policy.decide(_problem(problem), limits))
 
     async def adecide(
@@ -179,7 +177,7 @@ class Router(Session):
         tolerance: float = 0.0,
     ) -> Decision:
         """As `decide`, awaited from any event loop."""
-        limits, policy = self._plan(budget, strategy, tolerance, self.opened)
+        limits, policy = self._plan(budget, strategy, tolerance)
         return await self._loop().wait(policy.decide(_problem(problem), limits))
 
     def solve(
@@ -298,19 +296,18 @@ class Router(Session):
         finally:
             future.cancel()
 
+    def _by_bundle(self, tolerance: float = 0.0) -> Policy:
+        verified = self.verifier is not None
+        return self._routing.policy(tolerance, verified=verified, models=self.opened)
+
     def _plan(
-        self,
-        budget: int | Budget,
-        strategy: str | None,
-        tolerance: float,
-        models: Models | None = None,
+        self, budget: int | Budget, strategy: str | None, tolerance: float
     ) -> tuple[Budget, Policy]:
-        """Check everything that can be checked; without `models`, before they are opened."""
+        """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         text = self.strategy if strategy is None else strategy
-        verified = self.verifier is not None
         if text == AUTO and self.policy is None:
-            return limits, self._routing.policy(tolerance, verified=verified, models=models)
+            return limits, self._by_bundle(tolerance)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
@@ -318,7 +315,7 @@ class Router(Session):
         if text == AUTO and self.policy is not None:
             return limits, self.policy
         policy = FixedPolicy.parse(text, limits)
-        check(policy.strategy, limits, has_verifier=verified)
+        check(policy.strategy, limits, has_verifier=self.verifier is not None)
         return limits, policy
 
     async def _solve(
@@ -335,7 +332,7 @@ class Router(Session):
         self._plan(budget, strategy, tolerance)  # refuses bad input before a model is opened
         problem = _problem(problem)
         models = await self._models()
-        limits, policy = self._plan(budget, strategy, tolerance, models)
+        limits, policy = self._plan(budget, strategy, tolerance)
         return await solve(
             problem,
             policy,
