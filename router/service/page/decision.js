@@ -1,7 +1,7 @@
 // Why this search: the predicted level, what the table offers at this budget, and what won.
 
 import { h, replace, style } from "./dom.js";
-import { DASH, halfWidth, percent, plural, strategy } from "./format.js";
+import { DASH, interval, percent, plural, strategy } from "./format.js";
 
 const SHOWN = 6; // configurations before "more"
 
@@ -56,15 +56,19 @@ function considered(rows, winner) {
 }
 
 /** One ranked configuration: its name, its cost, its accuracy as a dot on its interval. */
-export function configuration(text, cost, accuracy, interval, isWinner) {
+export function configuration(text, cost, accuracy, bounds, isWinner) {
   const { name, parameters } = strategy(text);
-  const [low, high] = interval ?? [accuracy, accuracy];
-  const figure = accuracy == null ? DASH : `${percent(accuracy)}${interval ? ` ${halfWidth(low, high)}` : ""}`;
+  const [low, high] = bounds ?? [accuracy, accuracy];
   return h(
     "li",
     { class: isWinner ? "winner" : null },
     h("span", { class: "name", title: text }, name, " ", h("code", {}, parameters)),
-    h("span", { class: "figure" }, figure),
+    h(
+      "span",
+      { class: "figure" },
+      accuracy == null ? DASH : percent(accuracy),
+      bounds && h("span", { class: "hint" }, ` ${interval(low, high)}`),
+    ),
     accuracy == null ? null : style(h("span", { class: "range", "aria-hidden": "true" }), { "--low": low, "--high": high, "--at": accuracy }),
     h("span", { class: "cost" }, plural(cost, "generation")),
   );

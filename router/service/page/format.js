@@ -11,8 +11,8 @@ export const percent = (value) => (value == null ? DASH : `${Math.round(100 * va
 export const score = (value) => (value == null ? DASH : value.toFixed(2));
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
-/** Half the width of an interval, in percentage points. */
-export const halfWidth = (low, high) => `±${Math.round(50 * (high - low))}`;
+/** An interval in percent; not as ±, since near 0 and 1 it is lopsided. */
+export const interval = (low, high) => `${Math.round(100 * low)}–${Math.round(100 * high)}`;
 
 export function seconds(value) {
   if (value == null) return DASH;

@@ -4,7 +4,7 @@ import { table as loadTable } from "./api.js";
 import { curves } from "./curves.js";
 import { configuration } from "./decision.js";
 import { h, replace } from "./dom.js";
-import { count, halfWidth, percent, plural, strategy } from "./format.js";
+import { count, interval, percent, plural, strategy } from "./format.js";
 
 export class TableView {
   constructor(root, session) {
@@ -90,7 +90,7 @@ export class TableView {
         onfocus: () => this.pick(index, false),
       },
       h("strong", {}, percent(estimate.accuracy)),
-      h("small", {}, halfWidth(estimate.low, estimate.high)),
+      h("small", {}, interval(estimate.low, estimate.high)),
       h("span", { class: "name" }, name),
     );
   }
@@ -137,19 +137,31 @@ function ranking({ level, budget, entries, held_out: heldOut }) {
       h(
         "p",
         { class: "hint" },
-        `On problems that did not choose the winner: ${percent(heldOut.accuracy)} ${halfWidth(heldOut.low, heldOut.high)}.`,
+        `On problems that did not choose the winner: ${percent(heldOut.accuracy)} (${interval(heldOut.low, heldOut.high)}).`,
       ),
   ];
 }
 
-/** Where the bundle comes from: flat facts of whatever its record holds. */
-function provenanceOf(provenance) {
-  const facts = Object.entries(provenance ?? {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
+/** What of a bundle's manifest a reader asks for first. */
+const FACTS = [
+  ["model", ({ origin }) => origin?.model],
+  ["verifier", ({ origin }) => origin?.verifier ?? "none"],
+  ["problems", ({ data }) => data?.problems],
+  ["samples", ({ data }) => data?.samples],
+  ["levels", ({ settings }) => settings?.levels],
+  ["prompt", ({ origin }) => origin?.prompt],
+  ["temperature", ({ origin }) => origin?.temperature?.toString()],
+  ["fitted on", ({ created }) => created?.slice(0, 10)],
+  ["commit", ({ commit }) => commit?.slice(0, 12)],
+];
+
+function provenanceOf(manifest) {
+  const facts = FACTS.map(([name, read]) => [name, read(manifest ?? {})]).filter(([, value]) => value != null);
   return h(
-    "details",
-    { class: "panel provenance", hidden: facts.length === 0 },
-    h("summary", {}, "What it was fitted on"),
-    h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value))))),
+    "section",
+    { class: "panel", "aria-labelledby": "origin-title" },
+    h("h2", { id: "origin-title" }, "What it was fitted on"),
+    h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? count(value) : value)))),
   );
 }
 
@@ -159,7 +171,7 @@ function empty() {
       "section",
       { class: "intro", "aria-label": "No table" },
       h("h1", {}, "No table is loaded."),
-      h("p", {}, "The service answers with a majority vote until it knows what pays. Fit a table to your model and problems, and start it with that bundle:"),
+      h("p", {}, "Until the service knows what pays, it spends the whole budget on best of n. Fit a table to your model and problems, and start it with that bundle:"),
       h("pre", {}, "router fit problems.jsonl --out my-bundle\nrouter serve --bundle my-bundle"),
     ),
   ];

@@ -4,7 +4,7 @@ import { svg } from "./dom.js";
 import { plainMath, score, shorten } from "./format.js";
 import { layout } from "./tree.js";
 
-const PAD = { left: 22, right: 20, top: 30, bottom: 16 };
+const PAD = { left: 22, right: 24, top: 30, bottom: 16 };
 const COLUMN = { least: 18, most: 190 };
 const ROW = { least: 7, most: 30 };
 const LABEL = { width: 96, room: 12 }; // of a finished step's answer; the row height that fits it
@@ -90,12 +90,12 @@ export class TreeView {
     const { clientWidth: width, clientHeight: height } = this.frame;
     const { first, last, depth } = layout(this.tree);
     const share = (room, parts, { least, most }) => Math.min(most, Math.max(least, room / parts));
-    const wide = width - PAD.left - PAD.right - LABEL.width;
-    this.dx = share(wide, Math.max(1, depth), COLUMN);
     this.dy = share(height - PAD.top - PAD.bottom, last - first + 1, ROW);
+    const labels = this.dy >= LABEL.room ? LABEL.width : 0;
+    this.dx = share(width - PAD.left - PAD.right - labels, Math.max(1, depth), COLUMN);
     this.radius = Math.min(6.5, Math.max(2.6, 0.34 * Math.min(this.dx, this.dy * 1.2)));
     const content = {
-      width: PAD.left + depth * this.dx + LABEL.width + PAD.right,
+      width: PAD.left + depth * this.dx + labels + PAD.right,
       height: PAD.top + (last - first + 1) * this.dy + PAD.bottom,
     };
     this.scale = Math.min(1, width / content.width, height / content.height);

@@ -1,0 +1,71 @@
+"""A headless Chromium, and the real service over fakes for it to look at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.simulated import simulated_store
+from models.fakes import FakeVerifier
+from router import Router
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.policy import BundlePolicy
+from router.rollouts.store import RolloutStore
+from tests.browser.tab import Tab
+from tests.service.serving import Engine, Served, served
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+BUDGETS = (1, 2, 4, 8)
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium; playwright would download one of its own."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        # Its sandbox does not start for root.
+        browser = await playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox"]
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def tab(browser: Browser) -> AsyncIterator[Tab]:
+    """A tab that has seen no error and asked no other host when its test ends."""
+    tab = Tab(browser)
+    yield tab
+    await tab.close()
+
+
+@pytest.fixture(scope="session")
+def plain() -> Iterator[Served]:
+    """A service without a bundle."""
+    with served() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service whose bundle was fitted on simulated rollouts: three levels, budgets 1 to 8."""
+    settings = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    path: Path = tmp_path_factory.mktemp("browser") / "rollouts.sqlite"
+    simulated_store(path, 60, settings.strategies)
+    with RolloutStore.read(path) as rollouts:
+        bundle = fit_bundle(rollouts, settings)
+    engine = Engine()
+    router = Router(generator=engine, verifier=FakeVerifier(), policy=BundlePolicy(bundle))
+    with served(engine, router=router) as service:
+        yield service

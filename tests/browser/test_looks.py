@@ -1,0 +1,130 @@
+"""Light, dark, still, and safe: how the page shows things."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from models.fakes import FakeVerifier
+from models.types import FinishReason, Path, Sampling
+from router import Router
+from tests.browser.tab import PHONE, Tab
+from tests.service.serving import Engine, Served, served
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+SUM = "What is 12 + 35 + 7?"
+ATTACK = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=1</script>'
+TEX = r"$\href{javascript:window.hacked=1}{x}$ \(\vec{v} + \htmlStyle{color:red}{y}\) $\frac{1$"
+
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+class Hostile(Engine):
+    """A model that writes HTML, scripts and broken mathematics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._script = self._write
+
+    def _write(
+        self, path: Path, sampling: Sampling, rng: random.Random
+    ) -> tuple[str, FinishReason]:
+        if path.depth == 0:
+            return f"{ATTACK} {TEX}\n\n", "step"
+        return f"The answer is \\boxed{{{ATTACK}}}.", "stop"
+
+
+async def test_text_of_problems_and_models_is_never_markup(tab: Tab) -> None:
+    engine = Hostile()
+    with served(engine, router=Router(generator=engine, verifier=FakeVerifier())) as service:
+        page = await tab.open(service.url)
+        await tab.solve(f"{ATTACK} {TEX}")
+        assert ATTACK in await tab.text("#reader .steps")
+        assert r"\frac{1" in await tab.text("#reader .steps")
+        await tab.steps(".finished").nth(1).dispatch_event("click")
+        await page.locator('[role="treeitem"].root').focus()
+        await page.keyboard.press("ArrowLeft")
+        found = "document.querySelectorAll('img, a[href^=\"javascript\"], main script').length"
+        assert await page.evaluate(found) == 0
+        assert await page.evaluate("window.hacked") is None
+
+
+async def test_mathematics_keeps_its_styles_under_the_content_security_policy(
+    tab: Tab, plain: Served
+) -> None:
+    page = await tab.open(plain.url)
+    await page.fill("#problem", r"Let $\vec{v}$ cost $5 and then $6.")
+    assert await page.locator("#preview .katex").count() == 1  # money is no mathematics
+    width = "document.querySelector('#preview .vlist svg').style.width"
+    assert await page.evaluate(width) == "0.471em"
+    fonts = "[...document.fonts].filter((f) => f.family === 'KaTeX_Math').map((f) => f.status)"
+    await page.evaluate("document.fonts.ready")
+    assert "loaded" in await page.evaluate(fonts)
+
+
+async def test_dark_follows_the_system_and_the_choice_is_kept(tab: Tab, plain: Served) -> None:
+    page = await tab.open(plain.url, color_scheme="dark")
+    dark = await page.evaluate(BACKGROUND)
+    await page.click("#theme")
+    light = await page.evaluate(BACKGROUND)
+    assert dark != light
+    await page.reload()
+    assert await page.evaluate(BACKGROUND) == light
+    assert await page.get_attribute("#theme", "aria-pressed") == "false"
+
+
+async def test_nothing_moves_for_those_who_ask_for_stillness(tab: Tab) -> None:
+    with served(Engine(seconds_per_token=0.02)) as service:
+        page = await tab.open(service.url, reduced_motion="reduce")
+        await tab.ask("What is 1 + 2 + 3 + 4 + 5?", budget=8, strategy="beam_search")
+        await tab.steps().first.wait_for(state="attached", timeout=30_000)
+        assert await page.evaluate("document.getAnimations().length") == 0
+        await tab.until("done")
+
+
+async def test_the_decision_tells_level_row_and_reason(tab: Tab, routed: Served) -> None:
+    page = await tab.open(routed.url)
+    await tab.solve(SUM, budget=8)
+    shares = await page.locator("#decision .levels .value").all_inner_texts()
+    assert len(shares) == 3
+    assert abs(sum(int(share.rstrip("%")) for share in shares) - 100) <= 1
+    assert await page.locator("#decision .levels .likeliest").count() == 1
+    assert "configurations that cost at most 8" in await tab.text("#decision .why")
+    ranking = page.locator("#decision .ranking .name")
+    chosen = await tab.text("#decision .chosen")
+    assert (await ranking.first.inner_text()).strip() == chosen.strip()
+
+
+async def test_the_table_is_a_heat_map_with_a_ranking_for_each_cell(
+    tab: Tab, routed: Served
+) -> None:
+    page = await tab.open(routed.url, "#table")
+    cells = page.locator('[role="gridcell"]')
+    await cells.first.wait_for()
+    assert await cells.count() == 3 * 4
+    assert await page.locator(".chart").count() == 3
+    assert await page.locator(".curve.chosen").count() == 3 + 1  # and its key
+    await page.locator('[role="gridcell"][tabindex="0"]').focus()
+    for key in ("Home", "ArrowUp", "ArrowRight"):
+        await page.keyboard.press(key)
+    assert await tab.text(".detail h3") == "Level 2, budget 2"
+    label = await page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert label.startswith("level 2, budget 2: ")
+    winner = await tab.text(".detail .ranking .winner .name")
+    assert " ".join(winner.split()) in " ".join(label.split())
+
+
+async def test_the_table_fits_a_phone(tab: Tab, routed: Served) -> None:
+    page = await tab.open(routed.url, "#table", viewport=PHONE, has_touch=True, is_mobile=True)
+    await page.locator('[role="gridcell"]').first.tap()
+    assert await tab.text(".detail h3") == "Level 1, budget 1"
+    assert await tab.fits()
+
+
+async def test_a_service_without_a_table_says_how_to_get_one(tab: Tab, plain: Served) -> None:
+    await tab.open(plain.url, "#table", viewport=PHONE)
+    await tab.page.wait_for_selector("#table h1")
+    assert "router fit" in await tab.text("#table")
+    assert await tab.fits()
