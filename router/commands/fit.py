@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -18,6 +21,7 @@ from router.commands.sampling import parse_budgets, price_text, read_graded, sam
 from router.core import Router
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import Settings, fit_bundle
+from router.fitting.distributed import LOCAL, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
     DEFAULTS,
@@ -29,7 +33,7 @@ from router.fitting.sampler import (
     missing,
     price,
 )
-from router.opening import Models
+from router.fitting.workers import LocalWorker, Worker
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
@@ -85,8 +89,28 @@ _out = Console(stderr=True, highlight=False)
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where rollouts are kept.  [default: OUT with .rollouts.sqlite]",
 )
-@option("--seed", type=int, default=0, help="Of sampling, where the engine takes seeds.")
-@option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Searches at once.")
+@option(
+    "--seed",
+    type=int,
+    help="Of sampling, where the engine takes seeds.  [default: 0; for endpoints none]",
+)
+@option(
+    "--in-flight",
+    type=click.IntRange(min=1),
+    default=IN_FLIGHT,
+    help="Searches at once, on each worker.",
+)
+@option(
+    "--ray",
+    metavar=f"ADDRESS|{LOCAL}",
+    help="Sample on the Ray cluster there; `auto` finds this machine's, `local` makes one.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Ray workers, each with its own engine.  [default: one a GPU, or one a node]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the price, or the result, as JSON.")
 @with_router
 def fit(
     router: Router,
@@ -103,8 +127,11 @@ def fit(
     dry_run: bool,
     from_rollouts: Path | None,
     store: Path | None,
-    seed: int,
+    seed: int | None,
     in_flight: int,
+    ray: str | None,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
     """Find out which search pays, per level of difficulty and budget, on PROBLEMS.
 
@@ -113,13 +140,15 @@ def fit(
     """
     if out is None and not dry_run:
         raise click.UsageError("give --out, the directory of the new bundle")
+    if workers is not None and ray is None:
+        raise click.UsageError("--workers is for --ray")
     known = None if problems is None else read_graded(problems)
-    template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed)
+    template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed or 0)
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
             bundle = fit_bundle(rollouts, _expanded(template, strategies, verified), known)
-        _finish(bundle, out)
+        _finish(bundle, out, as_json)
         return
     if known is None:
         raise click.UsageError("give PROBLEMS to sample, or --from-rollouts")
@@ -127,14 +156,16 @@ def fit(
     settings = _expanded(template, strategies, router.verifier is not None)
     path = store or Path(f"{out or problems}.rollouts.sqlite")
     due = _price(path, known, settings, max_generations)
-    most = "at most " if allocation == "racing" else ""
-    click.echo(f"to sample: {most}{price_text(due)}")
+    if dry_run and as_json:
+        click.echo(json.dumps(asdict(due) | {"at_most": allocation == "racing"}))
+        return
+    for line in _price_lines(due, allocation, router.sampling.max_tokens):
+        click.echo(line, err=not dry_run)
     if dry_run:
         return
 
-    async def sample(models: Models) -> Bundle:
-        verifier = None if models.verifier is None else models.verifier.info
-        origin = Origin.of(models.generator.info, router.sampling, verifier)
+    async def sample(worker: Worker, in_flight: int) -> Bundle | None:
+        origin = Origin.of(worker.generator, router.sampling, worker.verifier)
         with (
             RolloutStore.create(path, origin) as rollouts,
             sampling_progress(due.generations) as tick,
@@ -149,17 +180,23 @@ def fit(
                 level_samples=level_samples,
                 allocation=Allocation.of(allocation),
                 max_generations=max_generations,
-                seed=seed,
+                # A server that dies of a seed (vLLM's CPU build) cannot be told from others.
+                seed=None if router.endpoints and seed is None else settings.seed,
             )
-            await sampler.run(
-                models.generator, models.verifier, router.sampling, tick=tick, in_flight=in_flight
-            )
-            if sampler.capped:
-                _out.print("stopped at --max-generations; start the same fit again to go on")
-            return fit_bundle(rollouts, settings, known)
+            await sampler.run(worker, tick=tick, in_flight=in_flight)
+            return _bundle(rollouts, settings, known, capped=sampler.capped)
 
+    async def sample_on_ray(address: str) -> Bundle | None:
+        async with ray_workers(address, workers, router.loader, router.sampling) as cluster:
+            _out.print(f"{cluster.generator.model} on {cluster.count} Ray workers", style="dim")
+            return await sample(cluster, in_flight * cluster.count)
+
+    if ray is not None:
+        _finish(asyncio.run(sample_on_ray(ray)), out, as_json)
+        return
     with opened(router):
-        _finish(router.run(sample), out)
+        fitted = router.run(lambda m: sample(LocalWorker(m, router.sampling), in_flight))
+        _finish(fitted, out, as_json)
 
 
 def _expanded(settings: Settings, texts: tuple[str, ...], verified: bool) -> Settings:
@@ -193,12 +230,46 @@ def _price(
         return price(jobs, rollouts.rates(), most)
 
 
-def _finish(bundle: Bundle, out: Path | None) -> None:
-    if out is None:
+def _price_lines(due: Price, allocation: Kind, max_tokens: int) -> Iterator[str]:
+    """What sampling costs, and how to know more of it."""
+    yield f"to sample: {'at most ' if allocation == 'racing' else ''}{price_text(due)}"
+    if due.tokens is None and due.generations:
+        yield (
+            f"(no pace is known yet: at most {due.generations * max_tokens:,} tokens. For the"
+            " hours, sample a little with --max-generations 200, which is kept, and ask again)"
+        )
+
+
+def _bundle(
+    rollouts: RolloutStore, settings: Settings, problems: tuple[Problem, ...], *, capped: bool
+) -> Bundle | None:
+    """The bundle of what is sampled; None where a cap has left too little for one."""
+    if capped:
+        _out.print("stopped at --max-generations; start the same fit again to go on")
+    try:
+        return fit_bundle(rollouts, settings, problems)
+    except InputError as error:
+        if not capped:
+            raise
+        _out.print(f"too little is sampled for a bundle: {error}")
+        return None
+
+
+def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
+    if out is None or bundle is None:
         return
     bundle.save(out)
     data = bundle.manifest["data"]
+    result: dict[str, Any] = {
+        "bundle": str(out),
+        "cells": len(bundle.table.cells),
+        "problems": data["problems"],
+        "samples": data["samples"],
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+        return
     click.echo(
-        f"fitted {len(bundle.table.cells)} cells on {data['problems']} problems and"
-        f" {data['samples']:,} samples; saved in {out}"
+        f"fitted {result['cells']} cells on {result['problems']} problems and"
+        f" {result['samples']:,} samples; saved in {out}"
     )

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,18 +14,16 @@ from typing import Any
 import numpy as np
 
 from difficulty.levels import fit_levels
-from models.base import Generator, Verifier
 from models.errors import InputError, PromptTooLong
-from models.types import Problem, Sampling
+from models.types import Problem
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
-from router.rollouts.runs import Run, StoredCandidate
+from router.fitting.workers import Job, Worker
+from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.answers import correct
 from strategies.base import Select, Strategy, parse_strategy
 from strategies.best_of_n import BestOfN
-from strategies.budget import Budget, Usage
-from strategies.driver import run_search
+from strategies.budget import Budget
 from strategies.registry import STRATEGIES
 
 log = logging.getLogger("router")
@@ -44,24 +42,7 @@ IN_FLIGHT = 32
 """Searches that run at once; enough to keep an engine's own batch full."""
 
 Ticker = Callable[[int], None]
-"""Told of generations as they are done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One search that the store lacks; `repeat` numbers the searches of its kind."""
-
-    problem: Problem
-    configuration: str
-    strategy: Strategy
-    repeat: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    generator: Generator
-    verifier: Verifier | None
-    sampling: Sampling
+"""Told of generations as they are done, or turn out not to be needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +148,10 @@ def price(
 
 
 class Sampler:
-    """Runs what a store lacks. One generator, all problems at once, bounded by `in_flight`."""
+    """Runs what a store lacks, all problems at once, and is the only one to write the store.
+
+    seed: of the searches; None sends none, for servers that cannot take one.
+    """
 
     def __init__(
         self,
@@ -180,7 +164,7 @@ class Sampler:
         allocation: Allocation = Allocation.of("racing"),
         max_generations: int | None = None,
         level_samples: int = LEVEL_SAMPLES,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         self.store = store
         self.problems = list(problems)
@@ -195,150 +179,113 @@ class Sampler:
         self.capped = False  # a search was left out because of `max_generations`
 
     async def run(
-        self,
-        generator: Generator,
-        verifier: Verifier | None,
-        sampling: Sampling,
-        *,
-        tick: Ticker = lambda _: None,
-        in_flight: int = IN_FLIGHT,
+        self, worker: Worker, *, tick: Ticker = lambda _: None, in_flight: int = IN_FLIGHT
     ) -> None:
         """Sample until every configuration has what it needs, or `max_generations` is spent.
 
-        First the pools of whole solutions, which give the levels; then, level by level and round
-        by round, the searches that can still win. A problem too long for the model is skipped.
+        First the pools of whole solutions, which give the levels; then each level's race, round
+        by round. Levels do not wait for each other. A problem too long for the model is skipped.
 
         Raises:
             InputError: the problems cannot be divided into the levels.
             EngineError, VerifierError: a model failed; what finished is stored.
         """
-        models = _Models(generator, verifier, sampling)
-        slots = asyncio.Semaphore(in_flight)
+        shift = _Shift(worker, tick, asyncio.Semaphore(in_flight))
         whole = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
-        await self._score_old(models, slots)
-        await self._all(self._missing(self.problems, whole), models, tick, slots)
-        races = [_Race(members, len(self.strategies)) for members in self._by_level()]
-        costs = np.array([strategy.cost for strategy in self.strategies])
-        rounds = [self.allocation.rounds(len(race.problems)) for race in races]
-        for number in range(max(map(len, rounds))):
-            totals = [plan[min(number, len(plan) - 1)] for plan in rounds]
-            jobs: list[Job] = []
-            for race, total in zip(races, totals, strict=True):
-                running = [s for s, a in zip(self.strategies, race.alive, strict=True) if a]
-                jobs += self._missing(race.problems[:total], running)
-            await self._all(jobs, models, tick, slots)
-            found = self.measured()
-            row = {problem: i for i, problem in enumerate(found.problems)}
-            for race, total in zip(races, totals, strict=True):
-                rows = [row[problem.id] for problem in race.problems[:total]]
-                race.alive = self.allocation.survivors(found.accuracy[rows], costs, race.alive)
+        await self._score_old(shift)
+        await self._all(self._missing(self.problems, whole), shift)
+        if self.capped:  # some problems have no level yet
+            return
+        await _gather(self._race(problems, shift) for problems in self._by_level())
 
     async def run_jobs(
         self,
         jobs: Sequence[Job],
-        generator: Generator,
-        verifier: Verifier | None,
-        sampling: Sampling,
+        worker: Worker,
         *,
         tick: Ticker = lambda _: None,
         in_flight: int = IN_FLIGHT,
     ) -> None:
         """Run these searches and no others; limits and errors as in `run`."""
-        models = _Models(generator, verifier, sampling)
-        slots = asyncio.Semaphore(in_flight)
-        await self._score_old(models, slots)
-        await self._all(jobs, models, tick, slots)
+        shift = _Shift(worker, tick, asyncio.Semaphore(in_flight))
+        await self._score_old(shift)
+        await self._all(jobs, shift)
+
+    async def _race(self, problems: Sequence[Problem], shift: _Shift) -> None:
+        """Give the strategies one level's problems until it is clear which can win there."""
+        costs = np.array([strategy.cost for strategy in self.strategies])
+        alive = np.ones(len(self.strategies), np.bool_)
+        running = self.strategies
+        for total in self.allocation.rounds(len(problems)):
+            await self._all(self._missing(problems[:total], running), shift)
+            ids = {problem.id for problem in problems[:total]}
+            found = await asyncio.to_thread(self.measured, ids)
+            alive = self.allocation.survivors(found.accuracy, costs, alive)
+            due = price(self._missing(problems, running)).generations
+            running = [s for s, a in zip(self.strategies, alive, strict=True) if a]
+            if self.left == float("inf"):  # a cap stays as it is, whatever is not needed
+                shift.tick(due - price(self._missing(problems, running)).generations)
 
     def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
         usable = [problem for problem in problems if problem.id not in self.skipped]
         return missing(usable, strategies, self.store.counts(), level_samples=self.level_samples)
 
-    def measured(self) -> Measurements:
-        """What is stored of these problems and strategies."""
-        ids = {problem.id for problem in self.problems}
-        return measure(self.store, self.strategies, ids, level_samples=self.level_samples)
+    def measured(self, only: Collection[str] | None = None) -> Measurements:
+        """What is stored of these problems (all by default) and strategies; from any thread."""
+        ids = {problem.id for problem in self.problems} if only is None else only
+        with RolloutStore.read(self.store.path) as store:
+            return measure(store, self.strategies, ids, level_samples=self.level_samples)
 
     def _by_level(self) -> list[list[Problem]]:
         """The problems of each level, in a fixed random order."""
         found = self.measured()
         levels = fit_levels(found.pass_at_1, self.levels, merge=self.merge)
         level = dict(zip(found.problems, levels.of(found.pass_at_1), strict=True))
-        order = np.random.default_rng(self.seed).permutation(len(self.problems))
+        order = np.random.default_rng(self.seed or 0).permutation(len(self.problems))
         shuffled = [self.problems[i] for i in order]
         return [
             [problem for problem in shuffled if level.get(problem.id) == number]
             for number in range(1, levels.count + 1)
         ]
 
-    async def _all(
-        self, jobs: Sequence[Job], models: _Models, tick: Ticker, slots: asyncio.Semaphore
-    ) -> None:
-        started, tokens = time.monotonic(), 0
-
+    async def _all(self, jobs: Sequence[Job], shift: _Shift) -> None:
         async def one(job: Job) -> None:
-            nonlocal tokens
-            async with slots:
+            async with shift.slots:
                 if self.left < job.strategy.cost:
                     self.capped = True
                     return
                 self.left -= job.strategy.cost
-                tokens += await self._one(job, models)
-                tick(job.strategy.cost)
+                await self._one(job, shift)
+                shift.tick(job.strategy.cost)
 
-        try:
-            await _gather(one(job) for job in jobs)
-        finally:
-            self.store.add_pace(tokens, time.monotonic() - started)
+        await _gather(one(job) for job in jobs)
 
-    async def _one(self, job: Job, models: _Models) -> int:
-        """Run one search and store it; returns sampled tokens."""
+    async def _one(self, job: Job, shift: _Shift) -> None:
+        """Run one search and store it."""
         key = f"{self.seed}/{job.configuration}/{job.repeat}"
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
         try:
-            outcome = await run_search(
-                job.strategy,
-                job.problem,
-                models.generator,
-                models.verifier,
-                Budget(job.strategy.cost),
-                models.sampling,
-                seed=seed if models.generator.info.seeds else None,
-            )
+            run = await shift.worker.search(job, None if self.seed is None else seed)
         except PromptTooLong as error:
             log.warning("problem %s is skipped: %s", job.problem.id, error)
             self.skipped.add(job.problem.id)
-            return 0
-        candidates = [
-            StoredCandidate.of(
-                c.path, c.answer, await correct(c.answer, job.problem.answer or ""), c.scores
-            )
-            for c in outcome.candidates
-        ]
-        if job.configuration == SAMPLES:
-            self.store.add_samples(job.problem.id, candidates, outcome.usage)
-        else:
-            self.store.add(
-                Run(
-                    job.problem.id,
-                    job.configuration,
-                    job.repeat,
-                    outcome.ended,
-                    outcome.usage,
-                    tuple(candidates),
-                )
-            )
-        return outcome.usage.sampled_tokens or 0
+            return
+        with self.store.transaction():
+            if job.configuration == SAMPLES:
+                self.store.add_samples(run.problem, run.candidates, run.usage)
+            else:
+                self.store.add(run)
+            self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
 
-    async def _score_old(self, models: _Models, slots: asyncio.Semaphore) -> None:
+    async def _score_old(self, shift: _Shift) -> None:
         """Score samples that were drawn before there was a verifier."""
-        verifier = models.verifier
-        if verifier is None:
+        if shift.worker.verifier is None:
             return
         ours = {problem.id: problem for problem in self.problems}
 
         async def one(run: Run) -> None:
-            async with slots:
-                self.store.set_scores(await _scored(run, ours[run.problem], verifier))
+            async with shift.slots:
+                self.store.set_scores(await shift.worker.score(run, ours[run.problem]))
 
         await _gather(
             one(run)
@@ -347,28 +294,22 @@ class Sampler:
         )
 
 
-class _Race:
-    """The problems of one level, and the strategies that can still win there."""
+class _Shift:
+    """What all searches of one `run` share.
 
-    def __init__(self, problems: list[Problem], strategies: int) -> None:
-        self.problems = problems
-        self.alive = np.ones(strategies, np.bool_)
+    worker: runs them; tick: told of each; slots: bound how many run at once.
+    """
 
+    def __init__(self, worker: Worker, tick: Ticker, slots: asyncio.Semaphore) -> None:
+        self.worker = worker
+        self.tick = tick
+        self.slots = slots
+        self._last = time.monotonic()
 
-async def _scored(run: Run, problem: Problem, verifier: Verifier) -> Run:
-    candidates, usage = [], run.usage
-    parameters = verifier.info.parameters
-    for candidate in run.candidates:
-        if candidate.scores is None:
-            scored = await verifier.score(candidate.path(problem))
-            candidate = replace(candidate, scores=scored.values)
-            known = parameters is not None and scored.tokens is not None
-            usage += Usage(
-                verifier_tokens=scored.tokens,
-                flops=2.0 * (parameters or 0) * (scored.tokens or 0) if known else None,
-            )
-        candidates.append(candidate)
-    return replace(run, candidates=tuple(candidates), usage=usage)
+    def lap(self) -> float:
+        """Seconds since it was last asked, or since the start."""
+        last, self._last = self._last, time.monotonic()
+        return self._last - last
 
 
 async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:

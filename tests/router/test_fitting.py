@@ -19,6 +19,8 @@ from models.types import Problem, Sampling
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
+from router.fitting.workers import LocalWorker, Worker
+from router.opening import Models
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.budget import Usage
@@ -41,8 +43,12 @@ def _sampler(store: RolloutStore, **settings: object) -> Sampler:
 
 async def _run(sampler: Sampler, generator: FakeGenerator | None = None) -> FakeGenerator:
     generator = generator or FakeGenerator()
-    await sampler.run(generator, FakeVerifier(), Sampling())
+    await sampler.run(_worker(generator))
     return generator
+
+
+def _worker(generator: FakeGenerator, verifier: FakeVerifier | None = FakeVerifier()) -> Worker:
+    return LocalWorker(Models(generator, verifier), Sampling())
 
 
 def test_a_text_becomes_one_configuration_a_budget() -> None:
@@ -85,7 +91,7 @@ async def test_a_grid_samples_what_every_configuration_needs_once(tmp_path: Path
         due = price(missing(PROBLEMS, STRATEGIES, store.counts()), store.rates())
         assert due.tokens is None  # nothing was measured yet
         ticks: list[int] = []
-        await sampler.run(FakeGenerator(), FakeVerifier(), Sampling(), tick=ticks.append)
+        await sampler.run(_worker(FakeGenerator()), tick=ticks.append)
         counts = store.counts()
         for problem in PROBLEMS:
             assert counts[problem.id, SAMPLES] == 4 + LEVEL_SAMPLES
@@ -134,7 +140,7 @@ async def test_samples_without_scores_get_them_before_a_fit(tmp_path: Path) -> N
     with _store(tmp_path / "r.db", verifier=False) as store:
         strategies = configurations([4], [MAJORITY], verifier=False)
         sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
-        await sampler.run(FakeGenerator(), None, Sampling())
+        await sampler.run(_worker(FakeGenerator(), None))
         assert all(c.scores is None for _, pool in store.samples() for c in pool)
     with _store(tmp_path / "r.db") as store:
         await _run(_sampler(store))
@@ -146,7 +152,7 @@ async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(tmp_p
     with _store(tmp_path / "r.db") as store:
         broken = FakeGenerator(fail_after=100)
         with pytest.raises(EngineError):
-            await _sampler(store).run(broken, FakeVerifier(), Sampling(), in_flight=2)
+            await _sampler(store).run(_worker(broken), in_flight=2)
         kept = list(store.runs())
         assert kept
         await _run(_sampler(store))
@@ -200,7 +206,7 @@ async def test_problems_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         strategies = configurations([1], [MAJORITY], verifier=False)
         sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:1", merge=True)
-        await sampler.run(generator, None, Sampling(), in_flight=5)
+        await sampler.run(_worker(generator, None), in_flight=5)
     assert most == 5
 
 
@@ -209,13 +215,12 @@ def test_a_killed_fit_resumes_and_loses_only_what_was_in_flight(tmp_path: Path) 
     program = """
         import asyncio, sys
         from pathlib import Path
-        from models.fakes import FakeGenerator, FakeVerifier
-        from models.types import Sampling
-        from tests.router.test_fitting import _sampler, _store
+        from models.fakes import FakeGenerator
+        from tests.router.test_fitting import _sampler, _store, _worker
         with _store(Path(sys.argv[1])) as store:
             sampler = _sampler(store)
             generator = FakeGenerator(seconds_per_token=0.002)
-            asyncio.run(sampler.run(generator, FakeVerifier(), Sampling(), in_flight=2))
+            asyncio.run(sampler.run(_worker(generator), in_flight=2))
     """
     fit = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(path)])
     deadline = time.monotonic() + 60

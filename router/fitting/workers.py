@@ -1,0 +1,113 @@
+"""What runs the searches of a fit: models in this process, or elsewhere (`distributed`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from models.base import GeneratorInfo, VerifierInfo
+from models.errors import InputError
+from models.types import Problem, Sampling
+from router.opening import Models
+from router.rollouts.runs import Run, StoredCandidate
+from strategies.answers import correct
+from strategies.base import Strategy
+from strategies.budget import Budget, Usage
+from strategies.driver import run_search
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One search that a store lacks; `repeat` numbers the searches of its kind."""
+
+    problem: Problem
+    configuration: str
+    strategy: Strategy
+    repeat: int
+
+
+class Worker(Protocol):
+    """Runs searches and grades what they find. Safe to call many times at once.
+
+    Raises, from every call: EngineError or VerifierError, if a model failed.
+    """
+
+    @property
+    def generator(self) -> GeneratorInfo: ...
+
+    @property
+    def verifier(self) -> VerifierInfo | None: ...
+
+    async def search(self, job: Job, seed: int | None) -> Run:
+        """Run one search; the seed reaches only engines that take one.
+
+        Raises:
+            PromptTooLong: its problem does not fit the model.
+        """
+        ...
+
+    async def score(self, run: Run, problem: Problem) -> Run:
+        """The same run with the scores that its candidates lack.
+
+        Raises:
+            InputError: there is no verifier.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorker:
+    """Searches with models that are open in this process."""
+
+    models: Models
+    sampling: Sampling
+
+    @property
+    def generator(self) -> GeneratorInfo:
+        return self.models.generator.info
+
+    @property
+    def verifier(self) -> VerifierInfo | None:
+        return None if self.models.verifier is None else self.models.verifier.info
+
+    async def search(self, job: Job, seed: int | None) -> Run:
+        outcome = await run_search(
+            job.strategy,
+            job.problem,
+            self.models.generator,
+            self.models.verifier,
+            Budget(job.strategy.cost),
+            self.sampling,
+            seed=seed if self.generator.seeds else None,
+        )
+        gold = job.problem.answer or ""
+        candidates = [
+            StoredCandidate.of(c.path, c.answer, await correct(c.answer, gold), c.scores)
+            for c in outcome.candidates
+        ]
+        return Run(
+            job.problem.id,
+            job.configuration,
+            job.repeat,
+            outcome.ended,
+            outcome.usage,
+            tuple(candidates),
+        )
+
+    async def score(self, run: Run, problem: Problem) -> Run:
+        verifier = self.models.verifier
+        if verifier is None:
+            raise InputError("there is no verifier to score with; give one with --verifier")
+        candidates, usage = [], run.usage
+        parameters = verifier.info.parameters
+        for candidate in run.candidates:
+            if candidate.scores is None:
+                scored = await verifier.score(candidate.path(problem))
+                candidate = replace(candidate, scores=scored.values)
+                known = parameters is not None and scored.tokens is not None
+                usage += Usage(
+                    verifier_tokens=scored.tokens,
+                    flops=2.0 * (parameters or 0) * (scored.tokens or 0) if known else None,
+                )
+            candidates.append(candidate)
+        return replace(run, candidates=tuple(candidates), usage=usage)
