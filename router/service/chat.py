@@ -62,7 +62,9 @@ async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str
     entry: Entry = request.state.entry
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
-    decision = await service.engine.router.adecide(body.problem, budget, strategy=body.strategy)
+    decision = await service.engine.router.adecide(
+        body.problem, budget, strategy=body.strategy, tolerance=body.tolerance
+    )
     return {"decision": decision.to_dict(), "budget": budget}
 
 

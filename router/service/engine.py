@@ -123,7 +123,9 @@ class Engine:
         pause = FIRST_PAUSE
         while True:
             try:
-                self._opened(await self.router.arun(_same))
+                models = await self.router.arun(_same)
+                await asyncio.to_thread(lambda: self.router.fitted)  # read now, and refused now
+                self._opened(models)
                 return
             except EngineError as error:
                 log.warning("waiting for the engine: %s", error)

@@ -31,7 +31,7 @@ class Job:
     problem: Problem
     generations: int
     strategy: str
-    tolerance: float | None
+    tolerance: float
     sampling: Sampling
     seed: int | None
     token_cap: int | None

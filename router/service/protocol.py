@@ -100,7 +100,7 @@ class RouterOptions(_Body):
 
     budget: Annotated[int, Field(ge=1, le=MAX_GENERATIONS)] | None = None
     strategy: Text = "auto"
-    tolerance: Annotated[float, Field(ge=0, le=1)] | None = None
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
     token_cap: Annotated[int, Field(ge=1, le=2**53)] | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
     trace: bool = False
@@ -169,7 +169,7 @@ class RouteRequest(_Body):
     problem: Annotated[Text, Field(min_length=1)]
     budget: Annotated[int, Field(ge=1, le=MAX_GENERATIONS)] | None = None
     strategy: Text = "auto"
-    tolerance: Annotated[float, Field(ge=0, le=1)] | None = None
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 def _refuse(name: str) -> None:

@@ -92,13 +92,16 @@ class Searches:
 
     async def _search(self, job: Job, feed: Feed | None) -> Solution:
         router, budget = self._engine.router, job.budget()
-        decision = await router.adecide(job.problem, budget, strategy=job.strategy)
+        decision = await router.adecide(
+            job.problem, budget, strategy=job.strategy, tolerance=job.tolerance
+        )
         if feed is not None:
             feed.decision = decision
         return await router.asolve(
             job.problem,
             budget,
             strategy=job.strategy,
+            tolerance=job.tolerance,
             sampling=job.sampling,
             seed=job.seed,
             listener=None if feed is None else feed.listen,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from router.bundle import Bundle
 from router.core import Router
 from router.service.engine import Engine
 from router.service.jobs import Desk
@@ -39,11 +38,6 @@ class Service:
         queue = Queue(settings.running, settings.waiting, metrics)
         searches = Searches(engine, queue, metrics)
         return cls(settings, metrics, engine, searches, Desk(settings, router.sampling))
-
-    @property
-    def bundle(self) -> Bundle | None:
-        """The fitted bundle that decides, if there is one."""
-        return getattr(self.engine.router.policy, "bundle", None)
 
 
 def the_service(request: Request) -> Service:

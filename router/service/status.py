@@ -66,7 +66,7 @@ async def model(name: str, service: OURS) -> dict[str, Any]:
 async def table(service: OURS) -> dict[str, Any]:
     """The compute-optimal table that decides, and what it was fitted on; null without a bundle."""
     served = service.engine.require().generator.info.model
-    bundle = service.bundle
+    bundle = service.engine.router.fitted
     if bundle is None:
         return {"model": served, "table": None, "provenance": None}
     provenance = {name: value for name, value in bundle.manifest.items() if name != "files"}

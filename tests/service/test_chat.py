@@ -25,7 +25,7 @@ def test_openai_client(client: OpenAI) -> None:
         model="fake",
         messages=[{"role": "user", "content": QUESTION}],
         seed=0,
-        extra_body={"router": {"budget": 8, "strategy": "auto", "tolerance": 0.01}},
+        extra_body={"router": {"budget": 8, "strategy": "auto", "tolerance": 0}},
     )
     assert answer.object == "chat.completion"
     assert answer.model == "fake"
