@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.provenance import provenance
 from benchmarks.simulated import simulated_store
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
@@ -39,14 +40,13 @@ def main(result: Path) -> None:
             bundle = fit_bundle(store, SETTINGS)
             runs = sum(row[2] for row in store.spent())
         record = {
+            **provenance(),
             "problems": PROBLEMS,
             "samples": bundle.manifest["data"]["samples"],
             "runs": runs,
             "strategies": len(SETTINGS.strategies),
             "seconds": round(time.monotonic() - started, 1),
             "cpu_seconds": round(time.process_time() - cpu, 1),
-            "load_average": round(os.getloadavg()[0], 1),
-            "cores": os.cpu_count(),
             "peak_gigabytes": round(
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2
             ),

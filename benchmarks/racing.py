@@ -1,16 +1,17 @@
 """What racing saves against the whole grid, and how often it picks the same cell.
 
-Replays fits from complete stores through the real sampler: simulated ones, and real ones that are
-given (each must hold a whole grid).
+Replays fits from complete rollouts through the real sampler: simulated ones, and real ones that are
+given (a store, or what was exported from one). Of real rollouts, those strategies race that were
+run on every problem.
 
-    python -m benchmarks.racing benchmarks/results/racing.json [STORE …]
+    python -m benchmarks.racing benchmarks/results/racing.json [--rollouts STORE]…
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,18 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import provenance
 from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
 from difficulty.levels import fit_levels
-from models.fakes import FakeGenerator
-from models.types import Sampling
+from models.errors import InputError
 from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
 from router.fitting.measurements import Measurements
-from router.fitting.sampler import DEFAULTS, Job, Sampler, configurations
+from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
+from router.fitting.workers import Job
+from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.table import Table
 from strategies.base import Strategy
+from strategies.best_of_n import BestOfN
 
 BUDGETS = (1, 2, 4, 8, 16)
 STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -42,18 +46,18 @@ LEVELS = "quantile:3"
 CONFIDENCES = (0.8, 0.95, 0.99)
 
 
-class Replay(Sampler):
-    """Takes each search from a complete store instead of a model."""
+class Replay:
+    """A worker that takes each search from complete rollouts instead of a model."""
 
-    def __init__(self, runs: Mapping[tuple[str, str, int], Run], *args: Any, **settings: Any):
-        super().__init__(*args, **settings)
+    generator = verifier = None
+
+    def __init__(self, runs: Mapping[tuple[str, str, int], Run]) -> None:
         self.runs = runs
         self.generations = 0
 
-    async def _one(self, job: Job, models: Any) -> int:  # noqa: ARG002
-        self.store.add(self.runs[job.problem.id, job.configuration, job.repeat])
+    async def search(self, job: Job, seed: int | None) -> Run:  # noqa: ARG002
         self.generations += job.strategy.cost
-        return 0
+        return self.runs[job.problem.id, job.configuration, job.repeat]
 
 
 @dataclass
@@ -88,10 +92,12 @@ def replay(
             for run in runs.values():
                 if run.configuration == SAMPLES:
                     store.add(run)
-        settings = {"levels": levels, "allocation": allocation, "merge": True}
-        sampler = Replay(runs, store, full.problems(), strategies, **settings)
-        asyncio.run(sampler.run(FakeGenerator(), None, Sampling()))
-        return sampler.measured(), sampler.generations
+        sampler = Sampler(
+            store, full.problems(), strategies, levels=levels, allocation=allocation, merge=True
+        )
+        worker = Replay(runs)
+        asyncio.run(sampler.run(worker))
+        return sampler.measured(), worker.generations
 
 
 def compare(grid: Table, raced: Table) -> tuple[float, float]:
@@ -133,15 +139,35 @@ def simulated(kinds: Sequence[Kind], size: int) -> dict[str, dict[str, float]]:
     return _dicts(tallies)
 
 
-def real(path: Path) -> dict[str, dict[str, float]]:
+def real(path: Path) -> dict[str, Any]:
     tallies = {confidence: Tally() for confidence in CONFIDENCES}
-    with RolloutStore.read(path) as full:
-        measure_store(full, STRATEGIES, LEVELS, tallies)
-    return _dicts(tallies)
+    with open_rollouts(path) as full:
+        strategies = complete(full)
+        measure_store(full, strategies, LEVELS, tallies)
+        problems = len(full.problems())
+    return {"problems": problems, "strategies": list(map(str, strategies)), **_dicts(tallies)}
 
 
-def main(result: Path, stores: Sequence[Path]) -> None:
+def complete(full: RolloutStore) -> list[Strategy]:
+    """The strategies that were run on every problem, as a grid needs.
+
+    Raises:
+        InputError: none but best-of-N, which never races.
+    """
+    problems, stored = full.problems(), full.counts()
+    whole = [s for s in STRATEGIES if not missing(problems, [s], stored)]
+    if all(isinstance(strategy, BestOfN) for strategy in whole):
+        raise InputError(f"{full.path} holds no search on all of its problems; fit with grid")
+    return whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--rollouts", type=Path, action="append", default=[])
+    arguments = parser.parse_args()
     record = {
+        **provenance(),
         "budgets": BUDGETS,
         "strategies": DEFAULTS,
         "levels": LEVELS,
@@ -149,11 +175,11 @@ def main(result: Path, stores: Sequence[Path]) -> None:
             name: {f"{size} problems": simulated(kinds, size) for size in SIZES}
             for name, kinds in WORLDS.items()
         },
-        "real": {path.name: real(path) for path in stores},
+        "real": {path.name: real(path) for path in arguments.rollouts},
     }
-    result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record["simulated"]))
+    arguments.result.parent.mkdir(parents=True, exist_ok=True)
+    arguments.result.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({"simulated": record["simulated"], "real": record["real"]}))
 
 
 def _dicts(tallies: Mapping[float, Tally]) -> dict[str, dict[str, float]]:
@@ -162,4 +188,4 @@ def _dicts(tallies: Mapping[float, Tally]) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    main()

@@ -11,7 +11,8 @@ import numpy as np
 from models.base import GeneratorInfo, VerifierInfo
 from models.types import Problem, Sampling
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import Job, missing
+from router.fitting.sampler import missing
+from router.fitting.workers import Job
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.base import Strategy
