@@ -106,10 +106,14 @@ def evaluate(
         return
     path = store or Path(f"{problems}.rollouts.sqlite")
     due = _price(study, path)
-    click.echo(
-        f"to sample: {price_text(due)}, and then what levels and pilots lead to", err=not dry_run
-    )
+    if dry_run or due.generations:
+        then = ", and then what levels and pilots lead to" if due.generations else ""
+        click.echo(f"to sample: {price_text(due)}{then}", err=not dry_run)
     if dry_run:
+        return
+    if not due.generations:
+        with RolloutStore.read(path) as rollouts:
+            _finish(asyncio.run(measure(study, rollouts)), out, as_json)
         return
 
     async def work(models: Models) -> Evaluation:
@@ -185,7 +189,7 @@ def _accuracies(evaluation: Evaluation) -> Grid:
     grid = Grid(
         title=f"{evaluation.provenance.model}, {evaluation.problems} unseen problems,"
         f" pass@1 {percent(evaluation.pass_at_1)}",
-        caption="problems solved, %, with paired 95 % bootstrap interval",
+        caption="problems solved, with paired 95 % bootstrap interval",
         box=SIMPLE_HEAD,
     )
     grid.add_column("", overflow="fold")
@@ -196,7 +200,9 @@ def _accuracies(evaluation: Evaluation) -> Grid:
         cells = []
         for budget in evaluation.budgets:
             point = curve.at(budget)
-            text = "" if point is None else percent(point.accuracy).replace(" %", "")
+            text = (
+                "" if point is None else percent(point.accuracy).replace("\N{NO-BREAK SPACE}%", "")
+            )
             top = point is not None and point.accuracy.value >= best[budget] - 1e-9
             cells.append(f"[bold]{text}[/]" if top else text)
         ends = curve.name == evaluation.policies[-1]

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain
 from router.evaluation.study import VOTE
+from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
 
 _SLACK = 1e-9
 
-_POLICIES = {
+_LABELS = {
     "learned": "routed by learned difficulty",
     "pilot": "routed by a pilot",
     "oracle": "routed by true difficulty",
+    VOTE: "weighted best-of-N",
+    MAJORITY: "majority vote",
+    "best_of_n(select=best)": "best-of-N, best score",
+    "beam_search": "beam search",
+    "dvts": "DVTS",
 }
 
 
 def label(name: str) -> str:
-    """A policy or fixed strategy in words, as far as there are any."""
-    return _POLICIES.get(name, name)
+    """A policy or fixed strategy in words; parameters that are not the default as they are."""
+    base, _, parameters = name.partition("(")
+    return _LABELS.get(name) or _LABELS.get(base, base) + (f" ({parameters}" if parameters else "")
 
 
 def baseline_label(evaluation: Evaluation) -> str:
     """What compute is compared with, in words."""
-    return "weighted best-of-N" if evaluation.baseline == VOTE else "a majority vote"
+    return label(evaluation.baseline)
 
 
 def percent(figure: Figure) -> str:
     """`41.2 % (35–47)`."""
-    return f"{100 * figure.value:.1f} % ({100 * figure.low:.0f}–{100 * figure.high:.0f})"
+    value, low, high = (100 * one for one in (figure.value, figure.low, figure.high))
+    return f"{value:.1f}\N{NO-BREAK SPACE}% ({low:.0f}–{high:.0f})"
 
 
 def points(figure: Figure) -> str:
@@ -79,7 +87,7 @@ def against_fixed(evaluation: Evaluation, policy: str = "learned") -> str:
     worse = [gain for gain in _best_fixed(evaluation, policy) if gain.gain.high < -_SLACK]
     if not worse:
         return "At no budget is it significantly below the best single fixed strategy."
-    listed = ", ".join(f"{g.budget} ({g.strategy}, {points(g.gain)} points)" for g in worse)
+    listed = ", ".join(f"{g.budget} ({label(g.strategy)}, {points(g.gain)} points)" for g in worse)
     return f"It is significantly below the best single fixed strategy at {listed}."
 
 

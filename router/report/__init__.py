@@ -1,0 +1,1 @@
+"""Bundles and evaluations as self-contained HTML pages."""

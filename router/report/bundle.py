@@ -1,0 +1,276 @@
+"""A bundle as a page: which search pays, per level of difficulty and budget."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from difficulty.validation import Bin
+from router.bundle import Bundle
+from router.evaluation.study import VOTE, family
+from router.evaluation.summary import label
+from router.fitting.sampler import MAJORITY
+from router.report import figures
+from router.report.figures import Line, short
+from router.report.page import (
+    Card,
+    Key,
+    cards,
+    details,
+    facts,
+    lead,
+    page,
+    picture,
+    section,
+    table,
+)
+from router.table import Cell, Entry
+
+_FEATURES = 15
+
+
+def render(bundle: Bundle) -> str:
+    """The page. Needs matplotlib."""
+    return _Page(bundle).render()
+
+
+class _Page:
+    """winners: the winning entry of each (level, budget). families: of all entries, in order."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.table = bundle.table
+        self.levels = range(1, self.table.levels + 1)
+        self.winners = {
+            (cell.level, cell.budget): _winner(bundle, cell) for cell in self.table.cells
+        }
+        self.family = {
+            entry.strategy: family(entry.parsed())
+            for cell in self.table.cells
+            for entry in cell.entries
+        }
+        names = sorted(set(self.family.values()), key=lambda name: (name != VOTE, name))
+        self.families = names
+        self.colour = figures.colours(names)
+
+    def render(self) -> str:
+        origin, data = self.bundle.origin, self.bundle.manifest["data"]
+        judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
+        intro = (
+            f"Fitted on {data['problems']} problems and {data['samples']:,} samples of"
+            f" {origin.model}, {judge}; budgets in {self.table.cost}. Accuracies are of the"
+            " problems of the fit; router evaluate measures on others."
+        )
+        body = [
+            lead([self._verdict()]),
+            self._cards(),
+            self._grid(),
+            self._optimal(),
+            self._strategies(),
+            self._levels(),
+            self._spend(),
+            self._difficulty(),
+            self._origin(),
+        ]
+        return page(f"Routing {origin.model}: bundle", intro, body)
+
+    # -- sections -------------------------------------------------------------------------
+
+    def _verdict(self) -> str:
+        """Whether difficulty makes a difference to the choice, in one sentence."""
+        by_budget = {
+            budget: {self._won(level, budget) for level in self.levels}
+            for budget in self.table.budgets
+        }
+        differing = [str(budget) for budget, found in by_budget.items() if len(found) > 1]
+        if differing:
+            return f"Which search wins depends on the level at budgets {', '.join(differing)}."
+        every = {name for found in by_budget.values() for name in found}
+        if len(every) == 1:
+            name = label(every.pop())
+            return f"One strategy wins everywhere, at every level and budget: {name}."
+        listed = ", ".join(f"{label(*found)} at {b}" for b, found in by_budget.items())
+        return f"At each budget one strategy wins at every level: {listed}."
+
+    def _won(self, level: int, budget: int) -> str:
+        return self.family[self.winners[level, budget].strategy]
+
+    def _cards(self) -> str:
+        largest = self.table.budgets[-1]
+        found = [
+            Card(
+                f"{100 * accuracy:.0f}\N{NO-BREAK SPACE}%",
+                "measured on held-out folds" if held_out else "on the problems of the fit",
+                f"expected at {largest}, by true levels",
+            )
+            for accuracy, held_out in [self._expected(largest)]
+        ]
+        found.append(Card(str(self.table.levels), "of pass@1", "levels of difficulty"))
+        found.append(Card(str(len(self.family)), "over all budgets", "configurations measured"))
+        quality = self._validation()
+        if quality is not None:
+            found.append(Card(f"{quality['spearman']:.2f}", "cross-validated", "rank correlation"))
+        return cards(found)
+
+    def _grid(self) -> str:
+        rows = []
+        edges = (1.0, *self.bundle.levels.edges, 0.0)
+        for level in self.levels:
+            share = f"{self.bundle.prior[level - 1]:.0%} of problems"
+            name = f"{level}<small>pass@1 {edges[level]:.2f}–{edges[level - 1]:.2f}</small>"
+            cells = [self._cell(self.table.cell(level, budget)) for budget in self.table.budgets]
+            rows.append([f"{name}<small>{share}</small>", *cells])
+        head = ["level", *(f"N = {budget}" for budget in self.table.budgets)]
+        sentence = (
+            "The winner of every cell, its accuracy with a 95 % interval (on held-out folds where"
+            " there are enough problems), and its mean tokens."
+        )
+        return section("The table", sentence, table(head, rows))
+
+    def _cell(self, cell: Cell) -> str:
+        chosen = self.winners[cell.level, cell.budget]
+        name = self.family[chosen.strategy]
+        shown = cell.held_out or chosen.estimate
+        tokens = "" if chosen.cost.tokens is None else f", {chosen.cost.tokens:,.0f} tokens"
+        return (
+            f'<b style="color:{self.colour[name]}">{html.escape(label(name))}</b>'
+            f"<small>n = {chosen.parsed().n}{tokens}</small>{shown.accuracy:.0%}"
+            f" <small>{shown.low:.0%}–{shown.high:.0%}</small>"
+        )
+
+    def _optimal(self) -> str:
+        lines = [self._expected_line()]
+        known = [name for name in (VOTE, MAJORITY) if name in self.families]
+        lines += [line for name in known if (line := self._line(name)).x]
+        sentence = "What the table reaches with true levels."
+        if len(lines) > 1:
+            gap = lines[0].y[-1] - lines[1].y[-1]
+            where = f"{lines[1].label} at {short(lines[1].x[-1])}"
+            sentence += f" At {self.table.budgets[-1]} it stands {gap:+.1f} points from {where}."
+        return self._lined("Compute-optimal search", sentence, lines)
+
+    def _strategies(self) -> str:
+        lines = [line for name in self.families if (line := self._line(name)).x]
+        reached = {line.label: line.y[-1] for line in lines if line.x[-1] == self.table.budgets[-1]}
+        best = max(reached, key=reached.__getitem__)
+        sentence = (
+            f"Over all levels; at {self.table.budgets[-1]} {best} is the best single strategy."
+        )
+        return self._lined("Each strategy for every problem", sentence, lines)
+
+    def _lined(self, title: str, sentence: str, lines: Sequence[Line]) -> str:
+        draw = figures.curves(lines, "N, generations at most")
+        return section(title, sentence, picture(draw, sentence, [line.key for line in lines]))
+
+    def _levels(self) -> str:
+        heights: dict[str, dict[tuple[int, int], float]] = {name: {} for name in self.families}
+        for cell in self.table.cells:
+            for name, entry in self._largest(cell).items():
+                heights[name][cell.level, cell.budget] = 100 * entry.estimate.accuracy
+        names = [
+            f"level {level}: {self.bundle.prior[level - 1]:.0%} of problems"
+            for level in self.levels
+        ]
+        sentence = f"Shrunken accuracy of every strategy. {self._verdict()}"
+        draw = figures.by_level(names, self.table.budgets, heights, self.colour)
+        legend = [Key(label(name), self.colour[name]) for name in self.families]
+        return section("By level", sentence, picture(draw, sentence, legend))
+
+    def _spend(self) -> str:
+        parts: dict[str, list[Line]] = {}
+        for unit in ("tokens", "flops"):
+            lines = [line for name in self.families if (line := self._line(name, unit)).x]
+            if lines:
+                parts[f"{'FLOPs' if unit == 'flops' else unit} a problem"] = lines
+        if not parts:
+            return ""
+        sentence = "What each strategy really spends for its accuracy, the verifier included."
+        legend = [line.key for line in next(iter(parts.values()))]
+        return section("Spend", sentence, picture(figures.panels(parts), sentence, legend))
+
+    def _difficulty(self) -> str:
+        quality = self._validation()
+        if quality is None:
+            return ""
+        assert self.bundle.estimator is not None
+        classifier = self.bundle.estimator.classifier
+        gains = sorted(
+            zip(classifier.feature_importances_.tolist(), classifier.names_, strict=True),
+            reverse=True,
+        )
+        used = [(gain, name) for gain, name in gains[:_FEATURES] if gain > 0]
+        bins = [Bin(**one) for one in quality["reliability"]]
+        sentence = (
+            "Predicted levels are as likely as stated on the dashed line; cross-validated rank"
+            f" correlation with pass@1 {quality['spearman']:.2f}, mean gap"
+            f" {100 * quality['calibration_error']:.0f} points."
+        )
+        reliability = figures.reliability({VOTE: bins}, figures.colours([VOTE]))
+        found = section("Learned difficulty", sentence, picture(reliability, sentence))
+        if used:
+            why = f"What the estimator goes by; most of all {used[0][1].replace('_', ' ')}."
+            names = [name.replace("_", " ") for _, name in used]
+            draw = figures.ranked(names, [100 * gain for gain, _ in used], "share of the gain, %")
+            found += section("Features", why, picture(draw, why))
+        return found
+
+    def _origin(self) -> str:
+        manifest = self.bundle.manifest
+        known = {name: manifest.get(name) for name in ("created", "package_version", "commit")}
+        settings: Mapping[str, Any] = manifest["settings"]
+        origin = self.bundle.origin.to_dict()
+        return details("Where this comes from", facts({**known, **origin, **settings}))
+
+    # -- parts ----------------------------------------------------------------------------
+
+    def _validation(self) -> Mapping[str, Any] | None:
+        """The estimator's cross-validation, if it has one."""
+        estimator = self.bundle.estimator
+        found = None if estimator is None else estimator.classifier.provenance_.get("validation")
+        return found if isinstance(found, Mapping) else None
+
+    def _largest(self, cell: Cell) -> dict[str, Entry]:
+        """Of each family the configuration that spends most within the cell."""
+        found: dict[str, Entry] = {}
+        for entry in sorted(cell.entries, key=lambda e: e.cost.generations):
+            found[self.family[entry.strategy]] = entry
+        return found
+
+    def _expected(self, budget: int) -> tuple[float, bool]:
+        """Accuracy of the winners over all levels; whether all of it is held out."""
+        cells = [self.table.cell(level, budget) for level in self.levels]
+        shown = [c.held_out or self.winners[c.level, c.budget].estimate for c in cells]
+        total = sum(p * s.accuracy for p, s in zip(self.bundle.prior, shown, strict=True))
+        return total, all(cell.held_out is not None for cell in cells)
+
+    def _expected_line(self) -> Line:
+        budgets = self.table.budgets
+        reached = [100 * self._expected(budget)[0] for budget in budgets]
+        return Line("the table, by true levels", "#dd4b39", budgets, reached, bold=True)
+
+    def _line(self, name: str, unit: str = "generations") -> Line:
+        """Mean accuracy of a family over all levels, where every level has measured it."""
+        x: list[float] = []
+        y: list[float] = []
+        for budget in self.table.budgets:
+            rows = [
+                self._largest(self.table.cell(level, budget)).get(name) for level in self.levels
+            ]
+            entries = [entry for entry in rows if entry is not None]
+            costs = [getattr(entry.cost, unit) for entry in entries]
+            if len(entries) < len(rows) or None in costs:
+                continue
+            prior = self.bundle.prior
+            amount = sum(p * cost for p, cost in zip(prior, costs, strict=True))
+            if x and amount <= x[-1]:
+                continue
+            x.append(amount)
+            y.append(
+                100 * sum(p * e.estimate.accuracy for p, e in zip(prior, entries, strict=True))
+            )
+        return Line(label(name), self.colour[name], x, y)
+
+
+def _winner(bundle: Bundle, cell: Cell) -> Entry:
+    return bundle.table.best(cell.level, cell.budget)

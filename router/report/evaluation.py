@@ -1,0 +1,364 @@
+"""An evaluation as a page: what routing gains, where, and which part loses."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+from router.evaluation.records import Curve, Evaluation, Point
+from router.evaluation.study import VOTE, family
+from router.evaluation.summary import (
+    against_fixed,
+    baseline_label,
+    differences,
+    equal_at,
+    headline,
+    label,
+    losses,
+    percent,
+    points,
+    replayed,
+    times,
+)
+from router.fitting.sampler import MAJORITY
+from router.intervals import Figure
+from router.report import figures
+from router.report.figures import Line
+from router.report.page import (
+    Card,
+    Draw,
+    Key,
+    cards,
+    details,
+    facts,
+    lead,
+    page,
+    picture,
+    section,
+    table,
+)
+from strategies.base import parse_strategy
+from strategies.registry import STRATEGIES
+
+_PARTS = {"selection": "#2a78c8", "levels": "#9a6fd0", "table": "#d9822b"}
+
+Amount = Callable[[Point], float | None]
+
+
+def render(evaluation: Evaluation) -> str:
+    """The page. Needs matplotlib."""
+    return _Page(evaluation).render()
+
+
+class _Page:
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.e = evaluation
+        names = [curve.name for curve in evaluation.curves]
+        self.colour = figures.colours(names)
+
+    def render(self) -> str:
+        e, origin = self.e, self.e.provenance
+        judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
+        intro = (
+            f"{origin.model}, {judge}, on {e.problems} problems that the bundle was not fitted on."
+            " All intervals are 95 %, by a paired bootstrap over problems."
+        )
+        body = [
+            lead([headline(e)]),
+            "".join(f"<p>{html.escape(s)}</p>" for s in (against_fixed(e), differences(e))),
+            "".join(f'<p class="dim">{html.escape(note)}</p>' for note in e.notes),
+            self._cards(),
+            self._routing(),
+            self._fixed(),
+            self._levels(),
+            self._choices(),
+            self._regret(),
+            self._difficulty(),
+            self._spend(),
+            self._numbers(),
+            self._origin(),
+        ]
+        return page(f"Routing {origin.model}: evaluation", intro, body)
+
+    # -- sections -------------------------------------------------------------------------
+
+    def _cards(self) -> str:
+        e, budget = self.e, self.e.headline_budget
+        routed, equal = self._point("learned", budget), equal_at(e, "learned", budget)
+        found = [_card(f"routed at {budget}", routed.accuracy)]
+        vote = e.curve(e.baseline).at(budget)
+        if vote is not None:
+            found.append(_card(f"{baseline_label(e)} at {budget}", vote.accuracy))
+        most = len(e.baseline_curve) / routed.generations
+        value, _, small = times(equal.generations, most).partition(" (")
+        found.append(
+            Card(value, small.rstrip(")"), f"compute of {baseline_label(e)} for equal accuracy")
+        )
+        rank = e.difficulty[0].spearman
+        small = f"{rank.low:.2f}–{rank.high:.2f}"
+        found.append(Card(f"{rank.value:.2f}", small, "rank correlation of difficulty"))
+        coverage = e.baseline_curve[min(budget, len(e.baseline_curve)) - 1].coverage
+        found.append(_card(f"pass@{budget}, an oracle's choice", coverage))
+        return cards(found)
+
+    def _routing(self) -> str:
+        e, largest = self.e, len(self.e.baseline_curve)
+        lines = [
+            self._line(e.curve(name), _generations, bold=name == "learned", dashed=name == "oracle")
+            for name in e.policies
+        ]
+        curve = Curve(name=e.baseline, routed=False, points=e.baseline_curve)
+        lines.append(self._line(curve, _generations, band=True))
+        if e.baseline == VOTE:
+            lines.append(self._line(e.curve(MAJORITY), _generations))
+        gain = equal_at(e, "learned", e.headline_budget).over_largest
+        sentence = (
+            f"Accuracy of the routed policies against {baseline_label(e)}, by generations really"
+            f" spent; at {e.headline_budget}, learned difficulty stands {points(gain)} points from"
+            f" {baseline_label(e)} at {largest}."
+        )
+        draw = figures.curves(lines, "generations a problem")
+        return section("Compute-optimal routing", sentence, self._picture(draw, sentence, lines))
+
+    def _fixed(self) -> str:
+        e = self.e
+        fixed = [curve for curve in e.curves if not curve.routed]
+        lines = [self._line(curve, _budget) for curve in fixed]
+        reach = [100 * point.coverage.value for point in e.baseline_curve]
+        sizes = [float(point.budget) for point in e.baseline_curve]
+        lines.append(Line("pass@N", "#7a8794", sizes, reach, dashed=True))
+        winners = [self._best(fixed, budget) for budget in e.budgets]
+        if len(set(winners)) == 1:
+            sentence = f"{winners[0].capitalize()} is the best single strategy at every budget."
+        else:
+            listed = ", ".join(f"{n} at {b}" for b, n in zip(e.budgets, winners, strict=True))
+            sentence = f"The best single strategy: {listed}."
+        sentence += " The dashed line is what a perfect choice among N samples would reach."
+        draw = figures.curves(lines, "N")
+        return section(
+            "Each strategy for every problem", sentence, self._picture(draw, sentence, lines)
+        )
+
+    def _best(self, curves: Sequence[Curve], budget: int) -> str:
+        """The curve that is highest at this budget; of equals the first."""
+        found = {c.name: p.accuracy.value for c in curves if (p := c.at(budget)) is not None}
+        return label(max(found, key=lambda name: round(found[name], 9)))
+
+    def _levels(self) -> str:
+        e = self.e
+        shown = [c for c in e.curves if not c.routed or c.name == "learned"]
+        heights = {
+            curve.name: {
+                (level, point.budget): 100 * figure.value
+                for point in curve.points
+                for level, figure in enumerate(point.levels, 1)
+                if figure is not None
+            }
+            for curve in shown
+        }
+        names = [
+            f"level {number}{_end(number, len(e.level_sizes))}: {size} problems"
+            for number, size in enumerate(e.level_sizes, 1)
+        ]
+        largest = e.budgets[-1]
+        winners = {
+            number: max(
+                (heights[c.name].get((number, largest), -1.0), c.name)
+                for c in shown
+                if not c.routed
+            )[1]
+            for number, size in enumerate(e.level_sizes, 1)
+            if size
+        }
+        if len(set(winners.values())) == 1:
+            what = (
+                f"{label(next(iter(winners.values())))} is the best fixed strategy at every level"
+            )
+        else:
+            listed = ", ".join(f"{label(name)} at level {n}" for n, name in winners.items())
+            what = f"the best fixed strategies are {listed}"
+        sentence = f"By true difficulty; at N = {largest}, {what}."
+        legend = [Key(label(c.name), self.colour[c.name]) for c in shown]
+        draw = figures.by_level(names, e.budgets, heights, self.colour)
+        return section("By level", sentence, picture(draw, sentence, legend))
+
+    def _choices(self) -> str:
+        e = self.e
+        found = e.curve("learned").points
+        chosen = [_by_family(point) for point in found]
+        names = [c.name for c in e.curves if any(c.name in shares for shares in chosen)]
+        names += sorted({name for shares in chosen for name in shares} - {*names})
+        colour = {**figures.colours(names), **self.colour}
+        shares = {name: [one.get(name, 0.0) for one in chosen] for name in names}
+        places = [f"N = {point.budget}" for point in found]
+        sentence = f"What learned difficulty chose. {differences(e)}"
+        legend = [Key(label(name), colour[name]) for name in names]
+        draw = figures.stacked(places, shares, colour)
+        return section("Decisions", sentence, picture(draw, sentence, legend))
+
+    def _regret(self) -> str:
+        e = self.e
+        regret = [r for r in e.regret if r.policy == "learned"]
+        parts = {
+            "selection": [r.selection for r in regret],
+            "levels": [r.difficulty for r in regret],
+            "table": [r.table for r in regret],
+        }
+        draw = figures.groups([f"N = {r.budget}" for r in regret], parts, _PARTS, "points lost")
+        legend = [
+            Key("selection: to a perfect choice among its candidates", _PARTS["selection"]),
+            Key("levels: to true difficulty", _PARTS["levels"]),
+            Key("table: to the best strategy of each level in hindsight", _PARTS["table"]),
+        ]
+        sentence = losses(e)
+        return section("Which part loses", sentence, picture(draw, sentence, legend))
+
+    def _difficulty(self) -> str:
+        e = self.e
+        parts = {one.policy: one.validation.reliability for one in e.difficulty}
+        listed = "; ".join(
+            f"{label(one.policy)}, rank correlation with pass@1 {one.spearman}, mean gap"
+            f" {100 * one.validation.calibration_error:.0f} points"
+            for one in e.difficulty
+        )
+        sentence = f"Predicted levels are as likely as stated on the dashed line: {listed}."
+        legend = [Key(label(name), self.colour[name]) for name in parts]
+        draw = figures.reliability(parts, self.colour)
+        return section("Predicted difficulty", sentence, picture(draw, sentence, legend))
+
+    def _spend(self) -> str:
+        e = self.e
+        units: dict[str, Amount] = {"tokens a problem": _tokens, "FLOPs a problem": _flops}
+        shown = [curve for curve in e.curves if curve.name not in ("oracle", "pilot")]
+        parts = {}
+        for unit, amount in units.items():
+            known = [c for c in shown if all(amount(point) is not None for point in c.points)]
+            if known:
+                parts[unit] = [self._line(c, amount, bold=c.name == "learned") for c in known]
+        if not parts:
+            return ""
+        equal = equal_at(e, "learned", e.headline_budget)
+        most = len(e.baseline_curve) / self._point("learned", e.headline_budget).generations
+        sentence = (
+            f"For the accuracy of routing at {e.headline_budget}, {baseline_label(e)} spends"
+            f" {times(equal.tokens, most)} as many tokens and {times(equal.flops, most)} as many"
+            " FLOPs, the verifier's included."
+        )
+        legend = [line.key for line in next(iter(parts.values()))]
+        return section("Spend", sentence, picture(figures.panels(parts), sentence, legend))
+
+    def _numbers(self) -> str:
+        e = self.e
+        head = ["problems solved, %", *(f"N = {budget}" for budget in e.budgets)]
+        rows = [
+            [html.escape(label(curve.name)), *(_cell(curve.at(b)) for b in e.budgets)]
+            for curve in e.curves
+        ]
+        largest = len(e.baseline_curve)
+        compute = [
+            [
+                html.escape(label(q.policy)),
+                str(q.budget),
+                f">{largest}" if q.samples.value is None else f"{q.samples.value:.1f}",
+                *(
+                    html.escape(times(ratio, self._most(q.policy, q.budget)))
+                    for ratio in (q.generations, q.tokens, q.flops)
+                ),
+                points(q.over_largest),
+            ]
+            for q in e.equal
+        ]
+        name = baseline_label(e)
+        compute_head = [
+            f"{name} for equal accuracy",
+            "N",
+            "needs N",
+            "generations",
+            "tokens",
+            "FLOPs",
+            f"points over N = {largest}",
+        ]
+        content = table(head, rows) + "<br>" + table(compute_head, compute)
+        return section("All numbers", "With their intervals.", content)
+
+    def _origin(self) -> str:
+        origin = self.e.provenance.model_dump(exclude={"rollouts"})
+        return details("Where this comes from", facts({**origin, "rollouts": replayed(self.e)}))
+
+    # -- parts ----------------------------------------------------------------------------
+
+    def _point(self, name: str, budget: int) -> Point:
+        point = self.e.curve(name).at(budget)
+        assert point is not None, "a policy decides at every budget"
+        return point
+
+    def _most(self, policy: str, budget: int) -> float:
+        return len(self.e.baseline_curve) / self._point(policy, budget).generations
+
+    def _line(
+        self,
+        curve: Curve,
+        amount: Amount,
+        *,
+        bold: bool = False,
+        dashed: bool = False,
+        band: bool = False,
+    ) -> Line:
+        found = [point.accuracy for point in curve.points]
+        banded = bold or band
+        return Line(
+            label(curve.name),
+            self.colour[curve.name],
+            [amount(point) or 0.0 for point in curve.points],
+            [100 * figure.value for figure in found],
+            [100 * figure.low for figure in found] if banded else None,
+            [100 * figure.high for figure in found] if banded else None,
+            dashed,
+            bold,
+        )
+
+    def _picture(self, draw: Draw, sentence: str, lines: Sequence[Line]) -> str:
+        return picture(draw, sentence, [line.key for line in lines])
+
+
+def _card(name: str, figure: Figure) -> Card:
+    value, _, small = percent(figure).partition(" (")
+    return Card(value, small.rstrip(")"), name)
+
+
+def _cell(point: Point | None) -> str:
+    if point is None:
+        return ""
+    value, _, interval = percent(point.accuracy).replace("\N{NO-BREAK SPACE}%", "").partition(" ")
+    return f"{value}<small>{interval}</small>"
+
+
+def _by_family(point: Point) -> dict[str, float]:
+    """Share of the problems that each family of strategies was chosen for."""
+    found: dict[str, float] = {}
+    for text, share in point.choices.items():
+        name = family(parse_strategy(text, STRATEGIES))
+        found[name] = found.get(name, 0.0) + share
+    return found
+
+
+def _end(number: int, count: int) -> str:
+    if count == 1:
+        return ""
+    return {1: ", easiest", count: ", hardest"}.get(number, "")
+
+
+def _generations(point: Point) -> float | None:
+    return point.generations
+
+
+def _budget(point: Point) -> float | None:
+    return float(point.budget)
+
+
+def _tokens(point: Point) -> float | None:
+    return point.tokens
+
+
+def _flops(point: Point) -> float | None:
+    return point.flops

@@ -1,0 +1,246 @@
+"""The pictures of the reference papers, drawn from plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from difficulty.validation import Bin
+from router.intervals import Figure
+from router.report.page import LINE, Draw, Key
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+_COLOURS: Final = {
+    "learned": "#dd4b39",
+    "pilot": "#9a6fd0",
+    "oracle": "#7a8794",
+    "best_of_n": "#2a78c8",
+    "best_of_n(select=majority)": "#2f9e64",
+    "best_of_n(select=best)": "#d9822b",
+    "beam_search": "#c65b97",
+    "beam_search(width=2)": "#17a2a8",
+    "dvts": "#a58b2b",
+    "lookahead": "#6f7fd8",
+}
+_OTHERS: Final = ("#8f6a4e", "#5f9e3a", "#b34a6b", "#4d8f8f", "#b07aa1")
+_MARKED: Final = 10  # points; of more, each would hide the next
+_NARROW: Final = 5.0  # inches
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve. low, high: its band, if it is drawn with one."""
+
+    label: str
+    colour: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    dashed: bool = False
+    bold: bool = False
+
+    @property
+    def key(self) -> Key:
+        return Key(self.label, self.colour, self.dashed)
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each policy or strategy, the same on every page where it has a fixed one."""
+    others = [name for name in names if name not in _COLOURS]
+    return {
+        name: _COLOURS.get(name) or _OTHERS[others.index(name) % len(_OTHERS)] for name in names
+    }
+
+
+def curves(lines: Sequence[Line], xlabel: str, ylabel: str = "problems solved, %") -> Draw:
+    """Accuracy against compute, which doubles."""
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        _curves(axes, lines, xlabel, doubling=True)
+        axes.set_ylabel(ylabel)
+
+    return draw
+
+
+def panels(parts: Mapping[str, Sequence[Line]], ylabel: str = "problems solved, %") -> Draw:
+    """The same against several units of compute, side by side or one below the other."""
+
+    def draw(canvas: Canvas) -> None:
+        for axes, (xlabel, lines) in zip(_split(canvas, len(parts)), parts.items(), strict=True):
+            _curves(axes, lines, xlabel, doubling=False)
+            axes.set_ylabel(ylabel)
+
+    return draw
+
+
+def _curves(axes: Axes, lines: Sequence[Line], xlabel: str, *, doubling: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log", base=2)
+    if not doubling:
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    for line in lines:
+        axes.plot(
+            line.x,
+            line.y,
+            color=line.colour,
+            linestyle="--" if line.dashed else "-",
+            linewidth=2.8 if line.bold else 1.6,
+            marker="o" if len(line.x) <= _MARKED else None,
+            markersize=5 if line.bold else 3.5,
+            zorder=3 if line.bold else 2,
+        )
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.13, lw=0)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    axes.set_xlabel(xlabel)
+    _grid(axes)
+
+
+def by_level(
+    levels: Sequence[str],
+    budgets: Sequence[int],
+    heights: Mapping[str, Mapping[tuple[int, int], float]],
+    colour: Mapping[str, str],
+) -> Draw:
+    """Bars of every strategy at each budget, one panel a level.
+
+    heights: by name, by (level, budget), in per cent.
+    """
+
+    def draw(canvas: Canvas) -> None:
+        narrow = canvas.get_figwidth() < _NARROW
+        canvas.set_size_inches(
+            canvas.get_figwidth(), 1.9 * len(levels) if narrow else 1.7 * len(levels)
+        )
+        parts = canvas.subplots(len(levels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        width = 0.84 / len(heights)
+        for number, axes in enumerate(parts, 1):
+            for place, budget in enumerate(budgets):
+                known = [name for name, found in heights.items() if (number, budget) in found]
+                axes.bar(
+                    [place + (i - (len(known) - 1) / 2) * width for i in range(len(known))],
+                    [heights[name][number, budget] for name in known],
+                    width * 0.9,
+                    color=[colour[name] for name in known],
+                )
+            axes.set_title(levels[number - 1], loc="left", fontsize=10)
+            axes.set_ylim(0, 100)
+            axes.tick_params(axis="x", length=0)
+            _grid(axes)
+        parts[-1].set_xticks(range(len(budgets)), [f"N = {budget}" for budget in budgets])
+        canvas.supylabel("problems solved, %", fontsize=10)
+
+    return draw
+
+
+def groups(
+    places: Sequence[str],
+    parts: Mapping[str, Sequence[Figure]],
+    colour: Mapping[str, str],
+    ylabel: str,
+) -> Draw:
+    """Grouped bars with intervals, in percentage points."""
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        width = 0.8 / len(parts)
+        for index, (name, found) in enumerate(parts.items()):
+            at = [place - 0.4 + (index + 0.5) * width for place in range(len(places))]
+            values = [100 * figure.value for figure in found]
+            reach = [
+                [max(0.0, 100 * (figure.value - figure.low)) for figure in found],
+                [max(0.0, 100 * (figure.high - figure.value)) for figure in found],
+            ]
+            axes.bar(
+                at, values, width * 0.9, yerr=reach, color=colour[name], ecolor=LINE, capsize=2
+            )
+        axes.axhline(0, color=LINE, linewidth=1)
+        axes.set_xticks(range(len(places)), places)
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(ylabel)
+        _grid(axes)
+
+    return draw
+
+
+def stacked(
+    places: Sequence[str], shares: Mapping[str, Sequence[float]], colour: Mapping[str, str]
+) -> Draw:
+    """Horizontal bars that add up to 100 %."""
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(canvas.get_figwidth(), 0.9 + 0.38 * len(places))
+        axes = canvas.subplots()
+        left = [0.0] * len(places)
+        for name, values in shares.items():
+            axes.barh(places, [100 * v for v in values], 0.7, left=left, color=colour[name])
+            left = [a + 100 * v for a, v in zip(left, values, strict=True)]
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 100), xlabel="problems, %")
+        axes.tick_params(axis="y", length=0)
+
+    return draw
+
+
+def reliability(parts: Mapping[str, Sequence[Bin]], colour: Mapping[str, str]) -> Draw:
+    """Stated probabilities against how often they came true."""
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.plot([0, 100], [0, 100], color=LINE, linewidth=1, linestyle="--")
+        for name, bins in parts.items():
+            stated = [100 * one.stated for one in bins]
+            observed = [100 * one.observed for one in bins]
+            axes.plot(stated, observed, color=colour[name], marker="o", markersize=5, linewidth=1.2)
+        axes.set(
+            xlabel="probability of a level as predicted, %",
+            ylabel="how often it was true, %",
+            xlim=(0, 100),
+            ylim=(0, 100),
+        )
+        _grid(axes)
+
+    return draw
+
+
+def ranked(names: Sequence[str], values: Sequence[float], xlabel: str) -> Draw:
+    """Horizontal bars, the largest on top."""
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(canvas.get_figwidth(), 0.9 + 0.28 * len(names))
+        axes = canvas.subplots()
+        axes.barh(names, values, 0.7, color=_COLOURS["best_of_n"])
+        axes.invert_yaxis()
+        axes.set_xlabel(xlabel)
+        axes.tick_params(axis="y", length=0)
+
+    return draw
+
+
+def short(value: float) -> str:
+    """A number for an axis: 16, 2.4k, 1.5T."""
+    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _split(canvas: Canvas, count: int) -> Sequence[Axes]:
+    if canvas.get_figwidth() < _NARROW:
+        canvas.set_size_inches(canvas.get_figwidth(), 3.0 * count)
+        return list(canvas.subplots(count, 1, squeeze=False)[:, 0])
+    return list(canvas.subplots(1, count, squeeze=False)[0])
+
+
+def _grid(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    axes.yaxis.grid(True, color=LINE, alpha=0.25, linewidth=0.8)
+    axes.set_axisbelow(True)
