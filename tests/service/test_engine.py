@@ -1,0 +1,143 @@
+"""Engines that are not there yet, die, and come back."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import pytest
+
+from models.errors import EngineError, ModelError
+from models.fakes import FakeGenerator
+from router import Router
+from router.service import engine as lifecycle
+from router.service.server import Server, bind
+from router.service.settings import Settings
+from tests.service.serving import Engine, served, until
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(lifecycle, "LONGEST_PAUSE", 0.1)
+
+
+def test_killed_in_mid_request_and_back() -> None:
+    with served() as service:
+        engine, answers = service.engine, []
+        engine.hold()
+        asking = threading.Thread(target=lambda: answers.append(service.chat()))
+        asking.start()
+        until(lambda: engine.waiting > 0)
+        engine.dead = True
+        engine.go_on()
+        asking.join()
+        [answer] = answers
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "engine_failed"
+        assert "secret-host" not in answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        until(lambda: service.http.get("/ready").status_code == 503)
+        for refused in (service.chat(), service.chat(stream=True), service.http.get("/v1/models")):
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "not_ready"
+        assert service.http.get("/health").status_code == 200
+        assert service.metric("router_ready") == 0
+        engine.dead = False
+        until(lambda: service.http.get("/ready").status_code == 200)
+        assert service.chat().status_code == 200
+        assert service.metric("router_engine_reopened_total") == 1
+
+
+def test_one_failed_call_closes_nothing_for_long() -> None:
+    class Once(Engine):
+        failures = 1
+
+        async def sample(self, path, n, sampling):  # type: ignore[no-untyped-def]
+            if path.problem.id != "probe" and self.failures:
+                self.failures -= 1
+                raise EngineError("a glitch")
+            return await super().sample(path, n, sampling)
+
+    with served(Once()) as service:
+        assert service.chat().status_code == 503
+        until(lambda: service.http.get("/ready").status_code == 200)
+        assert service.chat().status_code == 200
+        assert service.metric("router_engine_reopened_total") == 0
+
+
+def test_death_of_an_idle_engine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "IDLE_PROBE_SECONDS", 0.1)
+    with served() as service:
+        service.engine.dead = True
+        until(lambda: service.http.get("/ready").status_code == 503)
+        service.engine.dead = False
+        until(lambda: service.http.get("/ready").status_code == 200)
+
+
+def test_an_engine_that_works_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "IDLE_PROBE_SECONDS", 0.05)
+    with served() as service:
+        service.engine.hold()
+        asking = threading.Thread(target=service.chat)
+        asking.start()
+        until(lambda: service.engine.waiting > 1)
+        service.engine.prompts.clear()
+        with pytest.raises(AssertionError):
+            until(lambda: bool(service.engine.prompts), seconds=0.5)
+        service.engine.go_on()
+        asking.join()
+
+
+def test_an_engine_that_starts_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    async def load(*args: object, **options: object) -> FakeGenerator:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise EngineError("connection refused")
+        return FakeGenerator()
+
+    monkeypatch.setattr("models.generators.load.load_generator", load)
+    with served(router=Router(engine="fake", verifier=None)) as service:
+        assert tries == 4
+        assert service.chat(router={"budget": 1}).status_code == 200
+
+
+def test_not_ready_while_the_models_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = threading.Event()
+
+    async def load(*args: object, **options: object) -> FakeGenerator:
+        if not opening.is_set():
+            raise EngineError("connection refused")
+        return FakeGenerator()
+
+    monkeypatch.setattr("models.generators.load.load_generator", load)
+    server = Server(Router(engine="fake", verifier=None), Settings(), 1.0)
+    bound = bind("127.0.0.1", 0, Settings())
+    thread = threading.Thread(target=server.serve_on, args=(bound,))
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
+        until(lambda: server.started)
+        assert client.get("/health").status_code == 200
+        answer = client.get("/ready")
+        assert answer.status_code == 503
+        assert "being opened" in answer.json()["error"]["message"]
+        opening.set()
+        until(lambda: client.get("/ready").status_code == 200)
+    server.should_exit = True
+    thread.join()
+
+
+def test_models_that_cannot_be_opened_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def load(*args: object, **options: object) -> FakeGenerator:
+        raise ModelError("no such weights")
+
+    monkeypatch.setattr("models.generators.load.load_generator", load)
+    server = Server(Router(engine="fake", verifier=None), Settings(), 1.0)
+    with (
+        bind("127.0.0.1", 0, Settings()) as bound,
+        pytest.raises(ModelError, match="no such weights"),
+    ):
+        server.serve_on(bound)

@@ -1,0 +1,64 @@
+"""The service's own OpenAPI document, and what it gives for requests that are drawn from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+
+from models.fakes import FakeGenerator
+from router import Router
+from router.service.app import create_app
+from tests.service.serving import Served
+
+EXAMPLES = 50
+"""Of each operation, in each mode."""
+
+DOCUMENT = create_app(Router(generator=FakeGenerator())).openapi()
+CHAT_SCHEMA = DOCUMENT["components"]["schemas"]["ChatRequest"]
+CHAT_SCHEMA["properties"]["model"]["enum"] = ["fake", "fake@2"]  # or none would be found
+
+OPERATIONS = [
+    pytest.param(operation, mode, id=f"{operation.label} {mode.value}")
+    for operation in (
+        found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
+    )
+    # Without a body there is nothing to be wrong.
+    for mode in (GenerationMode if operation.method == "post" else [GenerationMode.POSITIVE])
+]
+
+
+def test_every_route_of_the_api_is_in_the_document() -> None:
+    assert DOCUMENT["paths"].keys() == {
+        "/v1/chat/completions",
+        "/v1/route",
+        "/v1/models",
+        "/v1/models/{name}",
+        "/v1/table",
+        "/health",
+        "/ready",
+        "/version",
+        "/metrics",
+    }
+
+
+@pytest.mark.parametrize(("operation", "mode"), OPERATIONS)
+def test_no_request_gives_a_500(shared: Served, operation: Any, mode: GenerationMode) -> None:
+    statuses = set()
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        response = case.call(base_url=shared.url)
+        statuses.add(response.status_code)
+        case.validate_response(response, checks=[not_a_server_error])
+        if response.status_code >= 400:
+            assert response.json()["error"]["message"]
+
+    check()
+    if mode is GenerationMode.POSITIVE and "{" not in operation.path:
+        assert 200 in statuses

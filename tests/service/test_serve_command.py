@@ -1,0 +1,154 @@
+"""`router serve` as a process: it starts, says where it is, drains and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from openai import OpenAI
+
+from cli import main
+from tests.service.serving import CHAT, QUESTION, until
+
+ROOT = Path(__file__).parents[2]
+
+SLOW = """
+import sys
+from models.fakes import FakeGenerator
+from router import Router
+from router.service.observe import JsonFormatter
+from router.service.server import Server, bind
+from router.service.settings import Settings
+import logging
+logging.basicConfig(level=logging.INFO)
+logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+drain, seconds = map(float, sys.argv[1:])
+bound = bind("127.0.0.1", 0, Settings())
+logging.info("listening on http://127.0.0.1:%d", bound.getsockname()[1])
+router = Router(generator=FakeGenerator(seconds_per_token=seconds))
+Server(router, Settings(), drain).serve_on(bound)
+"""
+
+
+@contextmanager
+def process(*command: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A service in a process of its own, and its URL."""
+    child = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+    )
+    try:
+        assert child.stderr is not None
+        for line in child.stderr:
+            message = json.loads(line)["message"]
+            if message.startswith("listening on "):
+                break
+        url = message.removeprefix("listening on ")
+        until(lambda: ready(url), seconds=60)
+        yield child, url
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_serve_answers_and_ends_at_sigterm() -> None:
+    with process("-m", "cli", "serve", "--engine", "fake", "--port", "0") as (child, url):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none")
+        answer = client.chat.completions.create(
+            model="fake@4", messages=[{"role": "user", "content": QUESTION}]
+        )
+        assert answer.choices[0].message.content
+        child.terminate()
+        _, rest = child.communicate(timeout=20)
+        assert child.returncode == -signal.SIGTERM
+        lines = [json.loads(line) for line in rest.splitlines()]
+        assert [line["budget"] for line in lines if line.get("route") == CHAT] == [4]
+
+
+def test_keys_from_the_environment() -> None:
+    key = "0123456789abcdef"
+    command = ("-m", "cli", "serve", "--engine", "fake", "--port", "0", "--host", "0.0.0.0")
+    with process(*command, ROUTER_API_KEYS=key) as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{url}/v1/models").status_code == 401
+        with_key = {"Authorization": f"Bearer {key}"}
+        assert httpx.get(f"{url}/v1/models", headers=with_key).status_code == 200
+
+
+def ask(url: str, answers: list[httpx.Response], stream: bool) -> threading.Thread:
+    body = {"model": "fake@1", "messages": [{"role": "user", "content": QUESTION}]}
+
+    def run() -> None:
+        answers.append(httpx.post(f"{url}{CHAT}", json={**body, "stream": stream}, timeout=60))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sigterm_lets_running_requests_finish(stream: bool) -> None:
+    answers: list[httpx.Response] = []
+    with process("-c", SLOW, "30", "0.04") as (child, url):
+        asking = ask(url, answers, stream)
+        time.sleep(0.7)
+        child.terminate()
+        asking.join()
+        child.wait(timeout=20)
+    assert answers[0].status_code == 200
+    assert "boxed" in answers[0].text
+    assert not ready(url)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sigterm_ends_what_takes_too_long(stream: bool) -> None:
+    answers: list[httpx.Response] = []
+    with process("-c", SLOW, "0.5", "10") as (child, url):
+        asking = ask(url, answers, stream)
+        time.sleep(0.7)
+        started = time.monotonic()
+        child.terminate()
+        asking.join()
+        child.wait(timeout=20)
+        assert time.monotonic() - started < 5
+    assert answers[0].status_code == (200 if stream else 503)
+    assert "shutting_down" in answers[0].text
+    assert answers[0].text.endswith("data: [DONE]\n\n") == stream
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "give API keys"),
+        (["--keys", "/nowhere"], "cannot read keys"),
+        (["--max-budget", "0"], "at least 1"),
+        (["--budget", "0"], "at least 1"),
+        (["--deadline", "0"], "deadline must be"),
+        (["--port", "70000"], "70000"),
+    ],
+)
+def test_bad_options(options: list[str], words: str) -> None:
+    done = CliRunner().invoke(main, ["serve", "--engine", "fake", *options])
+    assert done.exit_code == 2
+    assert words in done.stderr
