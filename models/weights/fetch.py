@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
@@ -72,6 +71,7 @@ def fetch(file: RemoteFile, directory: Path, console: Console) -> Path:
 
 def hub_answers() -> bool:
     """Whether the hub may be asked (HF_HUB_OFFLINE) and gives any answer within HUB_PATIENCE."""
+    import httpx
     from huggingface_hub import constants, is_offline_mode
 
     if is_offline_mode():
