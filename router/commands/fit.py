@@ -245,18 +245,20 @@ def _bundle(
 ) -> Bundle | None:
     """The bundle of what is sampled; None where a cap has left too little for one."""
     if capped:
-        _out.print("stopped at --max-generations; start the same fit again to go on")
+        click.echo("stopped at --max-generations; start the same fit again to go on", err=True)
     try:
         return fit_bundle(rollouts, settings, problems)
     except InputError as error:
         if not capped:
             raise
-        _out.print(f"too little is sampled for a bundle: {error}")
+        click.echo(f"too little is sampled for a bundle: {error}", err=True)
         return None
 
 
 def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
     if out is None or bundle is None:
+        if as_json:
+            click.echo(json.dumps({"bundle": None}))
         return
     bundle.save(out)
     data = bundle.manifest["data"]
