@@ -83,6 +83,7 @@ class Tab:
 
     async def fits(self) -> bool:
         """Whether nothing sticks out to the right."""
-        return bool(
-            await self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        )
+        assert self.page.viewport_size is not None
+        # Not `innerWidth`: a phone's browser widens it to what sticks out.
+        width = await self.page.evaluate("document.documentElement.scrollWidth")
+        return bool(width <= self.page.viewport_size["width"])

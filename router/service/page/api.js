@@ -11,6 +11,8 @@ export class ApiError extends Error {
   }
 }
 
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 /** Remember the API key until the tab is closed. */
 export function setKey(key) {
   sessionStorage.setItem(KEY, key);

@@ -1,6 +1,6 @@
 // The page: two views, a theme, and the key that a guarded service asks for.
 
-import { ApiError, models, setKey } from "./api.js";
+import { ApiError, hasKey, models, setKey } from "./api.js";
 import { SolveView } from "./solve.js";
 import { TableView } from "./table.js";
 
@@ -28,6 +28,7 @@ new SolveView(session);
 function askForKey() {
   const dialog = $("key-dialog");
   dialog.returnValue = "";
+  $("key-error").textContent = hasKey() ? "The service does not know this key." : "";
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener(

@@ -46,7 +46,9 @@ export class Outcome {
     for (const { answer } of finished) {
       if (answer != null) answers.set(answer, (answers.get(answer) ?? 0) + 1);
     }
-    if (!answers.size) return;
+    const state = JSON.stringify([...answers, finished.length]);
+    if (!answers.size || state === this.state) return;
+    this.state = state;
     const votes = [...answers].map(([answer, n]) => ({ answer, count: n })).sort((a, b) => b.count - a.count);
     $("answer").replaceChildren(typesetAnswer(votes[0].answer));
     $("answer").className = "answer leading";

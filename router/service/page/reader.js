@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 import { plural, score } from "./format.js";
 import { show, typeset } from "./math.js";
-import { MEANING } from "./tree-view.js";
+import { MEANING, SHAPES } from "./tree-view.js";
 
 export class Reader {
   /** `onPick` is told of a step that was chosen here. */
@@ -74,14 +74,11 @@ function state(node) {
 
 /** What shapes and colours mean. */
 export function legend() {
-  const key = (status, d, name) =>
-    h("span", { class: "key" }, svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: `node ${status}`, d })), name);
+  const key = (status) =>
+    h("span", { class: "key" }, svg("svg", { viewBox: "-1.6 -1.6 3.2 3.2", "aria-hidden": "true" }, svg("path", { class: `node ${status}`, d: SHAPES[status] })), MEANING[status]);
   return [
     h("span", { class: "key ramp" }, "score 0", h("span", { class: "scale", "aria-hidden": "true" }), "1"),
-    key("live", "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z", "kept"),
-    key("pruned", "M-4 -4L4 4M4 -4L-4 4", "pruned"),
-    key("lookahead", "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z", "look-ahead"),
-    key("finished", "M-5 -5H5V5H-5Z", "finished"),
+    ...Object.keys(MEANING).map(key),
     h("span", { class: "key" }, svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: "link winner", d: "M-8 0H8" })), "the answer’s path"),
   ];
 }

@@ -161,7 +161,7 @@ function provenanceOf(manifest) {
     "section",
     { class: "panel", "aria-labelledby": "origin-title" },
     h("h2", { id: "origin-title" }, "What it was fitted on"),
-    h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? count(value) : value)))),
+    h("dl", { class: "origin" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? count(value) : value)))),
   );
 }
 

@@ -6,17 +6,19 @@ import { layout } from "./tree.js";
 
 const PAD = { left: 22, right: 24, top: 30, bottom: 16 };
 const COLUMN = { least: 18, most: 190 };
-const ROW = { least: 7, most: 30 };
+const ROW = { least: 4, most: 30 };
 const LABEL = { width: 96, room: 12 }; // of a finished step's answer; the row height that fits it
 const REACH = 24; // pixels from a node within which a tap means it
 const ZOOM = { step: 1.35, most: 8 };
 const ANIMATED = 900; // nodes; larger trees jump to their places
 
-const SHAPES = {
-  live: (r) => circle(r),
-  lookahead: (r) => circle(r * 0.8),
-  pruned: (r) => `M${-r * 0.7} ${-r * 0.7}L${r * 0.7} ${r * 0.7}M${r * 0.7} ${-r * 0.7}L${-r * 0.7} ${r * 0.7}`,
-  finished: (r) => `M${-r} ${-r}H${r}V${r}H${-r}Z`,
+/** Outlines of radius 1: what became of a step can be told without colours. */
+export const SHAPES = {
+  root: "M-1.25 0A1.25 1.25 0 1 0 1.25 0A1.25 1.25 0 1 0 -1.25 0Z",
+  live: "M-1 0A1 1 0 1 0 1 0A1 1 0 1 0 -1 0Z",
+  lookahead: "M-.8 0A.8 .8 0 1 0 .8 0A.8 .8 0 1 0 -.8 0Z",
+  pruned: "M-.7 -.7L.7 .7M.7 -.7L-.7 .7",
+  finished: "M-1 -1H1V1H-1Z",
 };
 
 export const MEANING = { live: "kept", lookahead: "look-ahead", pruned: "pruned", finished: "finished" };
@@ -37,6 +39,7 @@ export class TreeView {
     this.canvas = svg("g", {}, this.columns, ...Object.values(this.links), this.halo, this.items);
     this.svg = svg("svg", { class: "tree" }, this.canvas);
     frame.append(this.svg);
+    this.size = { width: 800, height: 480 }; // until the frame is first seen
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
     this.clear();
     this.listen();
@@ -47,7 +50,7 @@ export class TreeView {
     this.tree = null;
     this.selected = null;
     this.winner = new Set();
-    this.drawn = new Map(); // node → {item, label, x, y}: where it is now, on the way to its place
+    this.drawn = new Map(); // node → its elements, and where it is now, on the way to its place
     this.items.replaceChildren();
     this.columns.replaceChildren();
     for (const link of Object.values(this.links)) link.removeAttribute("d");
@@ -58,7 +61,6 @@ export class TreeView {
   /** Draw `tree` as it is now. */
   update(tree) {
     this.tree = tree;
-    if (!this.frame.clientWidth) return; // the other view is open
     this.place();
     for (const node of tree.nodes.values()) this.draw(node);
     if (!this.selected) this.select(tree.root, { tell: false });
@@ -87,19 +89,19 @@ export class TreeView {
   // -- where things are -----------------------------------------------------------------
 
   place() {
-    const { clientWidth: width, clientHeight: height } = this.frame;
+    const { width, height } = this.size;
     const { first, last, depth } = layout(this.tree);
     const share = (room, parts, { least, most }) => Math.min(most, Math.max(least, room / parts));
     this.dy = share(height - PAD.top - PAD.bottom, last - first + 1, ROW);
+    const high = PAD.top + (last - first + 1) * this.dy + PAD.bottom;
+    const shrink = Math.min(1, height / high);
     const labels = this.dy >= LABEL.room ? LABEL.width : 0;
-    this.dx = share(width - PAD.left - PAD.right - labels, Math.max(1, depth), COLUMN);
-    this.radius = Math.min(6.5, Math.max(2.6, 0.34 * Math.min(this.dx, this.dy * 1.2)));
-    const content = {
-      width: PAD.left + depth * this.dx + labels + PAD.right,
-      height: PAD.top + (last - first + 1) * this.dy + PAD.bottom,
-    };
-    this.scale = Math.min(1, width / content.width, height / content.height);
-    const spare = Math.max(0, height / this.scale - content.height) / 2;
+    this.dx = share(width / shrink - PAD.left - PAD.right - labels, Math.max(1, depth), COLUMN);
+    const radius = Math.min(6.5, Math.max(2, 0.34 * Math.min(this.dx, this.dy * 1.2)));
+    if (radius !== this.radius) for (const entry of this.drawn.values()) entry.placed = false;
+    this.radius = radius;
+    this.scale = Math.min(shrink, width / (PAD.left + depth * this.dx + labels + PAD.right));
+    const spare = Math.max(0, height / this.scale - high) / 2;
     this.origin = { x: PAD.left, y: PAD.top + spare + (0.5 - first) * this.dy };
     this.mark(depth);
     this.look();
@@ -129,21 +131,22 @@ export class TreeView {
     if (!entry) {
       const start = node.parent ? this.drawn.get(node.parent) : this.target(node);
       const item = svg("path", { role: "treeitem", tabindex: -1, "aria-selected": "false", "aria-level": node.depth + 1 });
-      entry = { item, label: null, x: start.x, y: start.y };
+      entry = { item, label: null, x: start.x, y: start.y, placed: false };
       this.drawn.set(node, entry);
       this.items.append(item);
     }
-    const state = `${node.status}/${node.score}/${node.answer}/${node.children.length > 0}/${this.radius}`;
+    const state = `${node.status}/${node.score}/${node.answer}/${node.children.length > 0}`;
     if (entry.state === state) return;
     entry.state = state;
     const { item } = entry;
-    const isRoot = !node.parent;
-    item.setAttribute("d", isRoot ? circle(this.radius * 1.25) : SHAPES[node.status](this.radius));
-    item.setAttribute("class", `node ${isRoot ? "root" : node.status}${this.winner.has(node) ? " winner" : ""}`);
+    const kind = node.parent ? node.status : "root";
+    item.setAttribute("d", SHAPES[kind]);
+    item.setAttribute("class", `node ${kind}${this.winner.has(node) ? " winner" : ""}`);
     item.classList.toggle("tip", node.status === "live" && !node.children.length);
     if (node.score != null) item.dataset.score = Math.round(10 * node.score);
     item.setAttribute("aria-label", describe(node));
     if (node.isFinished && node.answer != null && !entry.label) {
+      entry.placed = false;
       entry.label = svg("text", { class: "answer", "aria-hidden": "true" }, shorten(plainMath(node.answer), 14));
       this.items.append(entry.label);
     }
@@ -156,13 +159,14 @@ export class TreeView {
     let moving = false;
     for (const [node, entry] of this.drawn) {
       const { x, y } = this.target(node);
+      if (entry.placed && x === entry.x && y === entry.y) continue;
+      entry.placed = true;
       const far = Math.abs(x - entry.x) + Math.abs(y - entry.y) > 0.5;
       const rate = far && !jump ? 0.22 : 1;
       moving ||= rate < 1;
       entry.x += rate * (x - entry.x);
       entry.y += rate * (y - entry.y);
-      const at = `translate(${entry.x.toFixed(1)} ${entry.y.toFixed(1)})`;
-      entry.item.setAttribute("transform", at);
+      entry.item.setAttribute("transform", `translate(${entry.x.toFixed(1)} ${entry.y.toFixed(1)}) scale(${this.radius})`);
       entry.label?.setAttribute("x", (entry.x + this.radius + 7).toFixed(1));
       entry.label?.setAttribute("y", (entry.y + 4).toFixed(1));
     }
@@ -204,7 +208,7 @@ export class TreeView {
   }
 
   /** Zoom by `factor`, keeping the point (x, y) of the frame where it is. */
-  magnify(factor, x = this.frame.clientWidth / 2, y = this.frame.clientHeight / 2) {
+  magnify(factor, x = this.size.width / 2, y = this.size.height / 2) {
     const zoom = Math.min(ZOOM.most, Math.max(1, this.zoom * factor));
     const change = zoom / this.zoom;
     this.zoom = zoom;
@@ -221,7 +225,7 @@ export class TreeView {
   }
 
   look() {
-    const { clientWidth: width, clientHeight: height } = this.frame;
+    const { width, height } = this.size;
     const keep = (value, room) => Math.min(0, Math.max(room * (1 - this.zoom), value));
     this.pan = { x: keep(this.pan.x, width), y: keep(this.pan.y, height) };
     const scale = (this.scale ?? 1) * this.zoom;
@@ -262,7 +266,12 @@ export class TreeView {
       { passive: false },
     );
     this.items.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.tree && this.update(this.tree)).observe(this.frame);
+    // Asking the frame for its size instead would lay out the page each time.
+    new ResizeObserver(([{ contentRect }]) => {
+      if (!contentRect.width) return; // the other view is open
+      this.size = contentRect;
+      if (this.tree) this.update(this.tree);
+    }).observe(this.frame);
   }
 
   nearest(event) {
@@ -306,8 +315,8 @@ export class TreeView {
     const inside = (pan, at, room) => Math.max(40 - at * scale, Math.min(room - 40 - at * scale, pan));
     if (this.zoom === 1) return;
     this.pan = {
-      x: inside(this.pan.x, x, this.frame.clientWidth),
-      y: inside(this.pan.y, y, this.frame.clientHeight),
+      x: inside(this.pan.x, x, this.size.width),
+      y: inside(this.pan.y, y, this.size.height),
     };
     this.look();
   }
@@ -320,8 +329,4 @@ export function describe(node) {
   if (node.score != null) parts.push(`score ${score(node.score)}`);
   if (node.answer != null) parts.push(`answer ${plainMath(node.answer)}`);
   return parts.join(", ");
-}
-
-function circle(r) {
-  return `M${-r} 0A${r} ${r} 0 1 0 ${r} 0A${r} ${r} 0 1 0 ${-r} 0Z`;
 }

@@ -2,7 +2,7 @@
 
 export const MAX_DRAWN = 4000; // steps; a longer search is counted on, but not drawn on
 
-const CUT_GAP = 0.6; // rows between two pruned siblings
+const CUT_GAP = 0.6; // rows between two siblings that were pruned
 
 /** A step of the search. Node 0 is the problem. */
 class Node {
@@ -126,4 +126,4 @@ function enclose(node, contours) {
   return [[0, 0], ...below.map(([low, high]) => [low - middle, high - middle])];
 }
 
-const isCut = (node) => node?.status === "pruned" && !node.children.length;
+const isCut = (node) => node?.status === "pruned";
