@@ -35,6 +35,7 @@ class Batch:
     file: Path
     budget: Budget
     strategy: str
+    tolerance: float
     seed: int | None
     in_flight: int
     out: Path | None
@@ -77,7 +78,8 @@ def run_batch(router: Router, batch: Batch) -> int:
     if batch.out is not None and batch.out.exists() and not batch.resume:
         raise InputError(f"{batch.out} exists; add --resume to go on with it, or take another file")
     if todo:
-        router.decide(todo[0], batch.budget, strategy=batch.strategy)  # before a model is opened
+        # Refuses bad options before a model is opened.
+        router.decide(todo[0], batch.budget, strategy=batch.strategy, tolerance=batch.tolerance)
         mode: Mode = "a" if batch.resume else "w"
         with line_file(batch.out, mode) as out, line_file(batch.trace, mode) as trace:
             _solve(router, batch, todo, out, trace, tally)
@@ -128,6 +130,7 @@ def _solve(
         problems,
         batch.budget,
         strategy=batch.strategy,
+        tolerance=batch.tolerance,
         seed=batch.seed,
         in_flight=batch.in_flight,
     )

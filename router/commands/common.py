@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 from rich.console import Console
@@ -16,10 +16,11 @@ from models.errors import InputError
 from models.prompts import PROMPTS
 from models.types import Sampling
 from models.weights.find import EMBEDDED
+from router.bundle import shipped_bundle
 from router.core import Router
 from router.io import decode
 from router.opening import Models, default_sampling
-from router.policy import AUTO
+from router.policy import AUTO, Difficulty
 
 Command = Callable[..., Any]
 
@@ -139,6 +140,54 @@ def with_router(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         decorated = decorate(decorated)
     return decorated
+
+
+_ROUTING: Final = (
+    option(
+        "--bundle",
+        default=AUTO,
+        metavar="auto|none|DIR",
+        help="Fitted bundle that decides the strategy; `auto` is the one that comes with `router`"
+        " for the model and its verifier, if there is one.",
+    ),
+    option(
+        "--difficulty",
+        type=click.Choice(get_args(Difficulty)),
+        default="text",
+        help="What the bundle judges difficulty by: the problem's text, or a pilot, which is the"
+        " first quarter of the samples, scored; they count, and are used.",
+    ),
+)
+
+
+def with_routing(command: Command) -> Command:
+    """As `with_router`, with the options that choose what decides the strategy."""
+
+    @functools.wraps(command)
+    def run(*args: Any, router: Router, bundle: str, difficulty: Difficulty, **others: Any) -> Any:
+        router.bundle = None if bundle == _NONE else bundle
+        router.difficulty = difficulty
+        return command(*args, router=router, **others)
+
+    decorated = with_router(run)
+    for decorate in reversed(_ROUTING):
+        decorated = decorate(decorated)
+    return decorated
+
+
+def bundle_to_show(directory: Path | None) -> Path:
+    """A bundle that was named, else the one that comes with `router` for the embedded model.
+
+    Raises:
+        InputError: none comes with it.
+    """
+    found = directory or shipped_bundle(EMBEDDED.name)
+    if found is None:
+        raise InputError(
+            f"no bundle comes with this version of `router` for {EMBEDDED.name}; name the directory"
+            " of one that `router fit` has made"
+        )
+    return found
 
 
 def problem_text(problem: str | None) -> str:

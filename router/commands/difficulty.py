@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import click
-from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
@@ -15,10 +14,10 @@ from difficulty.text_estimator import Contribution, TextEstimator
 from models.errors import InputError
 from models.types import Problem
 from router.bundle import Bundle
-from router.commands.common import option, problem_text
+from router.commands.common import bundle_to_show, option, problem_text
+from router.commands.explain import level_bars
 from router.io import read_text
 
-_WIDTH = 30
 _SHOWN = 8
 
 
@@ -33,11 +32,11 @@ _SHOWN = 8
 @option(
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
     help="Bundle whose estimator is asked.",
+    show_default="the one that comes with `router` for the embedded model",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bool) -> None:
+def difficulty(problem: str | None, file: Path | None, bundle: Path | None, as_json: bool) -> None:
     """Explain how hard a problem looks.
 
     PROBLEM is the text itself. Without it, or with `-`, the text is read from stdin.
@@ -49,7 +48,7 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bo
         raise click.UsageError("give either PROBLEM or --file, not both")
     text = read_text(file) if file is not None else problem_text(problem)
     asked = Problem.from_dict({"problem": text}, default_id="1")
-    estimator = _estimator(bundle)
+    estimator = _estimator(bundle_to_show(bundle))
     estimator.level_probabilities(asked)  # the first call also sets libraries up
     started = time.perf_counter()
     levels = estimator.level_probabilities(asked)
@@ -64,7 +63,7 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path, as_json: bo
         click.echo(json.dumps(record))
         return
     console = Console()
-    console.print(_bars(levels))
+    console.print(level_bars(levels))
     console.print(_reasons(reasons[:_SHOWN]))
     console.print(f"decided in {milliseconds:.1f} ms", style="dim", highlight=False)
 
@@ -76,15 +75,6 @@ def _estimator(directory: Path) -> TextEstimator:
             f"bundle {directory} has no difficulty estimator; fit one with `router fit`"
         )
     return estimator
-
-
-def _bars(levels: tuple[float, ...]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    for number, probability in enumerate(levels, start=1):
-        ends = {1: "easiest", len(levels): "hardest"} if len(levels) > 1 else {}
-        bar = Bar(1, 0, probability, width=_WIDTH)
-        table.add_row(f"level {number}", bar, f"{probability:4.0%}", ends.get(number, ""))
-    return table
 
 
 def _reasons(reasons: tuple[Contribution, ...]) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from models.errors import InputError
-from router.commands.common import option, with_router
+from router.commands.common import option, with_routing
 from router.core import DEFAULT_BUDGET, Router
 
 KEYS_VARIABLE = "ROUTER_API_KEYS"
@@ -44,7 +44,7 @@ KEYS_VARIABLE = "ROUTER_API_KEYS"
     help="Time for running requests after SIGTERM.",
 )
 @option("--log-prompts", is_flag=True, help="Log problems and answers too.")
-@with_router
+@with_routing
 def serve(
     router: Router,
     host: str,

@@ -14,7 +14,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from router.commands import render
 from router.commands.batch import Batch, run_batch
-from router.commands.common import opened, option, problem_text, with_router
+from router.commands.common import opened, option, problem_text, with_routing
+from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
 from router.io import line_file, read_text, write_line
 from router.policy import AUTO
@@ -39,8 +40,17 @@ from strategies.trace import Listener, Node
     help="`auto`, or a strategy such as 'beam_search(n=16, width=4)'; without n, the largest"
     " that the budget allows.",
 )
-@with_router
+@option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=1),
+    default=0.0,
+    help="Accuracy to give up for a cheaper search, where a bundle decides.",
+)
+@with_routing
 @option("--seed", type=int, help="Make the search reproducible, where the engine takes seeds.")
+@click.option(
+    "--explain", "explained", is_flag=True, help="Say what was weighed, and why the winner won."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON.")
 @click.option(
     "--trace",
@@ -67,7 +77,9 @@ def solve(
     token_cap: int | None,
     deadline: float | None,
     strategy: str,
+    tolerance: float,
     seed: int | None,
+    explained: bool,
     as_json: bool,
     trace: Path | None,
     out: Path | None,
@@ -91,13 +103,15 @@ def solve(
         raise click.UsageError("give either PROBLEM or --file, not both")
     if not many and (out is not None or resume):
         raise click.UsageError("--out and --resume are for a --file of many problems (.jsonl)")
+    if many and explained:
+        raise click.UsageError("--explain is for one problem; the solutions of many hold it all")
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the file to go on with")
     if file is not None and many:
-        batch = Batch(file, limits, strategy, seed, in_flight, out, trace, resume)
+        batch = Batch(file, limits, strategy, tolerance, seed, in_flight, out, trace, resume)
         sys.exit(run_batch(router, batch))
     text = read_text(file) if file is not None else problem_text(problem)
-    _solve_one(router, text, limits, strategy, seed, as_json, trace)
+    _solve_one(router, text, limits, strategy, tolerance, seed, trace, as_json, explained)
 
 
 def _solve_one(
@@ -105,13 +119,18 @@ def _solve_one(
     text: str,
     budget: Budget,
     strategy: str,
+    tolerance: float,
     seed: int | None,
-    as_json: bool,
     trace: Path | None,
+    as_json: bool,
+    explained: bool,
 ) -> None:
-    router.decide(text, budget, strategy=strategy)  # refuses bad input before a model is opened
+    # Refuses bad input before a model is opened.
+    router.decide(text, budget, strategy=strategy, tolerance=tolerance)
     with line_file(trace) as trace_file, opened(router), _progress() as listener:
-        solution = router.solve(text, budget, strategy=strategy, seed=seed, listener=listener)
+        solution = router.solve(
+            text, budget, strategy=strategy, tolerance=tolerance, seed=seed, listener=listener
+        )
         if trace_file is not None:
             write_line(trace_file, solution.trace_dict())
     if as_json:
@@ -120,6 +139,8 @@ def _solve_one(
         click.echo(json.dumps(solution.to_dict()))
     else:
         render.show(solution, budget, Console())
+        if explained:
+            explain(solution.decision, Console())
     if solution.answer is None:
         cut = sum(candidate.finish == "length" for candidate in solution.candidates)
         click.echo(

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import click
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table as Grid
 
 from router.bundle import Bundle
+from router.commands.common import bundle_to_show
 from router.table import Cell, Estimate, Table
 
 
@@ -19,11 +21,14 @@ def table() -> None:
 
 
 @table.command()
-@click.argument("bundle", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("bundle", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the whole table as JSON.")
-def show(bundle: Path, as_json: bool) -> None:
-    """Levels x budgets of BUNDLE: best configuration, accuracy with 95 % interval, cost."""
-    loaded = Bundle.load(bundle)
+def show(bundle: Path | None, as_json: bool) -> None:
+    """Levels x budgets of BUNDLE: best configuration, accuracy with 95 % interval, cost.
+
+    Without BUNDLE: of the one that comes with `router` for the embedded model.
+    """
+    loaded = Bundle.load(bundle_to_show(bundle))
     if as_json:
         click.echo(json.dumps(loaded.table.to_dict(), indent=1))
         return
@@ -41,10 +46,13 @@ def _grid(bundle: Bundle) -> Grid:
         caption="accuracy on held-out problems where there are enough, with 95 % interval;"
         f" cost in mean tokens; chosen by {fitted.cost}",
         show_lines=True,
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
     )
     grid.add_column("level")
     for budget in fitted.budgets:
-        grid.add_column(f"N = {budget}", overflow="fold")
+        grid.add_column(f"N = {budget}", overflow="fold", min_width=len("beam_search"))
     for level in range(1, fitted.levels + 1):
         cells = [_text(fitted, fitted.cell(level, budget)) for budget in fitted.budgets]
         grid.add_row(f"{level}\n{_range(bundle, level)}", *cells)
@@ -54,7 +62,7 @@ def _grid(bundle: Bundle) -> Grid:
 def _range(bundle: Bundle, level: int) -> str:
     """The pass@1 of a level's problems."""
     edges = (1.0, *bundle.levels.edges, 0.0)
-    return f"pass@1 {edges[level]:.2f}–{edges[level - 1]:.2f}\n{bundle.prior[level - 1]:.0%}"
+    return f"pass@1\n{edges[level]:.2f}–{edges[level - 1]:.2f}\n{bundle.prior[level - 1]:.0%}"
 
 
 def _text(fitted: Table, cell: Cell) -> str:
@@ -62,7 +70,8 @@ def _text(fitted: Table, cell: Cell) -> str:
     shown = cell.held_out or chosen.estimate
     tokens = "" if chosen.cost.tokens is None else f"\n{chosen.cost.tokens:,.0f} tokens"
     name, _, parameters = chosen.strategy.rstrip(")").partition("(")
-    return f"{name}\n{parameters}\n{_interval(shown)}{tokens}"
+    lines = [name, *parameters.replace("select=", "").split(", "), _interval(shown)]
+    return "\n".join(lines) + tokens
 
 
 def _interval(estimate: Estimate) -> str:
@@ -70,18 +79,24 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _verdict(fitted: Table) -> str:
-    """Says plainly whether difficulty makes a difference to the choice."""
-    differing = [
-        budget
-        for budget in fitted.budgets
-        if len({_family(fitted, level, budget) for level in range(1, fitted.levels + 1)}) > 1
-    ]
+    """Says plainly whether difficulty makes a difference to the choice.
+
+    A budget of one generation leaves no choice, so it is left out where there are others.
+    """
+    budgets = [budget for budget in fitted.budgets if budget > 1] or list(fitted.budgets)
+    winners = {
+        budget: {_family(fitted, level, budget) for level in range(1, fitted.levels + 1)}
+        for budget in budgets
+    }
+    everywhere = set().union(*winners.values())
+    if len(everywhere) == 1:
+        return f"One search wins everywhere, at every level and budget: {everywhere.pop()}."
+    differing = [str(budget) for budget, families in winners.items() if len(families) > 1]
     if not differing:
-        return "At every budget one and the same search wins at every level."
-    listed = ", ".join(map(str, differing))
-    return f"The winning search depends on the level at budgets {listed}."
+        return "At each budget one search wins at every level: difficulty makes no difference."
+    return f"The winning search depends on the level at budgets {', '.join(differing)}."
 
 
 def _family(fitted: Table, level: int, budget: int) -> str:
     strategy = fitted.best(level, budget).parsed()
-    return f"{strategy.name}/{strategy.select}"
+    return f"{strategy.name} ({strategy.select})"

@@ -116,7 +116,6 @@ def test_changed_trees_are_refused(fitted: Bundle, tmp_path: Path) -> None:
     ("args", "message"),
     [
         (["What?", "--bundle", "nowhere"], "nowhere is no bundle"),
-        (["What?"], "--bundle"),
         (["  ", "--bundle", "nowhere"], "non-empty"),
         (["What?", "--file", "a.txt", "--bundle", "nowhere"], "not both"),
     ],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 from benchmarks.simulated import simulated_store
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
@@ -249,3 +252,113 @@ def test_a_token_cap_within_the_pilot_leaves_the_decision_before_it(directory: P
         solution = router.solve("What is 1234567 + 2345678?", Budget(8, tokens=50), seed=0)
     assert solution.ended == "tokens"
     assert "how common each level is" in solution.decision.why
+
+
+# -- the command line -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Options of `router solve` that take the bundle and the models it was fitted on."""
+    monkeypatch.setattr("models.fakes.FakeGenerator", Simulated)
+    monkeypatch.setattr("models.fakes.FakeVerifier", SimulatedVerifier)
+    return ("--engine", "fake", "--verifier", "fake", "--bundle", str(directory), "--seed", "0")
+
+
+def run(*args: str) -> Result:
+    done = CliRunner().invoke(cli.main, args)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_explain_shows_levels_what_was_weighed_and_why(fake: tuple[str, ...]) -> None:
+    done = run("solve", QUESTION, *fake, "--budget", "8", "--explain")
+    assert done.exit_code == 0, done.stderr
+    told = done.stdout[done.stdout.index("How hard") :]
+    assert "easiest" in told
+    assert "hardest" in told
+    (winner,) = [line.split() for line in told.splitlines() if line.startswith(">")]
+    solution = json.loads(run("solve", QUESTION, *fake, "--budget", "8", "--json").stdout)
+    decision = solution["decision"]
+    assert " ".join(winner[1:-5]) == decision["strategy"]
+    assert winner[-5] == f"{decision['expected_accuracy']:.1%}"
+    assert decision["considered"][1]["strategy"] in told
+    assert f"{len(decision['considered']) - 12} more" in told
+    assert "best expected accuracy of" in told
+    assert "points ahead of" in told
+
+
+def test_without_a_bundle_there_is_little_to_explain() -> None:
+    done = run("solve", QUESTION, "--engine", "fake", "--explain")
+    assert done.stdout.splitlines()[-1].startswith("no bundle is fitted for this model")
+    assert "What was weighed" not in done.stdout
+
+
+def test_a_pilot_is_spent_and_told(fake: tuple[str, ...]) -> None:
+    done = run("solve", QUESTION, *fake, "--budget", "8", "--difficulty", "pilot", "--json")
+    solution = json.loads(done.stdout)
+    assert "of a pilot" in solution["decision"]["why"]
+    assert solution["usage"]["generations"] <= 8
+
+
+def test_many_problems_are_routed_one_by_one(fake: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    texts = (f"Simulated problem 100 of kind {kind}: 1 + 2?" for kind in (0, 2))
+    file.write_text("".join(json.dumps({"problem": text}) + "\n" for text in texts))
+    done = run("solve", "--file", str(file), *fake, "--budget", "8")
+    easy, hard = sorted(map(json.loads, done.stdout.splitlines()), key=lambda s: s["problem_id"])
+    assert easy["decision"]["levels"][0] > hard["decision"]["levels"][0]
+    cheap = run("solve", "--file", str(file), *fake, "--budget", "8", "--tolerance", "1")
+    assert "spent 2 generations" in cheap.stderr
+    refused = run("solve", "--file", str(file), *fake, "--explain")
+    assert refused.exit_code == 2
+    assert "--explain is for one problem" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--bundle", "nowhere"], "nowhere is no bundle"),
+        (["--verifier", "none"], "there is none; give it with --verifier"),
+        (["--tolerance", "2"], "2.0 is not in the range"),
+        (["--difficulty", "guess"], "'guess' is not one of"),
+        (["--bundle", "none", "--tolerance", "0.1"], "a tolerance needs a bundle"),
+        (["--bundle", "none", "--difficulty", "pilot"], "difficulty by pilot needs a bundle"),
+        (["--strategy", "best_of_n", "--tolerance", "0.1"], "this is decided already"),
+    ],
+)
+def test_bad_routing_is_one_line(fake: tuple[str, ...], args: list[str], message: str) -> None:
+    done = run("solve", QUESTION, *fake, *args)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_table_and_difficulty_show_the_shipped_bundle(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: directory)
+    assert "N = 8" in run("table", "show").stdout
+    assert "level 1" in run("difficulty", QUESTION).stdout
+    monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: None)
+    for args in (["table", "show"], ["difficulty", QUESTION]):
+        done = run(*args)
+        assert done.exit_code == 2
+        assert "no bundle comes with this version" in done.stderr
+
+
+def test_the_table_says_plainly_whether_one_search_wins(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "b")
+    shown = run("table", "show", str(tmp_path / "b")).stdout
+    assert "The winning search depends on the level at budgets" in shown
+    assert "beam_search" in shown  # no name is broken over lines at 80 columns
+    cells = tuple(
+        cell.model_copy(
+            update={"entries": tuple(e for e in cell.entries if "majority" in e.strategy)}
+        )
+        for cell in bundle.table.cells
+    )
+    table = bundle.table.model_copy(update={"cells": cells})
+    replace(bundle, table=table).save(tmp_path / "b")
+    shown = run("table", "show", str(tmp_path / "b")).stdout
+    assert "One search wins everywhere, at every level and budget: best_of_n (majority)." in shown
