@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -25,13 +26,14 @@ from transformers import AutoConfig, AutoModel, DynamicCache
 
 from models.errors import InputError
 from models.runtime.kv_cache import BatchCache, layers_of
+from models.runtime.threads import map_on_cores
 from models.verifiers.prm import Encoded
 from models.verifiers.reward_heads import rms_normalised
 from models.verifiers.trained_head import fingerprint
 from models.verifiers.transformers import pretrained
 
-_BATCH = 4096
-"""Tokens in one pass: few large operations, as each costs a wait for all cores; and memory."""
+_BATCH = 1024
+"""Tokens in one pass, padding included; more made none faster on a CPU."""
 
 States = Mapping[int, npt.NDArray[np.float16]]
 """RMS-normalised hidden states by layer, each (reads, hidden), in the order of the solutions."""
@@ -47,7 +49,12 @@ class StateReader:
         self._model = model
         self._layers = tuple(sorted(set(layers)))
         self._cache = cache
-        self._outputs: dict[int, Tensor] = {}
+        self._loading = threading.Lock()
+        self._of_thread = threading.local()  # what the pass that it runs has put out, by layer
+
+    def read_all(self, problems: Sequence[Sequence[Encoded]]) -> Iterator[States]:
+        """As `read` for each problem's solutions, in order, with a core for each problem."""
+        return map_on_cores(self.read, problems)
 
     def read(self, solutions: Sequence[Encoded]) -> States:
         """States at every read of one problem's solutions; from the cache where it has them."""
@@ -85,7 +92,7 @@ class StateReader:
     def _recorder(self, layer: int) -> Callable[..., None]:
         def record(*call: Any) -> None:  # module, its arguments, its output
             output = call[-1]
-            self._outputs[layer] = output[0] if isinstance(output, tuple) else output
+            self._of_thread.outputs[layer] = output[0] if isinstance(output, tuple) else output
 
         return record
 
@@ -114,15 +121,16 @@ class StateReader:
             for layer in self._layers
         }
 
-    def _forward(self, rows: Sequence[Sequence[int]], cache: DynamicCache) -> dict[int, Tensor]:
+    def _forward(self, rows: Sequence[Sequence[int]], cache: DynamicCache) -> Mapping[int, Tensor]:
         """Outputs (rows, tokens, hidden) of the wanted layers for tokens that follow `cache`."""
         inputs = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         for row, ids in zip(inputs, rows, strict=True):
             row[: len(ids)] = torch.tensor(list(ids))
-        self._backbone(
-            input_ids=inputs.to(self._backbone.device), past_key_values=cache, use_cache=True
-        )
-        return dict(self._outputs)
+        with self._loading:
+            backbone = self._backbone
+        outputs = self._of_thread.outputs = {}
+        backbone(input_ids=inputs.to(backbone.device), past_key_values=cache, use_cache=True)
+        return outputs
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

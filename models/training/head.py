@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from models.runtime.threads import one_thread
 from models.verifiers.reward_heads import RewardHead
 
 Progress = Callable[[int, int], None]
@@ -111,18 +112,10 @@ def train_head(
 
 @contextmanager
 def _alone(seed: int) -> Iterator[None]:
-    """Random numbers of our own, and one thread.
-
-    The matrices are small: on a busy machine, waiting for other threads took ten times the work.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    """Random numbers of our own, and one thread, since the matrices are small."""
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _folds(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:

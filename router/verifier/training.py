@@ -134,8 +134,8 @@ def read_states(
 ) -> dict[int, npt.NDArray[np.float16]]:
     """States of all steps of all candidates in order, by layer, each (steps, hidden)."""
     rows: dict[int, list[npt.NDArray[np.float16]]] = {}
-    for done, solutions in enumerate(encoded, start=1):
-        for layer, states in reader.read(solutions).items():
+    for done, found in enumerate(reader.read_all(encoded), start=1):
+        for layer, states in found.items():
             rows.setdefault(layer, []).append(states)
         report("reading hidden states", done, len(encoded))
     return {layer: np.concatenate(parts) for layer, parts in rows.items()}
