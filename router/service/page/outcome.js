@@ -19,6 +19,8 @@ export class Outcome {
     this.budget = budget;
     this.started = performance.now();
     this.usage = { generations: 0, sampled_tokens: 0 };
+    this.finished = 0;
+    this.state = null;
     this.solution = null;
     $("answer").replaceChildren("searching");
     $("answer").className = "answer waiting";
@@ -42,6 +44,7 @@ export class Outcome {
 
   /** Answers of the solutions that have finished while others still grow. */
   leading(finished) {
+    this.finished = finished.length;
     const answers = new Map();
     for (const { answer } of finished) {
       if (answer != null) answers.set(answer, (answers.get(answer) ?? 0) + 1);
@@ -99,7 +102,12 @@ export class Outcome {
     const gauge = $("gauge");
     gauge.setAttribute("aria-valuemax", this.budget);
     gauge.setAttribute("aria-valuenow", generations);
-    style(gauge, { "--budget": this.budget, "--spent": Math.min(1, generations / this.budget) });
+    const finished = this.solution ? generations : this.finished;
+    style(gauge, {
+      "--budget": this.budget,
+      "--spent": Math.min(1, generations / this.budget),
+      "--finished": Math.min(1, finished / this.budget),
+    });
   }
 
   /** Bars of votes, by what the selection counts. */

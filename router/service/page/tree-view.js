@@ -21,7 +21,7 @@ export const SHAPES = {
   finished: "M-1 -1H1V1H-1Z",
 };
 
-export const MEANING = { live: "kept", lookahead: "look-ahead", pruned: "pruned", finished: "finished" };
+export const MEANING = { live: "kept", pruned: "pruned", lookahead: "look-ahead", finished: "finished" };
 
 export class TreeView {
   /**
