@@ -55,7 +55,10 @@ def price_text(due: Price) -> str:
     if due.tokens is None:
         return text + "; tokens and hours are known once something is sampled"
     text += f", {due.tokens:,.0f} tokens"
-    return text if due.hours is None else f"{text}, {due.hours:.1f} hours at the pace so far"
+    if due.hours is None:
+        return text
+    time = f"{due.hours:.1f} hours" if due.hours >= 1 else f"{60 * due.hours:.0f} minutes"
+    return f"{text}, {time} at the pace so far"
 
 
 @contextmanager
