@@ -10,7 +10,8 @@
     ├── BudgetExhausted            the search may not spend any more; carries the typed reason
     └── NoCandidates               a search ended without one finished solution
 
-Messages name the offending value and the way out.
+Messages name the offending value and the way out. All can be pickled, as a worker in another
+process does with them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ class BudgetExhausted(RouterError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[BudgetExhausted], tuple[EndReason, str]]:
+        return type(self), (self.reason, str(self))
+
 
 class NoCandidates(RouterError):
     """A search ended (or was ended) without one finished solution; `ended` says by what."""
@@ -67,3 +71,6 @@ class NoCandidates(RouterError):
     def __init__(self, ended: EndReason, message: str) -> None:
         super().__init__(message)
         self.ended = ended
+
+    def __reduce__(self) -> tuple[type[NoCandidates], tuple[EndReason, str]]:
+        return type(self), (self.ended, str(self))

@@ -38,6 +38,9 @@ class HTTPFailure(EngineError):
         super().__init__(message)
         self.status = status
 
+    def __reduce__(self) -> tuple[type[HTTPFailure], tuple[str, int]]:
+        return type(self), (str(self), self.status)
+
 
 @dataclass(eq=False)
 class _Endpoint:

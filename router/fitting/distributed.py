@@ -79,8 +79,9 @@ class RayWorkers:
         ) from death
 
     async def close(self) -> None:
-        """Release the models of all workers; no call may follow."""
-        await asyncio.gather(*(actor.close.remote() for actor in self._in_flight))
+        """Release the models of all workers; no call may follow. One that died has none."""
+        closing = (actor.close.remote() for actor in self._in_flight)
+        await asyncio.gather(*closing, return_exceptions=True)
 
 
 class _Actor:
