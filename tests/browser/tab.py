@@ -61,7 +61,9 @@ class Tab:
 
     async def until(self, phase: str) -> None:
         """Wait for a phase: searching, done, stopped or failed."""
-        await self.page.wait_for_selector(f'#solve[data-phase="{phase}"]', timeout=60_000)
+        await self.page.wait_for_selector(
+            f'#solve[data-phase="{phase}"]', timeout=60_000, state="attached"
+        )
 
     async def solve(self, problem: str, budget: int = 4, strategy: str = "auto") -> None:
         await self.ask(problem, budget, strategy)

@@ -68,6 +68,21 @@ async def test_the_tree_grows_while_the_engine_works(tab: Tab) -> None:
         assert await tab.steps().count() == 8 * 5
 
 
+async def test_a_search_goes_on_while_the_table_is_looked_at(tab: Tab) -> None:
+    with served(Engine(seconds_per_token=0.01)) as service:
+        page = await tab.open(service.url)
+        await tab.ask("What is 1 + 2 + 3?", budget=4, strategy="beam_search")
+        await page.click('[data-view="table"]')
+        await tab.until("done")
+        await page.click('[data-view="solve"]')
+        assert await tab.steps(".winner").count() == 3
+        frame = await page.locator("#frame").bounding_box()
+        leaf = await tab.steps(".winner.finished").bounding_box()
+        assert frame
+        assert leaf
+        assert leaf["x"] < frame["x"] + frame["width"]
+
+
 async def test_stop_ends_the_search_and_another_can_begin(tab: Tab) -> None:
     with served(Engine(seconds_per_token=0.1)) as service:
         await tab.open(service.url)

@@ -10,8 +10,16 @@ const BASELINES = ["weighted", "majority"]; // the first is what a strategy does
 export function curves(table) {
   const present = BASELINES.filter((select) => table.cells.some((cell) => baseline(cell, select)));
   const charts = Array.from({ length: table.levels }, (_, index) => {
-    const cells = table.cells.slice(index * table.budgets.length, (index + 1) * table.budgets.length);
-    return h("figure", {}, h("figcaption", {}, `Level ${index + 1}`), chart(table.budgets, cells, present));
+    const cells = table.cells.slice(
+      index * table.budgets.length,
+      (index + 1) * table.budgets.length,
+    );
+    return h(
+      "figure",
+      {},
+      h("figcaption", {}, `Level ${index + 1}`),
+      chart(table.budgets, cells, present),
+    );
   });
   return h("div", {}, legend(present, table), h("div", { class: "charts" }, charts));
 }
@@ -19,7 +27,9 @@ export function curves(table) {
 /** The estimate of the largest best-of-N of a cell, with the given selection. */
 function baseline(cell, select) {
   const selection = (strategy) => /select=(\w+)/.exec(strategy)?.[1] ?? BASELINES[0];
-  const matches = cell.entries.filter(({ strategy }) => strategy.startsWith("best_of_n(") && selection(strategy) === select);
+  const matches = cell.entries.filter(
+    ({ strategy }) => strategy.startsWith("best_of_n(") && selection(strategy) === select,
+  );
   const largest = matches.toSorted((a, b) => b.cost.generations - a.cost.generations)[0];
   // With one sample there is nothing to select.
   return largest?.estimate ?? (cell.budget === 1 ? cell.entries[0].estimate : undefined);
@@ -30,38 +40,76 @@ function chart(budgets, cells, present) {
   const span = Math.log2(budgets.at(-1) / budgets[0]) || 1;
   const x = (budget) => left + ((width - left - right) * Math.log2(budget / budgets[0])) / span;
   const y = (accuracy) => top + (height - top - bottom) * (1 - accuracy);
-  const line = (points) => points.map(([b, a], i) => `${i ? "L" : "M"}${x(b).toFixed(1)} ${y(a).toFixed(1)}`).join("");
+  const line = (points) =>
+    points.map(([b, a], i) => `${i ? "L" : "M"}${x(b).toFixed(1)} ${y(a).toFixed(1)}`).join("");
   const best = cells.map(({ budget, entries }) => [budget, entries[0].estimate]);
-  const band = [...best.map(([b, e]) => [b, e.high]), ...best.toReversed().map(([b, e]) => [b, e.low])];
+  const band = [
+    ...best.map(([b, e]) => [b, e.high]),
+    ...best.toReversed().map(([b, e]) => [b, e.low]),
+  ];
   const every = Math.ceil(budgets.length / 7);
   const words = best.map(([b, e]) => `${percent(e.accuracy)} at ${b}`).join(", ");
   return svg(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": `Table's choice: ${words}` },
-    [0, 0.5, 1].map((a) => [
-      svg("line", { class: "grid", x1: left, x2: width - right, y1: y(a), y2: y(a) }),
-      svg("text", { class: "tick end", x: left - 6, y: y(a) + 3.5 }, percent(a)),
-    ]).flat(),
-    budgets.filter((_, i) => i % every === 0).map((b) => svg("text", { class: "tick middle", x: x(b), y: height - 10 }, count(b))),
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      class: "chart",
+      role: "img",
+      "aria-label": `Table's choice: ${words}`,
+    },
+    [0, 0.5, 1]
+      .map((a) => [
+        svg("line", { class: "grid", x1: left, x2: width - right, y1: y(a), y2: y(a) }),
+        svg("text", { class: "tick end", x: left - 6, y: y(a) + 3.5 }, percent(a)),
+      ])
+      .flat(),
+    budgets
+      .filter((_, i) => i % every === 0)
+      .map((b) => svg("text", { class: "tick middle", x: x(b), y: height - 10 }, count(b))),
     svg("path", { class: "band", d: `${line(band)}Z` }),
     present.map((select) => {
-      const points = cells.map((cell) => [cell.budget, baseline(cell, select)?.accuracy]).filter(([, a]) => a != null);
+      const points = cells
+        .map((cell) => [cell.budget, baseline(cell, select)?.accuracy])
+        .filter(([, a]) => a != null);
       return svg("path", { class: `curve ${select}`, d: line(points) });
     }),
     svg("path", { class: "curve chosen", d: line(best.map(([b, e]) => [b, e.accuracy])) }),
-    cells.filter((cell) => cell.held_out).map((cell) => svg("circle", { class: "held-out", cx: x(cell.budget), cy: y(cell.held_out.accuracy), r: 3 })),
+    cells
+      .filter((cell) => cell.held_out)
+      .map((cell) =>
+        svg("circle", {
+          class: "held-out",
+          cx: x(cell.budget),
+          cy: y(cell.held_out.accuracy),
+          r: 3,
+        }),
+      ),
   );
 }
 
 function legend(present, table) {
   const key = (kind, name) =>
-    h("span", { class: "key" }, svg("svg", { viewBox: "0 0 22 10", class: "wide", "aria-hidden": "true" }, svg("path", { class: `curve ${kind}`, d: "M1 5H21" })), name);
-  const dot = svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("circle", { class: "held-out", cx: 5, cy: 5, r: 3 }));
+    h(
+      "span",
+      { class: "key" },
+      svg(
+        "svg",
+        { viewBox: "0 0 22 10", class: "wide", "aria-hidden": "true" },
+        svg("path", { class: `curve ${kind}`, d: "M1 5H21" }),
+      ),
+      name,
+    );
+  const dot = svg(
+    "svg",
+    { viewBox: "0 0 10 10", "aria-hidden": "true" },
+    svg("circle", { class: "held-out", cx: 5, cy: 5, r: 3 }),
+  );
   return h(
     "div",
     { class: "legend" },
     key("chosen", "the table’s choice, with its interval"),
     present.map((select) => key(select, `best of n, ${select} vote`)),
-    table.cells.some((cell) => cell.held_out) && h("span", { class: "key" }, dot, "choice, on problems that did not choose"),
+    table.cells.some((cell) => cell.held_out) &&
+      h("span", { class: "key" }, dot, "choice, on problems that did not choose"),
   );
 }

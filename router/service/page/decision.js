@@ -27,7 +27,10 @@ function levels(probabilities) {
   const bars = probabilities.map((probability, index) =>
     h(
       "li",
-      { class: index === likeliest ? "likeliest" : null, "aria-label": `Level ${index + 1}: ${percent(probability)}` },
+      {
+        class: index === likeliest ? "likeliest" : null,
+        "aria-label": `Level ${index + 1}: ${percent(probability)}`,
+      },
       h("span", { class: "value" }, percent(probability)),
       style(h("span", { class: "bar" }), { "--share": probability }),
       h("span", { class: "name" }, index + 1),
@@ -43,7 +46,15 @@ function levels(probabilities) {
 }
 
 function considered(rows, winner) {
-  const items = rows.map((row) => configuration(row.strategy, row.cost, row.expected_accuracy, row.interval, row.strategy === winner));
+  const items = rows.map((row) =>
+    configuration(
+      row.strategy,
+      row.cost,
+      row.expected_accuracy,
+      row.interval,
+      row.strategy === winner,
+    ),
+  );
   const more = items.slice(SHOWN);
   return h(
     "div",
@@ -51,7 +62,12 @@ function considered(rows, winner) {
     h("h3", {}, "What the table offers here"),
     h("ol", { class: "ranking" }, items.slice(0, SHOWN)),
     more.length > 0 &&
-      h("details", {}, h("summary", {}, `${more.length} more`), h("ol", { class: "ranking" }, more)),
+      h(
+        "details",
+        {},
+        h("summary", {}, `${more.length} more`),
+        h("ol", { class: "ranking" }, more),
+      ),
   );
 }
 
@@ -69,7 +85,13 @@ export function configuration(text, cost, accuracy, bounds, isWinner) {
       accuracy == null ? DASH : percent(accuracy),
       bounds && h("span", { class: "hint" }, ` ${interval(low, high)}`),
     ),
-    accuracy == null ? null : style(h("span", { class: "range", "aria-hidden": "true" }), { "--low": low, "--high": high, "--at": accuracy }),
+    accuracy == null
+      ? null
+      : style(h("span", { class: "range", "aria-hidden": "true" }), {
+          "--low": low,
+          "--high": high,
+          "--at": accuracy,
+        }),
     h("span", { class: "cost" }, plural(cost, "generation")),
   );
 }

@@ -24,7 +24,10 @@ export function seconds(value) {
 export function strategy(text) {
   const match = /^(\w+)\((.*)\)$/.exec(text);
   const name = (match ? match[1] : text).replaceAll("_", " ");
-  return { name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name, parameters: match ? match[2] : "" };
+  return {
+    name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name,
+    parameters: match ? match[2] : "",
+  };
 }
 
 /** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */

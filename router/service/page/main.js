@@ -5,18 +5,19 @@ import { SolveView } from "./solve.js";
 import { TableView } from "./table.js";
 
 const $ = (id) => document.getElementById(id);
+const TRY_AGAIN = 2000; // milliseconds until a service that is not ready is asked again
 const views = { solve: $("solve"), table: $("table") };
 
 const session = {
   model: null,
-  budgetCap: null,
   /** Run `work`; where the service wants a key, ask for one and try again. */
   async guarded(work) {
     for (;;) {
       try {
         return await work();
       } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 401 || !(await askForKey())) throw error;
+        if (!(error instanceof ApiError) || error.status !== 401 || !(await askForKey()))
+          throw error;
       }
     }
   },
@@ -74,15 +75,19 @@ function themeButton() {
 }
 
 async function nameModel() {
-  const { data } = await session.guarded(models);
-  session.model = data[0].id;
-  $("model").textContent = session.model;
+  try {
+    const { data } = await session.guarded(models);
+    session.model = data[0].id;
+    $("model").textContent = session.model;
+  } catch (error) {
+    const loading = error.status === 503;
+    $("model").textContent = loading ? "the model is loading" : "no model";
+    if (loading) setTimeout(nameModel, TRY_AGAIN);
+    else $("error").textContent = error.message;
+  }
 }
 
 addEventListener("hashchange", route);
 route();
 themeButton();
-nameModel().catch((error) => {
-  $("model").textContent = "no model";
-  $("error").textContent = error.message;
-});
+nameModel();

@@ -27,6 +27,8 @@ const MATH = new RegExp(
   "g",
 );
 
+const WORDS = /[a-zA-Z]{4}|[^ -~]|[^]{100}/; // or anything else that is no short formula
+
 /** Replace what `element` shows by `text`. */
 export function show(element, text) {
   element.replaceChildren(typeset(text));
@@ -42,7 +44,10 @@ export function typeset(text) {
     const { square, display, round, dollar, boxed, bold } = match.groups;
     nodes.append(shown.slice(end, match.index));
     if (bold) nodes.append(h("strong", {}, typeset(bold)));
-    else nodes.append(formula(square ?? display ?? round ?? dollar ?? boxed, Boolean(square ?? display)));
+    else
+      nodes.append(
+        formula(square ?? display ?? round ?? dollar ?? boxed, Boolean(square ?? display)),
+      );
     end = match.index + match[0].length;
   }
   nodes.append(shown.slice(end));
@@ -50,11 +55,11 @@ export function typeset(text) {
   return nodes;
 }
 
-/** A final answer, which models write as LaTeX without delimiters: a number, `\frac{5}{12}`, words. */
+/** A final answer: models write it as LaTeX without delimiters, a number, or words. */
 export function answer(text) {
-  const isMath = /[\\^_]|^[-\d.,/\s()=+*a-zA-Z]{1,24}$/.test(text) && !/[a-zA-Z]{4}/.test(text.replace(/\\[a-zA-Z]+/g, ""));
-  if (!isMath) return typeset(text);
-  return formula(text.replace(/(?<!\\)([$%])/g, "\\$1"), false);
+  const besidesCommands = text.replace(/\\(?:text|mathrm|mbox)\{[^{}]*\}|\\[a-zA-Z]+/g, "");
+  if (WORDS.test(besidesCommands)) return typeset(text);
+  return formula(text.replace(/(?<!\\)[$%]/g, "\\$&"), false);
 }
 
 /** KaTeX's own rendering of `tex`. */

@@ -52,10 +52,13 @@ export class Outcome {
     const state = JSON.stringify([...answers, finished.length]);
     if (!answers.size || state === this.state) return;
     this.state = state;
-    const votes = [...answers].map(([answer, n]) => ({ answer, count: n })).sort((a, b) => b.count - a.count);
+    const votes = [...answers]
+      .map(([answer, n]) => ({ answer, count: n }))
+      .sort((a, b) => b.count - a.count);
     $("answer").replaceChildren(typesetAnswer(votes[0].answer));
     $("answer").className = "answer leading";
-    $("standing").textContent = `leading with ${votes[0].count} of ${plural(finished.length, "finished solution")}`;
+    $("standing").textContent =
+      `leading with ${votes[0].count} of ${plural(finished.length, "finished solution")}`;
     this.vote(votes);
   }
 
@@ -95,10 +98,13 @@ export class Outcome {
       ["tokens sampled", count(sampled_tokens)],
       ["time", seconds(elapsed)],
     ];
-    if (this.solution) rows.push(["tokens judged", count(verifier_tokens)], ["FLOPs", compact(flops)]);
-    $("spend").querySelector("dl").replaceChildren(
-      ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
-    );
+    if (this.solution)
+      rows.push(["tokens judged", count(verifier_tokens)], ["FLOPs", compact(flops)]);
+    $("spend")
+      .querySelector("dl")
+      .replaceChildren(
+        ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+      );
     const gauge = $("gauge");
     gauge.setAttribute("aria-valuemax", this.budget);
     gauge.setAttribute("aria-valuenow", generations);
@@ -114,18 +120,31 @@ export class Outcome {
   vote(votes, selection = "majority") {
     const worth = (vote) => ({ weighted: vote.weight, best: vote.best })[selection] ?? vote.count;
     const most = Math.max(...votes.map(worth), Number.EPSILON);
-    const shown = votes.slice(0, 8).map((vote, index) =>
-      h(
-        "li",
-        { class: index === 0 && this.solution ? "winner" : null },
-        h("span", { class: "name" }, typesetAnswer(vote.answer)),
-        h("span", { class: "figure" }, plural(vote.count, "vote"), vote.weight == null ? null : h("span", { class: "hint" }, ` · weight ${score(vote.weight)}`)),
-        style(h("span", { class: "bar", "aria-hidden": "true" }), { "--share": worth(vote) / most }),
-      ),
-    );
+    const shown = votes
+      .slice(0, 8)
+      .map((vote, index) =>
+        h(
+          "li",
+          { class: index === 0 && this.solution ? "winner" : null },
+          h("span", { class: "name" }, typesetAnswer(vote.answer)),
+          h(
+            "span",
+            { class: "figure" },
+            plural(vote.count, "vote"),
+            vote.weight == null
+              ? null
+              : h("span", { class: "hint" }, ` · weight ${score(vote.weight)}`),
+          ),
+          style(h("span", { class: "bar", "aria-hidden": "true" }), {
+            "--share": worth(vote) / most,
+          }),
+        ),
+      );
     const more = votes.length - shown.length;
     if (more > 0) shown.push(h("li", { class: "hint" }, `and ${plural(more, "other answer")}`));
     if (!shown.length) shown.push(h("li", { class: "hint" }, "No solution has finished yet."));
-    $("votes").querySelector("ol").replaceChildren(...shown);
+    $("votes")
+      .querySelector("ol")
+      .replaceChildren(...shown);
   }
 }

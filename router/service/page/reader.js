@@ -19,7 +19,9 @@ export class Reader {
     this.node = null;
     this.title.textContent = "Problem";
     this.facts.textContent = "Choose a step in the tree to read it.";
-    this.steps.replaceChildren(h("li", { class: "chosen" }, h("div", { class: "text" }, typeset(problem))));
+    this.steps.replaceChildren(
+      h("li", { class: "chosen" }, h("div", { class: "text" }, typeset(problem))),
+    );
   }
 
   /** Show a node and the steps before it. */
@@ -75,10 +77,34 @@ function state(node) {
 /** What shapes and colours mean. */
 export function legend() {
   const key = (status) =>
-    h("span", { class: "key" }, svg("svg", { viewBox: "-1.6 -1.6 3.2 3.2", "aria-hidden": "true" }, svg("path", { class: `node ${status}`, d: SHAPES[status] })), MEANING[status]);
+    h(
+      "span",
+      { class: "key" },
+      svg(
+        "svg",
+        { viewBox: "-1.6 -1.6 3.2 3.2", "aria-hidden": "true" },
+        svg("path", { class: `node ${status}`, d: SHAPES[status] }),
+      ),
+      MEANING[status],
+    );
   return [
-    h("span", { class: "key ramp" }, "score 0", h("span", { class: "scale", "aria-hidden": "true" }), "1"),
+    h(
+      "span",
+      { class: "key ramp" },
+      "score 0",
+      h("span", { class: "scale", "aria-hidden": "true" }),
+      "1",
+    ),
     ...Object.keys(MEANING).map(key),
-    h("span", { class: "key" }, svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { class: "link winner", d: "M-8 0H8" })), "the answer’s path"),
+    h(
+      "span",
+      { class: "key" },
+      svg(
+        "svg",
+        { viewBox: "-8 -8 16 16", "aria-hidden": "true" },
+        svg("path", { class: "link winner", d: "M-8 0H8" }),
+      ),
+      "the answer’s path",
+    ),
   ];
 }

@@ -29,7 +29,13 @@ export class SolveView {
   }
 
   wire() {
-    const [form, problem, example, budget, dial] = ["ask", "problem", "example", "budget", "dial"].map($);
+    const [form, problem, example, budget, dial] = [
+      "ask",
+      "problem",
+      "example",
+      "budget",
+      "dial",
+    ].map($);
     example.append(
       h("option", { value: "" }, "Examples"),
       ...PROBLEMS.map(([name], index) => h("option", { value: index }, name)),
@@ -54,7 +60,11 @@ export class SolveView {
     });
     $("stop").addEventListener("click", () => this.abort?.abort());
     $("search").addEventListener("click", ({ target }) => {
-      const act = { in: () => this.view.zoomIn(), out: () => this.view.zoomOut(), fit: () => this.view.fit() };
+      const act = {
+        in: () => this.view.zoomIn(),
+        out: () => this.view.zoomOut(),
+        fit: () => this.view.fit(),
+      };
       act[target.dataset.zoom]?.();
     });
   }
@@ -112,7 +122,9 @@ export class SolveView {
   reset(ask) {
     this.enter("searching");
     $("error").textContent = "";
-    $("decision").querySelector(".body").replaceChildren(h("p", { class: "hint" }, "Reading the problem …"));
+    $("decision")
+      .querySelector(".body")
+      .replaceChildren(h("p", { class: "hint" }, "Reading the problem …"));
     this.tree = new Tree();
     this.view.clear();
     this.reader.clear(ask.problem);
@@ -186,7 +198,9 @@ export class SolveView {
       say(this.outcome.summary());
     } else if (now - this.said > SAY_EVERY) {
       this.said = now;
-      say(`Searching: ${plural(this.tree.nodes.size, "step")}, ${this.tree.finished.length} finished.`);
+      say(
+        `Searching: ${plural(this.tree.nodes.size, "step")}, ${this.tree.finished.length} finished.`,
+      );
     }
   }
 }

@@ -37,7 +37,11 @@ export class TableView {
         "section",
         { class: "panel", "aria-labelledby": "map-title" },
         h("h2", { id: "map-title" }, "What wins"),
-        h("p", { class: "hint" }, `Accuracy and its 95% interval of the best search at each level and budget (in ${table.cost}).`),
+        h(
+          "p",
+          { class: "hint" },
+          `Accuracy and its 95% interval of the best search at each level and budget (in ${table.cost}).`,
+        ),
         h("div", { class: "map-and-detail" }, this.map(), this.detail),
       ),
       h(
@@ -52,12 +56,26 @@ export class TableView {
 
   map() {
     const { budgets, levels } = this.table;
-    const head = h("tr", { role: "row" }, h("th", { role: "columnheader" }, "level"), budgets.map((b) => h("th", { role: "columnheader", scope: "col" }, count(b))));
+    const head = h(
+      "tr",
+      { role: "row" },
+      h("th", { role: "columnheader" }, "level"),
+      budgets.map((b) => h("th", { role: "columnheader", scope: "col" }, count(b))),
+    );
     const rows = Array.from({ length: levels }, (_, level) =>
       h(
         "tr",
         { role: "row" },
-        h("th", { role: "rowheader", scope: "row" }, level + 1, level === 0 ? h("small", {}, "easy") : level === levels - 1 ? h("small", {}, "hard") : null),
+        h(
+          "th",
+          { role: "rowheader", scope: "row" },
+          level + 1,
+          level === 0
+            ? h("small", {}, "easy")
+            : level === levels - 1
+              ? h("small", {}, "hard")
+              : null,
+        ),
         this.cells.slice(level * budgets.length, (level + 1) * budgets.length),
       ),
     );
@@ -66,7 +84,12 @@ export class TableView {
       { class: "scroller" },
       h(
         "table",
-        { class: "map", role: "grid", "aria-label": "Winner at each level and budget", onkeydown: (event) => this.key(event) },
+        {
+          class: "map",
+          role: "grid",
+          "aria-label": "Winner at each level and budget",
+          onkeydown: (event) => this.key(event),
+        },
         h("caption", {}, "budget"),
         h("thead", { role: "rowgroup" }, head),
         h("tbody", { role: "rowgroup" }, rows),
@@ -127,7 +150,13 @@ export class TableView {
 
 function ranking({ level, budget, entries, held_out: heldOut }) {
   const rows = entries.map(({ strategy: text, cost, estimate }, index) =>
-    configuration(text, cost.generations, estimate.accuracy, [estimate.low, estimate.high], index === 0),
+    configuration(
+      text,
+      cost.generations,
+      estimate.accuracy,
+      [estimate.low, estimate.high],
+      index === 0,
+    ),
   );
   return [
     h("h3", {}, `Level ${level}, budget ${count(budget)}`),
@@ -156,12 +185,25 @@ const FACTS = [
 ];
 
 function provenanceOf(manifest) {
-  const facts = FACTS.map(([name, read]) => [name, read(manifest ?? {})]).filter(([, value]) => value != null);
+  const facts = FACTS.map(([name, read]) => [name, read(manifest ?? {})]).filter(
+    ([, value]) => value != null,
+  );
   return h(
     "section",
     { class: "panel", "aria-labelledby": "origin-title" },
     h("h2", { id: "origin-title" }, "What it was fitted on"),
-    h("dl", { class: "origin" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? count(value) : value)))),
+    h(
+      "dl",
+      { class: "origin" },
+      facts.map(([name, value]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, name),
+          h("dd", {}, typeof value === "number" ? count(value) : value),
+        ),
+      ),
+    ),
   );
 }
 
@@ -171,7 +213,11 @@ function empty() {
       "section",
       { class: "intro", "aria-label": "No table" },
       h("h1", {}, "No table is loaded."),
-      h("p", {}, "Until the service knows what pays, it spends the whole budget on best of n. Fit a table to your model and problems, and start it with that bundle:"),
+      h(
+        "p",
+        {},
+        "Until the service knows what pays, it spends the whole budget on best of n. Fit a table to your model and problems, and start it with that bundle:",
+      ),
       h("pre", {}, "router fit problems.jsonl --out my-bundle\nrouter serve --bundle my-bundle"),
     ),
   ];

@@ -21,7 +21,12 @@ export const SHAPES = {
   finished: "M-1 -1H1V1H-1Z",
 };
 
-export const MEANING = { live: "kept", pruned: "pruned", lookahead: "look-ahead", finished: "finished" };
+export const MEANING = {
+  live: "kept",
+  pruned: "pruned",
+  lookahead: "look-ahead",
+  finished: "finished",
+};
 
 export class TreeView {
   /**
@@ -32,7 +37,10 @@ export class TreeView {
     this.onSelect = onSelect;
     this.columns = svg("g", { class: "columns", "aria-hidden": "true" });
     this.links = Object.fromEntries(
-      ["pruned", "lookahead", "live", "winner"].map((kind) => [kind, svg("path", { class: `link ${kind}` })]),
+      ["pruned", "lookahead", "live", "winner"].map((kind) => [
+        kind,
+        svg("path", { class: `link ${kind}` }),
+      ]),
     );
     this.items = svg("g", { role: "tree", "aria-label": "Search tree" });
     this.halo = svg("circle", { class: "halo", visibility: "hidden" });
@@ -130,7 +138,12 @@ export class TreeView {
     let entry = this.drawn.get(node);
     if (!entry) {
       const start = node.parent ? this.drawn.get(node.parent) : this.target(node);
-      const item = svg("path", { role: "treeitem", tabindex: -1, "aria-selected": "false", "aria-level": node.depth + 1 });
+      const item = svg("path", {
+        role: "treeitem",
+        tabindex: -1,
+        "aria-selected": "false",
+        "aria-level": node.depth + 1,
+      });
       entry = { item, label: null, x: start.x, y: start.y, placed: false };
       this.drawn.set(node, entry);
       this.items.append(item);
@@ -147,7 +160,11 @@ export class TreeView {
     item.setAttribute("aria-label", describe(node));
     if (node.isFinished && node.answer != null && !entry.label) {
       entry.placed = false;
-      entry.label = svg("text", { class: "answer", "aria-hidden": "true" }, shorten(plainMath(node.answer), 14));
+      entry.label = svg(
+        "text",
+        { class: "answer", "aria-hidden": "true" },
+        shorten(plainMath(node.answer), 14),
+      );
       this.items.append(entry.label);
     }
   }
@@ -166,7 +183,10 @@ export class TreeView {
       moving ||= rate < 1;
       entry.x += rate * (x - entry.x);
       entry.y += rate * (y - entry.y);
-      entry.item.setAttribute("transform", `translate(${entry.x.toFixed(1)} ${entry.y.toFixed(1)}) scale(${this.radius})`);
+      entry.item.setAttribute(
+        "transform",
+        `translate(${entry.x.toFixed(1)} ${entry.y.toFixed(1)}) scale(${this.radius})`,
+      );
       entry.label?.setAttribute("x", (entry.x + this.radius + 7).toFixed(1));
       entry.label?.setAttribute("y", (entry.y + 4).toFixed(1));
     }
@@ -186,14 +206,19 @@ export class TreeView {
       const kind = this.winner.has(node) ? "winner" : node.isFinished ? "live" : node.status;
       parts[kind].push(line);
     }
-    for (const [kind, lines] of Object.entries(parts)) this.links[kind].setAttribute("d", lines.join(""));
+    for (const [kind, lines] of Object.entries(parts))
+      this.links[kind].setAttribute("d", lines.join(""));
   }
 
   ring() {
     const entry = this.drawn.get(this.selected);
     if (!entry) return;
     this.halo.setAttribute("visibility", "visible");
-    for (const [name, value] of [["cx", entry.x], ["cy", entry.y], ["r", this.radius + 5]]) {
+    for (const [name, value] of [
+      ["cx", entry.x],
+      ["cy", entry.y],
+      ["r", this.radius + 5],
+    ]) {
       this.halo.setAttribute(name, value);
     }
   }
@@ -290,14 +315,17 @@ export class TreeView {
   /** Arrow keys follow the tree: to the parent, the first child, up and down the column. */
   key(event) {
     const column = () =>
-      [...this.drawn.keys()].filter((n) => n.depth === this.selected.depth).sort((a, b) => a.row - b.row);
+      [...this.drawn.keys()]
+        .filter((n) => n.depth === this.selected.depth)
+        .sort((a, b) => a.row - b.row);
     const beside = (by) => {
       const nodes = column();
       return nodes[nodes.indexOf(this.selected) + by];
     };
     const next = {
       ArrowLeft: () => this.selected.parent,
-      ArrowRight: () => this.selected.children.find((n) => this.winner.has(n)) ?? this.selected.children[0],
+      ArrowRight: () =>
+        this.selected.children.find((n) => this.winner.has(n)) ?? this.selected.children[0],
       ArrowUp: () => beside(-1),
       ArrowDown: () => beside(1),
       Home: () => this.tree.root,
@@ -312,7 +340,8 @@ export class TreeView {
   reveal(node) {
     const scale = this.scale * this.zoom;
     const { x, y } = this.drawn.get(node);
-    const inside = (pan, at, room) => Math.max(40 - at * scale, Math.min(room - 40 - at * scale, pan));
+    const inside = (pan, at, room) =>
+      Math.max(40 - at * scale, Math.min(room - 40 - at * scale, pan));
     if (this.zoom === 1) return;
     this.pan = {
       x: inside(this.pan.x, x, this.size.width),

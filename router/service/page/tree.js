@@ -113,7 +113,9 @@ function enclose(node, contours) {
   for (const child of node.children) {
     const contour = contours.get(child);
     const gap = isCut(child) && isCut(previous) ? CUT_GAP : 1;
-    const overlaps = contour.slice(0, below.length).map(([low], depth) => below[depth][1] - low + gap);
+    const overlaps = contour
+      .slice(0, below.length)
+      .map(([low], depth) => below[depth][1] - low + gap);
     previous = child;
     child.offset = Math.max(...overlaps, below.length ? -Infinity : 0);
     contour.forEach(([low, high], depth) => {
