@@ -55,8 +55,8 @@ def mean_figure(each: Floats, weights: Floats) -> Figure:
     known = ~np.isnan(each)
     if not known.any():
         return Figure(float("nan"), float("nan"), float("nan"))
-    inside = weights[:, known]
-    totals = inside.sum(axis=1)
-    means = inside[totals > 0] @ each[known] / totals[totals > 0]
+    totals = weights @ known
+    sums = weights @ np.where(known, each, 0.0)
+    means = sums[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, (0.025, 0.975))
     return Figure(float(each[known].mean()), float(low), float(high))

@@ -14,7 +14,8 @@ from models.errors import InputError
 from models.types import Problem
 from router.bundle import Bundle
 from router.fitting.measurements import Measurements, measure
-from router.fitting.sampler import MAJORITY, Job, configurations, missing
+from router.fitting.sampler import MAJORITY, configurations, missing
+from router.fitting.workers import Job
 from router.policy import BundlePolicy, OraclePolicy, PilotPolicy, Policy
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.base import Strategy, parse_strategy

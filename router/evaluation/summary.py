@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from router.evaluation.records import Bounded, Equal, Evaluation, Gain
-from router.evaluation.study import VOTE
+from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
+from router.evaluation.study import VOTE, family
 from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
+from strategies.base import parse_strategy
+from strategies.registry import STRATEGIES
 
 _SLACK = 1e-9
 
@@ -103,15 +105,27 @@ def _best_fixed(evaluation: Evaluation, policy: str) -> list[Gain]:
 
 
 def differences(evaluation: Evaluation, policy: str = "learned") -> str:
-    """Whether problems got different strategies at all."""
-    same = [p for p in evaluation.curve(policy).points if len(p.choices) == 1]
-    if len(same) == len(evaluation.budgets):
-        chosen = ", ".join(f"{next(iter(p.choices))} at {p.budget}" for p in same)
-        return f"One strategy wins everywhere, so every problem got the same: {chosen}."
-    return (
-        f"Problems got different strategies at {len(evaluation.budgets) - len(same)} of"
-        f" {len(evaluation.budgets)} budgets."
-    )
+    """Whether problems got different strategies at all; a single generation leaves no choice."""
+    found = evaluation.curve(policy).points
+    points = [point for point in found if point.budget > 1] or list(found)
+    chosen = {point.budget: by_family(point) for point in points}
+    differing = [str(budget) for budget, families in chosen.items() if len(families) > 1]
+    if differing:
+        return f"Problems got different strategies at budgets {', '.join(differing)}."
+    every = {name for families in chosen.values() for name in families}
+    if len(every) == 1:
+        return f"One strategy wins everywhere: every problem got {label(every.pop())}."
+    listed = ", ".join(f"{label(*families)} at {budget}" for budget, families in chosen.items())
+    return f"At each budget every problem got the same strategy: {listed}."
+
+
+def by_family(point: Point) -> dict[str, float]:
+    """Share of the problems that each family of strategies was chosen for."""
+    found: dict[str, float] = {}
+    for text, share in point.choices.items():
+        name = family(parse_strategy(text, STRATEGIES))
+        found[name] = found.get(name, 0.0) + share
+    return found
 
 
 def losses(evaluation: Evaluation, policy: str = "learned") -> str:

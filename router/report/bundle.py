@@ -78,10 +78,10 @@ class _Page:
     # -- sections -------------------------------------------------------------------------
 
     def _verdict(self) -> str:
-        """Whether difficulty makes a difference to the choice, in one sentence."""
+        """Whether difficulty makes a difference to the choice; N = 1 leaves none."""
+        budgets = [budget for budget in self.table.budgets if budget > 1] or self.table.budgets
         by_budget = {
-            budget: {self._won(level, budget) for level in self.levels}
-            for budget in self.table.budgets
+            budget: {self._won(level, budget) for level in self.levels} for budget in budgets
         }
         differing = [str(budget) for budget, found in by_budget.items() if len(found) > 1]
         if differing:

@@ -6,10 +6,11 @@ import html
 from collections.abc import Callable, Sequence
 
 from router.evaluation.records import Curve, Evaluation, Point
-from router.evaluation.study import VOTE, family
+from router.evaluation.study import VOTE
 from router.evaluation.summary import (
     against_fixed,
     baseline_label,
+    by_family,
     differences,
     equal_at,
     headline,
@@ -37,8 +38,6 @@ from router.report.page import (
     section,
     table,
 )
-from strategies.base import parse_strategy
-from strategies.registry import STRATEGIES
 
 _PARTS = {"selection": "#2a78c8", "levels": "#9a6fd0", "table": "#d9822b"}
 
@@ -185,7 +184,7 @@ class _Page:
     def _choices(self) -> str:
         e = self.e
         found = e.curve("learned").points
-        chosen = [_by_family(point) for point in found]
+        chosen = [by_family(point) for point in found]
         names = [c.name for c in e.curves if any(c.name in shares for shares in chosen)]
         names += sorted({name for shares in chosen for name in shares} - {*names})
         colour = {**figures.colours(names), **self.colour}
@@ -331,15 +330,6 @@ def _cell(point: Point | None) -> str:
         return ""
     value, _, interval = percent(point.accuracy).replace("\N{NO-BREAK SPACE}%", "").partition(" ")
     return f"{value}<small>{interval}</small>"
-
-
-def _by_family(point: Point) -> dict[str, float]:
-    """Share of the problems that each family of strategies was chosen for."""
-    found: dict[str, float] = {}
-    for text, share in point.choices.items():
-        name = family(parse_strategy(text, STRATEGIES))
-        found[name] = found.get(name, 0.0) + share
-    return found
 
 
 def _end(number: int, count: int) -> str:

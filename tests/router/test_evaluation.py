@@ -1,0 +1,312 @@
+"""Evaluation on simulated rollouts, where the best strategy of each level is known."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated import ORIGIN, WORLD, Simulation
+from models.errors import InputError
+from router.bundle import Bundle
+from router.evaluation.evaluate import evaluate
+from router.evaluation.outcomes import Outcomes
+from router.evaluation.records import Evaluation
+from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
+from router.evaluation.study import Study, family
+from router.evaluation.summary import against_fixed, differences, headline
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.intervals import Figure, resamples
+from router.rollouts.store import RolloutStore
+from strategies.base import Strategy, parse_strategy
+from strategies.registry import STRATEGIES
+
+BUDGETS = (1, 2, 4, 8)
+GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
+LONGER = configurations([16], ["best_of_n"], verifier=True)
+BEST = {1: "best_of_n", 2: "beam_search", 3: "dvts"}
+"""What wins at each level at budgets 4 and 8, by construction."""
+
+
+def simulated(problems: int, seed: int) -> Simulation:
+    """Problems whose kind can be told by how many terms they have."""
+    world = Simulation(problems, WORLD, seed)
+    terms = (range(2, 6), range(7, 11), range(12, 16))
+    rng = random.Random(seed)
+
+    def text(kind: int) -> str:
+        # A name makes it unlike all others; its letters are no feature.
+        return (
+            f"{''.join(rng.choices('abcdef', k=9))} = {' + '.join('7' * rng.choice(terms[kind]))}"
+        )
+
+    world.problems = [
+        replace(problem, id=f"{seed}/{problem.id}", text=text(kind))
+        for problem, kind in zip(world.problems, world.kind, strict=True)
+    ]
+    return world
+
+
+def filled(path: Path, world: Simulation, strategies: tuple[Strategy, ...]) -> RolloutStore:
+    with RolloutStore.create(path, ORIGIN) as store:
+        world.fill(store, strategies, 8)
+    return RolloutStore.read(path)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("fit") / "r.db"
+    with filled(path, simulated(180, seed=1), GRID) as store:
+        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+
+
+@pytest.fixture(scope="module")
+def world() -> Simulation:
+    return simulated(90, seed=2)
+
+
+@pytest.fixture(scope="module")
+def store(world: Simulation, tmp_path_factory: pytest.TempPathFactory) -> RolloutStore:
+    return filled(tmp_path_factory.mktemp("dev") / "r.db", world, (*GRID, *LONGER))
+
+
+@pytest.fixture(scope="module")
+async def evaluation(bundle: Bundle, world: Simulation, store: RolloutStore) -> Evaluation:
+    return await evaluate(Study.of(bundle, world.problems), store)
+
+
+# -- what is known by construction ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [4, 8])
+def test_the_table_finds_the_best_strategy_of_each_level(bundle: Bundle, budget: int) -> None:
+    found = {level: bundle.table.best(level, budget).parsed().name for level in BEST}
+    assert found == BEST
+
+
+def test_the_estimator_separates_the_levels(bundle: Bundle, world: Simulation) -> None:
+    likeliest = [int(np.argmax(bundle.level_probabilities(p))) for p in world.problems]
+    assert np.mean(likeliest == world.kind) > 0.95
+
+
+def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
+    evaluation: Evaluation,
+) -> None:
+    at = evaluation.curve("learned").at(8)
+    assert at is not None
+    names = {parse_strategy(text, STRATEGIES).name for text in at.choices}
+    assert names == set(BEST.values())
+    gains = [g.gain for g in evaluation.gains if (g.policy, g.budget) == ("learned", 8)]
+    assert len(gains) == 7
+    assert all(gain.value > 0.05 and gain.low > -0.02 for gain in gains)
+    assert "At no budget" in against_fixed(evaluation)
+    assert differences(evaluation) == "Problems got different strategies at budgets 2, 4, 8."
+
+
+def test_the_baseline_needs_more_for_equal_accuracy(evaluation: Evaluation) -> None:
+    """By construction weighted best-of-N never solves what DVTS does on hard problems."""
+    equal = next(e for e in evaluation.equal if (e.policy, e.budget) == ("learned", 8))
+    assert len(evaluation.baseline_curve) == 16
+    assert equal.samples.value is None
+    assert equal.over_largest.low > 0
+    said = headline(evaluation)
+    assert "weighted best-of-N does not reach that with N up to 16" in said
+    assert "over 2.0x less compute." in said
+
+
+def test_difficulty_is_measured_on_unseen_problems(evaluation: Evaluation) -> None:
+    found = {one.policy: one for one in evaluation.difficulty}
+    assert found["learned"].spearman.low > 0.8
+    assert found["learned"].validation.problems == evaluation.problems == 90
+    assert 0.5 < found["pilot"].spearman.value < found["learned"].spearman.value
+
+
+async def test_intervals_cover_the_truth(bundle: Bundle, tmp_path: Path) -> None:
+    """Of many small evaluations, about 95 % of the intervals hold the value of a huge one."""
+    alone = replace(bundle, pilot=None)
+
+    async def measured(problems: int, seed: int) -> dict[str, Figure]:
+        world = simulated(problems, seed)
+        with filled(tmp_path / f"{seed}.db", world, GRID) as store:
+            found = await evaluate(Study.of(alone, world.problems, [8]), store)
+        points = {c.name: c.points[0].accuracy for c in found.curves}
+        gains = {f"{g.policy} {g.strategy}": g.gain for g in found.gains}
+        return {**points, **gains}
+
+    truth = {name: figure.value for name, figure in (await measured(900, 100)).items()}
+    expected = sum(kind.share * kind.searches["beam_search"] for kind in WORLD)
+    assert truth["beam_search"] == pytest.approx(expected, abs=0.04)
+    held = [
+        figure.low <= truth[name] <= figure.high
+        for seed in range(6)
+        for name, figure in (await measured(60, 200 + seed)).items()
+    ]
+    assert len(held) > 130
+    assert 0.88 < np.mean(held) <= 0.995
+
+
+async def test_regret_tells_which_part_loses(
+    bundle: Bundle, world: Simulation, store: RolloutStore, evaluation: Evaluation
+) -> None:
+    blind = replace(bundle, estimator=None, pilot=None)
+    found = await evaluate(Study.of(blind, world.problems), store)
+    for one in (*found.regret, *evaluation.regret):
+        assert one.routing.value == pytest.approx(one.difficulty.value + one.table.value)
+        assert one.table.value >= 0
+        assert one.selection.value >= -1e-9
+    lost = next(r for r in found.regret if (r.policy, r.budget) == ("learned", 8))
+    kept = next(r for r in evaluation.regret if (r.policy, r.budget) == ("learned", 8))
+    assert lost.difficulty.low > 0
+    assert lost.difficulty.value > kept.difficulty.value + 0.05
+    assert "no difficulty estimator" in " ".join(found.notes)
+    assert "the same strategy" in differences(found)
+
+
+# -- policies -------------------------------------------------------------------------------
+
+
+def test_every_point_says_what_was_really_spent(evaluation: Evaluation) -> None:
+    for curve in evaluation.curves:
+        for point in curve.points:
+            assert point.generations <= point.budget
+            assert point.tokens == pytest.approx(100 * point.generations)
+            assert point.coverage.value >= point.accuracy.value - 1e-9
+            assert sum(point.choices.values()) == pytest.approx(1)
+    assert evaluation.provenance.rollouts.sampled == 0
+    assert evaluation.provenance.rollouts.replayed > 90 * 24
+
+
+def test_levels_add_up_to_the_whole(evaluation: Evaluation) -> None:
+    point = evaluation.curve("beam_search").points[-1]
+    means = [figure.value for figure in point.levels if figure is not None]
+    assert np.average(means, weights=evaluation.level_sizes) == pytest.approx(point.accuracy.value)
+
+
+async def test_a_pilot_that_only_votes_is_best_of_n(
+    bundle: Bundle, world: Simulation, tmp_path: Path
+) -> None:
+    """With one strategy to choose, the pilot's samples are simply the first of its own."""
+    only = bundle.table.model_copy(
+        update={
+            "cells": tuple(
+                cell.model_copy(
+                    update={
+                        "entries": tuple(
+                            e for e in cell.entries if family(e.parsed()) == "best_of_n"
+                        )
+                    }
+                )
+                for cell in bundle.table.cells
+            )
+        }
+    )
+    votes = configurations(BUDGETS, ["best_of_n"], verifier=True)
+    with filled(tmp_path / "r.db", world, votes) as store:
+        found = await evaluate(Study.of(replace(bundle, table=only), world.problems), store)
+    pilot, vote = found.curve("pilot").points[-1], found.curve("best_of_n").points[-1]
+    assert pilot.accuracy.value == pytest.approx(vote.accuracy.value)  # all eight samples vote
+    assert (pilot.generations, pilot.tokens, pilot.flops) == pytest.approx(
+        (vote.generations, vote.tokens, vote.flops)
+    )
+    assert (
+        differences(found) == "One strategy wins everywhere: every problem got weighted best-of-N."
+    )
+
+
+def test_the_same_rollouts_give_the_same_evaluation(evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation.save(tmp_path / "e.json")
+    assert Evaluation.load(tmp_path / "e.json") == evaluation
+
+
+# -- statistics -----------------------------------------------------------------------------
+
+
+def test_a_crossing_is_interpolated_between_whole_n() -> None:
+    curves = np.array([[0.2, 0.4, 0.4, 0.6]] * 5)
+    targets = np.array([0.1, 0.3, 0.4, 0.45, 0.7])
+    np.testing.assert_allclose(first_crossing(curves, targets), [1, 1.5, 2, 3.25, np.inf])
+
+
+def _outcomes(accuracy: float, generations: float) -> Outcomes:
+    each = np.full(4, accuracy)
+    spent = np.full(4, generations)
+    return Outcomes(each, each, spent, spent * 10, np.full(4, np.nan), {})
+
+
+def test_equal_accuracy_compares_what_both_spend() -> None:
+    baseline = [_outcomes(n / 10, n) for n in (1, 2, 3, 4, 5, 6)]
+    equal = equal_accuracy("learned", 2, _outcomes(0.45, 1.5), baseline, resamples(4, 0))
+    assert equal.samples.value == pytest.approx(4.5)
+    assert equal.generations.value == pytest.approx(3.0)
+    assert equal.tokens is not None
+    assert equal.tokens.low == pytest.approx(3.0)
+    assert equal.flops is None  # not known
+    assert equal.over_largest.value == pytest.approx(-0.15)
+    beyond = equal_accuracy("learned", 2, _outcomes(0.9, 1.5), baseline, resamples(4, 0))
+    assert beyond.samples.value is beyond.generations.value is beyond.samples.high is None
+
+
+def test_hindsight_ignores_what_was_not_measured_everywhere() -> None:
+    accuracy = np.array([[0.0, 1.0, 0.5], [0.0, np.nan, 0.5], [1.0, 0.0, 0.5]])
+    assert hindsight(accuracy, np.array([1, 1, 2])).tolist() == [0.5, 0.5, 1.0]
+
+
+# -- bad input ------------------------------------------------------------------------------
+
+
+def test_a_study_that_would_mislead_is_refused(bundle: Bundle, world: Simulation) -> None:
+    fitted = simulated(180, seed=1).problems
+    with pytest.raises(InputError, match=r"3 of 93 problems were used to fit.*--drop-overlap"):
+        Study.of(bundle, [*world.problems, *fitted[:3]])
+    with pytest.raises(InputError, match="was not fitted at budget 3; choose among 1, 2, 4, 8"):
+        Study.of(bundle, world.problems, [3, 8])
+    with pytest.raises(InputError, match="two problems or more, and there is 1"):
+        Study.of(bundle, world.problems[:1])
+    with pytest.raises(InputError, match="did you mean 'beam_search'"):
+        Study.of(bundle, world.problems, [8], ["beam_serch"])
+
+
+async def test_rollouts_of_another_model_are_refused(
+    bundle: Bundle, world: Simulation, tmp_path: Path
+) -> None:
+    other = replace(ORIGIN, model="other")
+    with RolloutStore.create(tmp_path / "r.db", other) as store:
+        store.add_problems(world.problems)
+        with pytest.raises(InputError, match="model was 'simulated' and is now 'other'"):
+            await evaluate(Study.of(bundle, world.problems), store)
+
+
+async def test_what_the_rollouts_do_not_cover_is_left_out_and_said(
+    bundle: Bundle, world: Simulation, tmp_path: Path
+) -> None:
+    part = simulated(90, seed=2)
+    part.problems = part.problems[:20]
+    with filled(tmp_path / "r.db", part, GRID) as store:
+        found = await evaluate(Study.of(bundle, world.problems), store)
+    assert (found.problems, found.left_out) == (20, 70)
+    assert "70 of 90 problems are left out" in " ".join(found.notes)
+    assert "only 20 problems" in " ".join(found.notes)
+    votes = configurations(BUDGETS, ["best_of_n"], verifier=True)
+    for strategies, refused in (
+        (votes, "covers 0 of the 90 problems"),
+        (votes[:1], "holds 16 samples of none of the 90 problems"),
+    ):
+        with (
+            filled(tmp_path / f"{len(strategies)}.db", world, strategies) as store,
+            pytest.raises(InputError, match=refused),
+        ):
+            await evaluate(Study.of(bundle, world.problems), store)
+
+
+def test_a_file_that_is_no_evaluation_is_refused(evaluation: Evaluation, tmp_path: Path) -> None:
+    record = evaluation.to_dict()
+    with pytest.raises(InputError, match=r"schema 2.*evaluate again"):
+        Evaluation.from_dict({**record, "schema_version": 2})
+    with pytest.raises(InputError, match="problems: Input should be greater"):
+        Evaluation.from_dict({**record, "problems": 1})
+    with pytest.raises(InputError, match="cannot read evaluation"):
+        Evaluation.load(tmp_path / "none.json")
