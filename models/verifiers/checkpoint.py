@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import InputError, ModelError
+from models.verifiers.prm import SELF
 from models.verifiers.reward_heads import RewardHead
 from models.verifiers.trained_head import HeadConfig, head_digest
 from models.weights.find import cache_dir, weight_files
@@ -28,6 +29,20 @@ _EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 _OTHER_FILES = ("tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
+def check_architecture(generator: Path) -> None:
+    """Make sure that a generator's layers can be part of such a checkpoint.
+
+    Raises:
+        InputError: it is no Qwen2.
+    """
+    kind = json.loads((generator / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != "qwen2":
+        raise InputError(
+            f"a checkpoint of {ARCHITECTURE} needs a Qwen2 generator, and {generator} is {kind!r};"
+            f" train a head of format {SELF!r}, which transformers reads without one"
+        )
+
+
 def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Path) -> None:
     """Write the generator's first `layer` layers with the head, to a directory that is not there.
 
@@ -35,12 +50,8 @@ def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Pa
         InputError: the generator is no Qwen2.
         ModelError: it has no weights in safetensors format, or cannot be stored.
     """
+    check_architecture(generator)
     config = json.loads((generator / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "qwen2":
-        raise InputError(
-            f"a checkpoint of {ARCHITECTURE} needs a Qwen2 generator, and {generator} is "
-            f"{config.get('model_type')!r}; the transformers engine reads its states without one"
-        )
     config |= {"architectures": [ARCHITECTURE], "num_hidden_layers": layer, "num_labels": 2}
     if "layer_types" in config:
         config["layer_types"] = config["layer_types"][:layer]

@@ -114,13 +114,14 @@ class TransformersVerifier:
         prm: PrmFormat,
         info: VerifierInfo,
         *,
-        dtype: str = "auto",
+        dtype: str = "bfloat16",
     ) -> TransformersVerifier:
         """Load a generator's first `layer` layers, and a head trained on them. Blocks.
 
         The final norm gets unit weights, as such a head reads `rms_normalised` states.
 
         prompt: what the generator is prompted with; self-verifiers read the same tokens.
+        dtype: as in `load`; bfloat16 is what generators compute in and training has read.
 
         Raises:
             ModelError: the weights cannot be loaded.

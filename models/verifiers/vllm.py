@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from vllm import PoolingRequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
-BLOCK = 32
-"""Tokens in a block of the prefix cache: the smallest that suits the CPU build (its default, 128,
-would recompute up to 127 tokens a step)."""
-
 
 class VLLMVerifier:
     """`Verifier` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes."""
@@ -66,7 +62,6 @@ class VLLMVerifier:
         defaults = {
             "runner": "pooling",
             "pooler_config": {"tok_pooling_type": "ALL"},
-            "block_size": BLOCK,
         }
         from transformers import AutoTokenizer
 

@@ -18,7 +18,7 @@ from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.training.head import Examples, HeadSettings, TrainedHead, train_head
 from models.training.metrics import auc_within
-from models.verifiers.checkpoint import save_checkpoint
+from models.verifiers.checkpoint import check_architecture, save_checkpoint
 from models.verifiers.prm import SELF, Encoded, get_format
 from models.verifiers.reward_heads import RewardHead
 from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
@@ -61,8 +61,12 @@ class TrainedVerifier:
     def save(self, directory: Path, model: Path) -> None:
         """Write the head; and its whole checkpoint, for a format that servers know."""
         directory.mkdir(parents=True, exist_ok=True)
+        weights = directory / WEIGHTS_FILE
+        weights.unlink(missing_ok=True)  # so that a killed run leaves no head with another's config
         self.config.save(directory)
-        self.head.save(directory / WEIGHTS_FILE)
+        partial = weights.with_suffix(".partial")
+        self.head.save(partial)
+        partial.replace(weights)
         if self.config.format != SELF:
             checkpoint = directory / CHECKPOINT
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -80,9 +84,12 @@ def train_verifier(
     provenance: recorded with the head, beside what is known here.
 
     Raises:
-        InputError: rollouts that teach nothing, or a layer that the model does not have.
+        InputError: rollouts that teach nothing, a layer that the model does not have, or a model
+            for which the format knows no checkpoint.
     """
     check_trainable(pools)
+    if training.format != SELF:
+        check_architecture(training.model)
     encoded = encode_pools(pools, training.format, training.encoder)
     reader = StateReader(training.model, training.layers, training.cache)
     states = read_states(encoded, reader, report)

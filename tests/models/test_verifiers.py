@@ -18,6 +18,7 @@ from models.prompts import PROMPTS, Prompt
 from models.types import Path, Problem, Sampling, Step
 from models.verifiers.checkpoint import cached_checkpoint
 from models.verifiers.load import GeneratorStates, load_verifier
+from models.verifiers.prm import get_format
 from models.verifiers.reward_heads import RewardHead
 from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
 from models.verifiers.transformers import TransformersVerifier
@@ -207,8 +208,10 @@ async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
     head.load_state_dict(load_file(directory / WEIGHTS_FILE))
     checkpoint = cached_checkpoint(tiny_checkpoint, directory, head)
     assert cached_checkpoint(tiny_checkpoint, directory, head) == checkpoint
-    whole = await load_verifier(str(checkpoint))
-    assert whole.info.format == "qwen-prm"
+    assert (await load_verifier(str(checkpoint))).info.format == "qwen-prm"
+    whole = TransformersVerifier.load(
+        checkpoint, get_format("qwen-prm"), trained.info, dtype="bfloat16"
+    )
     values = (await whole.score(PATH)).values
     assert values == pytest.approx((await trained.score(PATH)).values, abs=1e-5)
     assert abs(values[0] - values[1]) > 1e-3

@@ -1,0 +1,46 @@
+"""`router verifier` on the embedded model, from problems to the score of a new solution."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli import main
+from models.types import Path as Solution
+from models.types import Problem, Step
+from models.verifiers.load import load_verifier
+from models.weights.find import find_model
+from router.rollouts.lines import read_lines
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "rollouts" / "verifier_train.jsonl.gz"
+NEW = Problem("new", "Tom has 3 boxes of 4 pens and gives 5 pens away. How many has he left?")
+
+
+async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_path: Path) -> None:
+    """20 problems x 4 samples: 80 solutions sampled, read, and a head trained on them."""
+    find_model()
+    problems = tmp_path / "problems.jsonl"
+    rows = (record for _, record in islice(read_lines(SOURCE), 20))
+    fields = ("id", "problem", "answer")
+    problems.write_text("".join(f"{json.dumps({f: r[f] for f in fields})}\n" for r in rows))
+    head = tmp_path / "head"
+    command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "weighted@4" in result.stdout
+
+    verifier = await load_verifier(str(head), engine="transformers")
+    path = Solution(NEW).extend(
+        Step("There are 3 * 4 = 12 pens.\n\n", "step"),
+        Step("He has 12 - 5 = 7 left: \\boxed{7}.", "stop"),
+    )
+    scored = await verifier.score(path)
+    await verifier.aclose()
+    assert len(scored.values) == 2
+    assert all(0 < value < 1 for value in scored.values)
