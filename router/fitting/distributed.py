@@ -56,7 +56,7 @@ class RayWorkers:
         return await self._call("score", run, problem)
 
     async def _call(self, method: str, *arguments: Any) -> Run:
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayActorError, RayError
 
         death: RayActorError | None = None
         while self._in_flight:
@@ -69,8 +69,8 @@ class RayWorkers:
                 death = error
                 if self._in_flight.pop(actor, None) is not None:
                     log.warning("a worker died, %d go on: %s", self.count, _line(error))
-            except RayTaskError as error:
-                raise error.cause from error  # what the worker itself raised
+            except RayError as error:
+                raise _cause(error) from error
             finally:
                 if actor in self._in_flight:
                     self._in_flight[actor] -= 1
@@ -124,19 +124,15 @@ async def ray_workers(
     """
     ray = _connect(address)
     try:
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError
 
         count, resources = _places(ray.nodes(), count)
         create = ray.remote(**resources)(_Actor).remote
         actors = [create(load, sampling) for _ in range(count)]
         try:
             infos = await asyncio.gather(*(actor.open.remote() for actor in actors))
-        except RayActorError as error:
-            raise EngineError(
-                f"a Ray worker died as it opened its models: {_line(error)}"
-            ) from error
-        except RayTaskError as error:
-            raise error.cause from error
+        except RayError as error:
+            raise _cause(error) from error
         workers = RayWorkers(actors, *infos[0])
         yield workers
         await workers.close()
@@ -189,6 +185,12 @@ def _places(nodes: list[dict[str, Any]], count: int | None) -> tuple[int, dict[s
             " and each worker needs one"
         )
     return count, {"num_cpus": share, "scheduling_strategy": "SPREAD"}
+
+
+def _cause(error: Exception) -> Exception:
+    """What a worker itself raised, or what Ray says happened to it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else EngineError(f"Ray: {_line(error)}")
 
 
 def _line(error: BaseException) -> str:
