@@ -18,7 +18,7 @@ from router.service.settings import Settings
 from router.service.state import Service
 
 HEADER_SECONDS: Final = 10.0
-"""What a client gets to send a request's headers, once it has connected or begun."""
+"""What a client gets to send a request's headers, once it has begun."""
 
 MOST_HEADER_BYTES: Final = 1 << 16
 
@@ -37,7 +37,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_headers()
+        self._close_after(KEEP_ALIVE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -48,14 +48,15 @@ class PatientProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
             return
-        self._await_headers()
+        if not self._header_bytes:
+            self._close_after(HEADER_SECONDS)
         self._header_bytes += len(data)
         if self._header_bytes > MOST_HEADER_BYTES:
             self.transport.close()
 
-    def _await_headers(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+    def _close_after(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
         self._header_bytes = 0
@@ -73,7 +74,7 @@ class Server(uvicorn.Server):
     def __init__(self, router: Router, settings: Settings, drain: float) -> None:
         self._fatal: Exception | None = None
         app = create_app(router, settings, self._give_up)
-        self._service: Service = app.state.service
+        self.service: Service = app.state.service
         self._drain = drain
         super().__init__(
             uvicorn.Config(
@@ -112,7 +113,7 @@ class Server(uvicorn.Server):
 
     async def _end_the_rest(self) -> None:
         await asyncio.sleep(self._drain)
-        self._service.searches.end_all()
+        self.service.searches.end_all()
 
     def _give_up(self, error: Exception) -> None:
         self._fatal = error

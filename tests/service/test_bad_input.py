@@ -298,7 +298,7 @@ def connect(service: Served) -> socket.socket:
 def test_headers_that_trickle_in(
     service: Served, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "HEADER_SECONDS" if first else "KEEP_ALIVE_SECONDS", 0.5)
     started = time.monotonic()
     with connect(service) as connection:
         connection.sendall(first)
