@@ -108,7 +108,7 @@ def test_an_interrupted_evaluation_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(FakeGenerator, "sample", failing)
-        done = run("evaluate", *given)
+        done = run("evaluate", *given, "--in-flight", 2)
         assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "error: it broke")
     with RolloutStore.read(store) as rollouts:
         kept = sum(run.usage.generations for run in rollouts.runs())

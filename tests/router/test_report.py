@@ -1,0 +1,147 @@
+"""Pages of bundles and evaluations: what they say, and that they need nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from benchmarks.simulated import WORLD, Kind, Simulation, simulated_store
+from router.bundle import Bundle
+from router.evaluation.evaluate import evaluate
+from router.evaluation.records import Evaluation
+from router.evaluation.study import Study
+from router.fitting.build import Settings, fit_bundle
+from router.fitting.sampler import DEFAULTS, configurations
+from router.report import bundle as bundle_page
+from router.report import evaluation as evaluation_page
+from router.rollouts.store import RolloutStore
+
+BUDGETS = (1, 4, 8)
+GRID = configurations(BUDGETS, DEFAULTS[1:], verifier=True)
+BEAMS = tuple(replace(kind, searches={"beam_search": 1.0, "dvts": 0.01}) for kind in WORLD)
+"""Beam search is always right, so it wins everywhere."""
+
+
+def fitted(path: Path, kinds: tuple[Kind, ...] = WORLD) -> Bundle:
+    simulated_store(path, 60, GRID, kinds=kinds)
+    with RolloutStore.read(path) as store:
+        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fitted(tmp_path_factory.mktemp("report") / "r.db")
+
+
+async def evaluated(bundle: Bundle, path: Path, kinds: tuple[Kind, ...] = WORLD) -> Evaluation:
+    world: Simulation = simulated_store(path, 40, GRID, seed=5, kinds=kinds)
+    unseen = replace(bundle, manifest={**bundle.manifest, "data": {"texts": [], "problems": 60}})
+    with RolloutStore.read(path) as store:
+        return await evaluate(Study.of(unseen, world.problems), store)
+
+
+@pytest.fixture(scope="module")
+async def evaluation(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return await evaluated(bundle, tmp_path_factory.mktemp("dev") / "r.db")
+
+
+def check_page(page: str) -> None:
+    """One file, no requests, both themes, a sentence and both sizes for each picture."""
+    assert len(page) < 600_000
+    assert not re.search(r"(?:src|href|action)=\"(?!#|data:)|@import|url\((?!#|data:)", page)
+    assert "prefers-color-scheme: dark" in page
+    assert page.count('class="wide"') == page.count('class="narrow"') == page.count("<figure>")
+    assert page.count('role="img" aria-label="') == 2 * page.count("<figure>")
+    for sentence in re.findall(r"<h2>[^<]*</h2><p>([^<]*)</p>", page):
+        assert sentence.rstrip().endswith((".", ":")), sentence
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()
+
+
+def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
+    page = evaluation_page.render(evaluation)
+    check_page(page)
+    assert page.count("<figure>") == 7
+    titles = re.findall("<h2>([^<]*)</h2>", page)
+    assert titles == [
+        "Compute-optimal routing",
+        "Each strategy for every problem",
+        "By level",
+        "Decisions",
+        "Which part loses",
+        "Predicted difficulty",
+        "Spend",
+        "All numbers",
+    ]
+    point = evaluation.curve("learned").at(8)
+    assert point is not None
+    assert f"{100 * point.accuracy.value:.1f}" in page
+    assert evaluation.provenance.bundle in page
+    assert page == evaluation_page.render(evaluation)
+
+
+def test_a_bundles_page_shows_its_table(bundle: Bundle) -> None:
+    page = bundle_page.render(bundle)
+    check_page(page)
+    assert page.count("<figure>") == 6
+    cells = re.findall(r'<b style="color:#[0-9a-f]{6}">([^<]*)</b>', page)
+    assert len(cells) == bundle.table.levels * len(BUDGETS)
+    assert {"DVTS", "beam search"} <= set(cells)
+    assert "Which search wins depends on the level at budgets 4, 8." in page
+
+
+async def test_both_say_plainly_if_one_strategy_wins_everywhere(tmp_path: Path) -> None:
+    bundle = fitted(tmp_path / "r.db", BEAMS)
+    page = bundle_page.render(bundle)
+    assert "One strategy wins everywhere, at every level and budget: beam search" in page
+    evaluation = await evaluated(bundle, tmp_path / "d.db", BEAMS)
+    page = evaluation_page.render(evaluation)
+    assert "One strategy wins everywhere: every problem got beam search" in page
+
+
+def test_a_bundle_without_an_estimator_has_a_page(bundle: Bundle) -> None:
+    page = bundle_page.render(replace(bundle, estimator=None, pilot=None))
+    check_page(page)
+    assert "Learned difficulty" not in page
+
+
+def test_costs_that_are_not_known_are_left_out(evaluation: Evaluation) -> None:
+    record = evaluation.to_dict()
+    for curve in record["curves"]:
+        for point in curve["points"]:
+            point["flops"] = point["tokens"] = None
+    for equal in record["equal"]:
+        equal["flops"] = equal["tokens"] = None
+    page = evaluation_page.render(Evaluation.from_dict(record))
+    check_page(page)
+    assert "Spend" not in page
+    assert "not known" in page
+
+
+def test_the_command_draws_either(bundle: Bundle, evaluation: Evaluation, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "bundle")
+    evaluation.save(tmp_path / "e.json")
+    for source, title in (("bundle", "bundle</h1>"), ("e.json", "evaluation</h1>")):
+        out = tmp_path / f"{source}.html"
+        done = CliRunner().invoke(cli.main, ["report", str(tmp_path / source), "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        assert title in out.read_text("utf-8")
+        assert done.stdout.startswith(f"wrote {out}, ")
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{}")
+    for source, message in (
+        (tmp_path, "is no bundle"),
+        (tmp_path / "none.json", "cannot read evaluation"),
+        (tmp_path / "broken.json", "has schema None"),
+    ):
+        arguments = ["report", str(source), "--out", str(tmp_path / "page.html")]
+        done = CliRunner().invoke(cli.main, arguments)
+        assert done.exit_code == 2
+        assert message in done.stderr
+    assert not (tmp_path / "page.html").exists()
