@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
         with self.log.open("a") as log:
-            log.write(f"{body['n']}\n")
+            log.write(json.dumps({"n": body["n"], "seed": body.get("seed")}) + "\n")
         end = body["prompt"].index(_BETWEEN)
         problem, written = bytes(body["prompt"][:end]), bytes(body["prompt"][end + 1 :])
         path = Path(Problem("p", problem.decode()))

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from difficulty.levels import fit_levels
 from models.errors import EngineError, InputError
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.types import Problem, Sampling
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
-from router.fitting.workers import LocalWorker, Worker
+from router.fitting.workers import Job, LocalWorker, Worker
 from router.opening import Models
-from router.rollouts.runs import Origin, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.budget import Usage
 
@@ -182,12 +183,56 @@ async def test_racing_spends_no_more_than_the_grid_and_can_be_resumed(tmp_path: 
         await _run(_sampler(store))
         grid = len(list(store.runs()))
     race = Allocation(first=4, confidence=0.6)
+    ticks: list[int] = []
     with _store(tmp_path / "race.db") as store:
-        await _run(_sampler(store, allocation=race))
+        due = price(missing(PROBLEMS, STRATEGIES, store.counts())).generations
+        await _sampler(store, allocation=race).run(_worker(FakeGenerator()), tick=ticks.append)
         raced = len(list(store.runs()))
         assert raced < grid
+        assert sum(ticks) == due  # what is not needed is off the list too
         again = await _run(_sampler(store, allocation=race))
         assert again.calls == 0
+
+
+async def test_a_level_does_not_wait_for_another(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        race = Allocation(first=2, growth=2.0, confidence=1.0)  # rounds, but nothing drops out
+        pools = _sampler(store)
+        await pools.run_jobs(
+            missing(PROBLEMS, STRATEGIES[:1], level_samples=LEVEL_SAMPLES + 3),
+            _worker(FakeGenerator()),
+        )
+        found = pools.measured()
+        level = fit_levels(found.pass_at_1, "quantile:2").of(found.pass_at_1)
+        hard = {name for name, number in zip(found.problems, level, strict=True) if number == 2}
+        due = missing(PROBLEMS, STRATEGIES, store.counts())
+        worker = _EasyAfterHard(hard, sum(job.problem.id in hard for job in due))
+        async with asyncio.timeout(30):
+            await _sampler(store, allocation=race).run(worker, in_flight=1000)
+
+
+class _EasyAfterHard:
+    """A worker on which no search of an easy problem ends before all those of hard ones."""
+
+    def __init__(self, hard: set[str], count: int) -> None:
+        self._worker = _worker(FakeGenerator())
+        self._hard = hard
+        self._left = count
+        self._done = asyncio.Event()
+        self.generator, self.verifier = self._worker.generator, self._worker.verifier
+
+    async def search(self, job: Job, seed: int | None) -> Run:
+        run = await self._worker.search(job, seed)
+        if job.problem.id not in self._hard:
+            await self._done.wait()
+            return run
+        self._left -= 1
+        if not self._left:
+            self._done.set()
+        return run
+
+    async def score(self, run: Run, problem: Problem) -> Run:
+        return await self._worker.score(run, problem)
 
 
 async def test_problems_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
