@@ -176,9 +176,9 @@ class Router(Session):
         strategy: str | None = None,
         tolerance: float = 0.0,
     ) -> Decision:
-        """As `decide`, awaited from any event loop."""
+        """As `decide`, on the caller's event loop: it does not wait for what searches do."""
         limits, policy = self._plan(budget, strategy, tolerance)
-        return await self._loop().wait(policy.decide(_problem(problem), limits))
+        return await policy.decide(_problem(problem), limits)
 
     def solve(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ AUTO = "auto"
 
 Difficulty = Literal["text", "pilot"]
 """What a problem's level is told by: its text, or the verifier's scores of its first samples."""
+
+_LONG_TEXT: Final = 4_000
+"""Characters; features of longer texts take more than about 20 ms, so not on an event loop."""
 
 _PILOT_SHARE: Final = 4
 _LARGEST_PILOT: Final = 8
@@ -115,7 +119,11 @@ class BundlePolicy(Policy):
             InputError: as `Table.choose`.
         """
         known = "its text" if self.bundle.estimator else "how common each level is"
-        return self._choose(self.bundle.level_probabilities(problem), budget, known)
+        if len(problem.text) > _LONG_TEXT:
+            levels = await asyncio.to_thread(self.bundle.level_probabilities, problem)
+        else:
+            levels = self.bundle.level_probabilities(problem)
+        return self._choose(levels, budget, known)
 
     def _choose(
         self, levels: Sequence[float], budget: Budget, known: str, drawn: int = 0
