@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -160,6 +160,22 @@ class PathEncoder:
             if len(decoded) >= len(head) and text.startswith(decoded, first_char):
                 return count, first_char + len(decoded)
         return None
+
+
+def text_ends(steps: Sequence[Step], special: Collection[int]) -> list[int]:
+    """How many sampled tokens there are up to each step's last token that is not special.
+
+    Where a step has special tokens only, it is the end of the text before it: 0 is the prompt's.
+    """
+    ends: list[int] = []
+    sampled = text_end = 0
+    for step in steps:
+        for token in step.token_ids or ():
+            sampled += 1
+            if token not in special:
+                text_end = sampled
+        ends.append(text_end)
+    return ends
 
 
 def step_ends(text: str, delimiter: str) -> list[int]:

@@ -20,9 +20,8 @@ FAKE = "fake"
 
 def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampling:
     """How a model is sampled unless something else is asked for."""
-    if not endpoints and model in (None, EMBEDDED.name):
-        return Sampling(max_tokens=EMBEDDED.max_tokens)
-    return Sampling()
+    embedded = model == EMBEDDED.name or (model is None and not endpoints)
+    return Sampling(max_tokens=EMBEDDED.max_tokens) if embedded else Sampling()
 
 
 def known_model(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
@@ -140,13 +139,13 @@ def _state_layer(
     None where the verifier is no trained head on the generator's own tokens, or where the engine
     does not give states.
     """
-    from models.generators.load import pick_engine
+    from models.generators.load import gives_states, pick_engine
     from models.verifiers.prm import SELF
     from models.verifiers.trained_head import HeadConfig, is_head
 
     if not isinstance(verifier, str) or not is_head(Path(verifier)):
         return None
-    if pick_engine(engine, endpoints) != "transformers":
+    if not gives_states(pick_engine(engine, endpoints)):
         return None
     config = HeadConfig.load(Path(verifier))
     return config.layer if config.format == SELF else None

@@ -78,6 +78,16 @@ def pick_engine(engine: str = "auto", endpoints: Sequence[str] = ()) -> str:
     return usable[0]
 
 
+def gives_states(engine: str) -> bool:
+    """Whether an engine's steps can carry hidden states (its `load` takes a `state_layer`)."""
+    if engine == "vllm":
+        import torch
+
+        # vLLM's GPU build compiles the layers away.
+        return not torch.cuda.is_available()
+    return engine == "transformers"
+
+
 async def _load(
     engine: str,
     model: str | None,

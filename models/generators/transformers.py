@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -15,7 +15,7 @@ from models.base import GeneratorInfo
 from models.errors import InputError, ModelError
 from models.generators.decoding import Decoder, Ended, Request, Row
 from models.prompts import Prompt
-from models.tokens import PathEncoder, room
+from models.tokens import PathEncoder, room, text_ends
 from models.types import Continuation, FinishReason, Path, Sampled, Sampling, Step
 
 
@@ -153,22 +153,15 @@ class TransformersGenerator:
         return ended
 
     def _continuation(self, row: Row, sampling: Sampling) -> Continuation:
-        steps: Iterable[Step] = self._encoder.split(
-            row.ids, row.finish, sampling.stop, row.logprobs
-        )
+        steps = self._encoder.split(row.ids, row.finish, sampling.stop, row.logprobs)
         if row.states:
-            steps = self._with_states(steps, row)
-        return Continuation(tuple(steps), len(row.ids))
+            steps = tuple(self._with_states(steps, row))
+        return Continuation(steps, len(row.ids))
 
-    def _with_states(self, steps: Iterable[Step], row: Row) -> Iterable[Step]:
-        end = 0
-        for step in steps:
-            end += len(step.token_ids or ())
-            # states[0] is the prompt's last token, states[i] the i-th sampled one.
-            last = end
-            while last > 0 and row.ids[last - 1] in self._special:
-                last -= 1
-            yield replace(step, state=row.states[last].numpy())
+    def _with_states(self, steps: Sequence[Step], row: Row) -> Iterator[Step]:
+        # states[0] is the prompt's last token, states[i] the i-th sampled one.
+        for step, end in zip(steps, text_ends(steps, self._special), strict=True):
+            yield replace(step, state=row.states[end].numpy())
 
 
 def _end_tokens(model: PreTrainedModel, encoder: PathEncoder) -> frozenset[int]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from models.base import GeneratorInfo
 from models.errors import EngineError, InputError
+from models.generators.vllm_states import EXTENSION, States
 from models.prompts import Prompt
 from models.runtime.vllm_process import start_engine, stop_engine
-from models.tokens import PathEncoder, room
-from models.types import Continuation, FinishReason, Path, Sampled, Sampling
+from models.tokens import PathEncoder, room, text_ends
+from models.types import Continuation, FinishReason, Path, Sampled, Sampling, Step
 from models.weights.find import weight_files
 
 if TYPE_CHECKING:
@@ -28,36 +29,66 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sample:
     """One continuation as the engine reports it, over all requests that it needed."""
 
     token_ids: list[int]
-    finish: FinishReason
-    prompt_tokens: int
-    cached_tokens: int
+    finish: FinishReason = "step"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    last_request: str = ""
+
+    def count(self, output: RequestOutput) -> None:
+        self.prompt_tokens += len(output.prompt_token_ids or ())
+        self.cached_tokens += output.num_cached_tokens or 0
+        self.last_request = output.request_id
 
 
 class VLLMGenerator:
-    """`Generator` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes."""
+    """`Generator` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes.
 
-    def __init__(self, engine: AsyncLLM, encoder: PathEncoder, info: GeneratorInfo) -> None:
+    With `states`, every step carries the output of one decoder layer, as
+    `models.generators.transformers` defines it. The engine feeds the last token of a step before
+    it learns that the step has ended; in the rare case that it did not, the token takes one more
+    request, whose prompt counts.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        encoder: PathEncoder,
+        info: GeneratorInfo,
+        states: States | None = None,
+    ) -> None:
         self._engine = engine
         self._encoder = encoder
         self._info = info
         self._context: int = engine.model_config.max_model_len
+        self._states = states
+        self._special = frozenset(encoder.tokenizer.all_special_ids)
 
     @classmethod
     async def load(
-        cls, model_path: FilePath, *, name: str, prompt: Prompt, **engine_args: Any
+        cls,
+        model_path: FilePath,
+        *,
+        name: str,
+        prompt: Prompt,
+        state_layer: int | None = None,
+        **engine_args: Any,
     ) -> VLLMGenerator:
         """Start an engine on a checkpoint directory.
 
+        state_layer: decoder layer, counted from 1, whose states the steps carry; only where
+            `models.generators.load.gives_states` says so.
         engine_args: fields of vLLM's `AsyncEngineArgs` that replace our defaults.
 
         Raises:
             ModelError: vLLM cannot load the model; carries its cause.
         """
+        if state_layer is not None:
+            engine_args["worker_extension_cls"] = EXTENSION
         engine = await start_engine(model_path, **engine_args)
         # vLLM reads its environment when it is first imported, so not before it was started.
         from transformers import AutoTokenizer
@@ -73,7 +104,12 @@ class VLLMGenerator:
             # A request with a seed kills the CPU build's engine (0.32).
             seeds=not current_platform.is_cpu(),
         )
-        return cls(engine, PathEncoder(tokenizer, prompt), info)
+        try:
+            states = None if state_layer is None else await States.of_layer(engine, state_layer)
+        except BaseException:
+            await stop_engine(engine)
+            raise
+        return cls(engine, PathEncoder(tokenizer, prompt), info, states)
 
     @property
     def info(self) -> GeneratorInfo:
@@ -101,39 +137,66 @@ class VLLMGenerator:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return Sampled(
-            continuations=tuple(self._continuation(sample, sampling) for sample in samples),
-            prompt_tokens=sum(sample.prompt_tokens for sample in samples),
-            cached_tokens=sum(sample.cached_tokens for sample in samples),
+            continuations=tuple(continuation for continuation, _ in samples),
+            prompt_tokens=sum(sample.prompt_tokens for _, sample in samples),
+            cached_tokens=sum(sample.cached_tokens for _, sample in samples),
         )
 
     async def aclose(self) -> None:
         """End vLLM's processes."""
         await stop_engine(self._engine)
 
-    async def _continue(self, ids: Sequence[int], sampling: Sampling, index: int) -> _Sample:
-        """Sample one continuation.
+    async def _continue(
+        self, ids: Sequence[int], sampling: Sampling, index: int
+    ) -> tuple[Continuation, _Sample]:
+        """Sample one continuation."""
+        sample = await self._sample(ids, sampling, index)
+        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop)
+        if self._states is not None:
+            steps = await self._with_states(self._states, ids, sample, steps)
+        return Continuation(steps, len(sample.token_ids)), sample
+
+    async def _sample(self, ids: Sequence[int], sampling: Sampling, index: int) -> _Sample:
+        """What the engine samples after `ids`.
 
         A model may begin with the delimiter itself; then this goes on until the step has content.
         """
-        sampled: list[int] = []
-        prompt_tokens = cached_tokens = 0
+        sample = _Sample([])
         while True:
-            prompt = [*ids, *sampled]
-            limit = room(len(prompt), self._context, sampling.max_tokens - len(sampled))
+            prompt = [*ids, *sample.token_ids]
+            limit = room(len(prompt), self._context, sampling.max_tokens - len(sample.token_ids))
             output = await self._request(prompt, self._params(sampling, limit, index))
             [completion] = output.outputs
-            sampled += completion.token_ids
-            prompt_tokens += len(prompt)
-            cached_tokens += output.num_cached_tokens or 0
+            sample.token_ids += completion.token_ids
+            sample.count(output)
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
-            blank = finish == "step" and not self._encoder.decode(sampled).strip()
-            context_full = len(ids) + len(sampled) >= self._context
+            blank = finish == "step" and not self._encoder.decode(sample.token_ids).strip()
+            context_full = len(ids) + len(sample.token_ids) >= self._context
             if finish == "step" and (
-                context_full or (blank and len(sampled) >= sampling.max_tokens)
+                context_full or (blank and len(sample.token_ids) >= sampling.max_tokens)
             ):
                 finish = "length"
             if finish != "step" or not blank:
-                return _Sample(sampled, finish, prompt_tokens, cached_tokens)
+                sample.finish = finish
+                return sample
+
+    async def _with_states(
+        self, states: States, ids: Sequence[int], sample: _Sample, steps: Sequence[Step]
+    ) -> tuple[Step, ...]:
+        """The steps, each with the state of its last token that has text."""
+        # A token that fills the context can never be fed; the one before it stands for it.
+        last = self._context - 1
+        ends = [min(len(ids) + end, last) for end in text_ends(steps, self._special)]
+        taken = await states.take(sample.last_request, [end - 1 for end in ends])
+        for place, (end, state) in enumerate(zip(ends, taken, strict=True)):
+            if state is None:
+                fed = [*ids, *sample.token_ids][:end]
+                output = await self._request(fed, self._params(Sampling(), 1, 0))
+                sample.count(output)
+                [taken[place]] = await states.take(output.request_id, [end - 1])
+                if taken[place] is None:
+                    raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
+        return tuple(replace(step, state=s) for step, s in zip(steps, taken, strict=True))
 
     async def _request(self, prompt: list[int], params: SamplingParams) -> RequestOutput:
         """Run one request to its end; cancelling takes it off the engine at once."""
@@ -184,10 +247,6 @@ class VLLMGenerator:
             raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
         at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
         return "step" if at_step else "stop"
-
-    def _continuation(self, sample: _Sample, sampling: Sampling) -> Continuation:
-        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop)
-        return Continuation(steps=steps, tokens=len(sample.token_ids))
 
 
 def count_parameters(model_path: FilePath) -> int:

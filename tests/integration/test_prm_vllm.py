@@ -15,12 +15,13 @@ pytest.importorskip("vllm")
 from models.base import VerifierInfo
 from models.errors import VerifierError
 from models.prompts import get_prompt
+from models.runtime.vllm_process import CPU_BLOCK
 from models.types import Path, Problem, Step
 from models.verifiers.checkpoint import save_checkpoint
 from models.verifiers.prm import get_format
 from models.verifiers.reward_heads import RewardHead
 from models.verifiers.transformers import TransformersVerifier
-from models.verifiers.vllm import BLOCK, VLLMVerifier
+from models.verifiers.vllm import VLLMVerifier
 
 pytestmark = [
     pytest.mark.model,
@@ -122,7 +123,7 @@ async def test_a_further_step_costs_its_own_tokens(
         length = len(PRM.layout.encode(path, verifier._encoder).ids)
         scored = await verifier.score(path, known=path.depth - 1)
         assert scored.tokens is not None
-        assert length - before <= scored.tokens < length - before + BLOCK
+        assert length - before <= scored.tokens < length - before + CPU_BLOCK
         assert scored.tokens + (scored.cached_tokens or 0) == length
         values += scored.values
     assert values == pytest.approx(at_once.values, abs=TOLERANCE)

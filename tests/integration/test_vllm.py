@@ -18,7 +18,9 @@ import pytest_asyncio
 
 pytest.importorskip("vllm")
 
+import numpy as np
 import psutil
+import torch
 from prometheus_client import REGISTRY
 from transformers import AutoTokenizer
 
@@ -26,8 +28,12 @@ from models.base import GeneratorInfo
 from models.errors import EngineError, InputError, ModelError, PromptTooLong
 from models.generators.vllm import VLLMGenerator
 from models.prompts import Prompt, get_prompt
-from models.tokens import PathEncoder
+from models.runtime.vllm_process import CPU_BLOCK
+from models.tokens import PathEncoder, text_ends
+from models.training.features import StateReader
 from models.types import Path, Problem, Sampling
+from models.verifiers.prm import Encoded
+from models.verifiers.reward_heads import rms_normalised
 
 pytestmark = [
     pytest.mark.model,
@@ -37,9 +43,6 @@ pytestmark = [
 
 PROMPT = Prompt("test", system="Solve it.", delimiter="e")
 """The tiny model writes noise: a common letter makes steps of a few tokens."""
-
-BLOCK = 128
-"""Tokens in one block of the CPU build's prefix cache."""
 
 LONG = Problem("long", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 12 + "How many?")
 
@@ -114,7 +117,7 @@ async def test_a_longer_path_finds_its_parents_sampled_tokens_in_the_cache(
     total = first.prompt_tokens + first.continuations[0].tokens
     assert second.prompt_tokens == total
     # The last sampled token was never run through the model, so its block may be missing.
-    assert second.cached_tokens == (total - 1) // BLOCK * BLOCK
+    assert second.cached_tokens == (total - 1) // CPU_BLOCK * CPU_BLOCK
     assert second.cached_tokens > first.prompt_tokens
 
 
@@ -132,6 +135,45 @@ async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
             assert PROMPT.delimiter not in generator._encoder.decode(step.token_ids[:-1])
         path = path.extend(*result.continuations[0].steps)
     assert path.depth == 4
+
+
+async def test_states_equal_a_fresh_forward_of_the_whole_path(
+    tiny_checkpoint: FilePath, tmp_path: FilePath
+) -> None:
+    """Of every step of every path, while many are sampled at once."""
+    layer = 1
+    engine = await VLLMGenerator.load(
+        tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=layer
+    )
+    step = Sampling(until="step", temperature=1.0, max_tokens=48)
+
+    async def grow(index: int) -> list[Path]:
+        root = Path(Problem(f"p{index}", LONG.text * (1 + index % 3)))
+        first, second = (await engine.sample(root, 2, step)).continuations
+        path = root.extend(*second.steps)
+        rest = await engine.sample(path, 1, Sampling(temperature=1.0, max_tokens=30))
+        return [root.extend(*first.steps), path.extend(*rest.continuations[0].steps)]
+
+    try:
+        paths = [path for group in await asyncio.gather(*map(grow, range(8))) for path in group]
+    finally:
+        await engine.aclose()
+    reader = StateReader(tiny_checkpoint, (layer,), tmp_path)
+    special = set(engine._encoder.tokenizer.all_special_ids)
+    for path in paths:
+        ids = engine._encoder.path_ids(path)
+        before = len(ids) - path.tokens - 1
+        reads = tuple(before + end for end in text_ends(path.steps, special))
+        expected = reader.read([Encoded(tuple(ids), reads)])[layer]
+        given = np.stack([step.state for step in path.steps if step.state is not None])
+        assert given.shape == (path.depth, 128)
+        # Both compute in bfloat16, in batches of other shapes.
+        np.testing.assert_allclose(rms_normalised(torch.tensor(given)), expected, atol=0.05)
+
+
+async def test_a_layer_that_is_not_there_is_refused(tiny_checkpoint: FilePath) -> None:
+    with pytest.raises(EngineError, match="layer 3"):
+        await VLLMGenerator.load(tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=3)
 
 
 async def test_continuations_are_independent(generator: VLLMGenerator) -> None:

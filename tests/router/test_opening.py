@@ -116,18 +116,21 @@ def test_no_verifier_is_chosen_against_the_callers_wish_or_without_torch(
     assert default_verifier(None, "auto") is None
 
 
-async def test_trained_head_reads_the_states_of_the_transformers_engine(
-    loads: Loads, tmp_path: Path
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+async def test_trained_head_reads_the_states_of_the_engine(
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    await loads.open(head(tmp_path, "self"), "transformers")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    await loads.open(head(tmp_path, "self"), engine)
     assert loads.generator_options == {"state_layer": 16}
     assert loads.states == GeneratorStates("here", "plain", given=True)
 
 
 @pytest.mark.parametrize(("format", "engine"), [("self", "vllm"), ("qwen-prm", "transformers")])
 async def test_elsewhere_the_verifier_runs_its_own_backbone(
-    loads: Loads, tmp_path: Path, format: str, engine: str
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, engine: str
 ) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # vLLM gives no states there
     await loads.open(head(tmp_path, format), engine)
     assert loads.generator_options == {}
     assert loads.states == GeneratorStates("here", "plain", given=False)
@@ -143,3 +146,9 @@ async def test_generator_is_closed_when_the_verifier_fails(loads: Loads, tmp_pat
     with pytest.raises(ModelError, match="no such weights"):
         await loads.open(tmp_path, "vllm")
     assert loads.closed == 1
+
+
+def test_the_embedded_model_is_sampled_alike_wherever_it_runs() -> None:
+    own = Router().sampling
+    assert Router(EMBEDDED, endpoints=(URL,)).sampling == own
+    assert Router(endpoints=(URL,)).sampling == Router("other").sampling != own

@@ -1,0 +1,127 @@
+"""Hidden states of requests that vLLM's CPU build is sampling.
+
+vLLM hands out no states of running requests, so `StateTap` joins its worker process (the engine
+argument `worker_extension_cls`) and keeps one layer's output at every token that is fed; `States`
+fetches from there what a step needs. A verifier that reads them costs no forward pass. This needs
+layers that run as Python modules: the CPU build does, as we start it (no compilation).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+EXTENSION = f"{__name__}.StateTap"
+"""Value of `worker_extension_cls`."""
+
+MAX_REQUESTS = 512
+"""Requests whose states are kept; those that were cancelled are never fetched and drop out."""
+
+Wanted = tuple[str, list[int]]
+"""A request's id, and positions of tokens in its prompt and what it sampled."""
+
+State = npt.NDArray[np.float32]
+
+
+class StateTap:
+    """Becomes a base class of vLLM's worker; its methods are called by `collective_rpc`."""
+
+    model_runner: Any
+
+    def tap_layer(self, layer: int) -> None:
+        """Keep states of decoder layer `layer`, counted from 1, from now on."""
+        self._kept: OrderedDict[str, dict[int, torch.Tensor]] = OrderedDict()
+        decoder = self.model_runner.get_model().model
+        decoder.layers[layer - 1].register_forward_hook(self._keep)
+
+    def take_states(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+        """The states of each request at its positions, in float32; the others are let go.
+
+        None where the token at that position has not been fed.
+        """
+        taken = []
+        for request, positions in wanted:
+            kept = self._kept.pop(request, {})
+            found = [kept.get(position) for position in positions]
+            taken.append([None if s is None else s.float().numpy().tobytes() for s in found])
+        return taken
+
+    def _keep(self, _module: Any, _args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        batch = self.model_runner.input_batch
+        requests = batch.req_ids
+        if not requests:  # a dry run at the start
+            return
+        ends = self.model_runner.query_start_loc.np[: len(requests) + 1]
+        last = (ends[1:] - 1).tolist()
+        # The layer's output is still in two parts, and the next layer adds them in place.
+        hidden, residual = output
+        states = hidden[last] + residual[last]
+        fed = batch.num_computed_tokens_cpu[: len(requests)] + np.diff(ends)
+        for request, position, state in zip(requests, fed.tolist(), states, strict=True):
+            # vLLM appends a dash and digits of its own to the id.
+            kept = self._kept.setdefault(request.partition("-")[0], {})
+            kept[position - 1] = state.clone()
+        while len(self._kept) > MAX_REQUESTS:
+            self._kept.popitem(last=False)
+
+
+class States:
+    """Fetches states for many tasks at once: one call to the worker serves all that wait."""
+
+    def __init__(self, engine: AsyncLLM) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[Wanted, asyncio.Future[list[State | None]]]] = []
+        self._fetching: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def of_layer(cls, engine: AsyncLLM, layer: int) -> States:
+        """States of decoder layer `layer`, counted from 1, of requests from now on.
+
+        Raises:
+            EngineError: the model has no such layer, or none that can be read.
+        """
+        try:
+            await engine.collective_rpc("tap_layer", args=(layer,))
+        except Exception as error:
+            raise EngineError(f"cannot read states of layer {layer} in vLLM: {error}") from error
+        return cls(engine)
+
+    async def take(self, request: str, positions: list[int]) -> list[State | None]:
+        """States of a request that has ended, each (hidden,), float32; once only.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        result: asyncio.Future[list[State | None]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(((request, positions), result))
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._fetch())
+        return await result
+
+    async def _fetch(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                wanted = [one for one, _ in batch]
+                [taken] = await self._engine.collective_rpc("take_states", args=(wanted,))
+            except Exception as error:
+                failure = EngineError(f"vLLM's worker gave no hidden states: {error}")
+                failure.__cause__ = error
+                for _, result in batch:
+                    if not result.done():
+                        result.set_exception(failure)
+                continue
+            for (_, result), rows in zip(batch, taken, strict=True):
+                if not result.done():
+                    result.set_result([None if r is None else np.frombuffer(r, "f4") for r in rows])
