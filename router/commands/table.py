@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show
-from router.table import Cell, Estimate, Table
+from router.table import Cell, Entry, Estimate, Table
 
 
 @click.group()
@@ -85,7 +85,7 @@ def _verdict(fitted: Table) -> str:
     """
     budgets = [budget for budget in fitted.budgets if budget > 1] or list(fitted.budgets)
     winners = {
-        budget: {_family(fitted, level, budget) for level in range(1, fitted.levels + 1)}
+        budget: {_name(fitted.best(level, budget)) for level in range(1, fitted.levels + 1)}
         for budget in budgets
     }
     everywhere = set().union(*winners.values())
@@ -94,9 +94,31 @@ def _verdict(fitted: Table) -> str:
     differing = [str(budget) for budget, families in winners.items() if len(families) > 1]
     if not differing:
         return "At each budget one search wins at every level: difficulty makes no difference."
-    return f"The winning search depends on the level at budgets {', '.join(differing)}."
+    clear = [
+        str(budget)
+        for budget, families in winners.items()
+        if any(_clear(fitted, level, budget, families) for level in range(1, fitted.levels + 1))
+    ]
+    doubt = (
+        f"beyond 95 % intervals at {', '.join(clear)}" if clear else "never beyond 95 % intervals"
+    )
+    return f"The winning search depends on the level at budgets {', '.join(differing)}; {doubt}."
 
 
-def _family(fitted: Table, level: int, budget: int) -> str:
-    strategy = fitted.best(level, budget).parsed()
+def _clear(fitted: Table, level: int, budget: int, families: set[str]) -> bool:
+    """Whether a level's winner is ahead of some other level's by more than both intervals."""
+    winner = fitted.best(level, budget)
+    rivals: dict[str, Entry] = {}
+    for entry in fitted.cell(level, budget).entries:  # best first
+        rivals.setdefault(_name(entry), entry)
+    return any(
+        winner.estimate.low > rivals[family].estimate.high
+        for family in families - {_name(winner)}
+        if family in rivals
+    )
+
+
+def _name(entry: Entry) -> str:
+    """A configuration without its size."""
+    strategy = entry.parsed()
     return f"{strategy.name} ({strategy.select})"
