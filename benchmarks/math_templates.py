@@ -145,13 +145,14 @@ def geometric_series(rng: Random) -> tuple[str, str]:
 @template("Algebra", 5)
 def work_together(rng: Random) -> tuple[str, str]:
     a, b, c = sorted(rng.sample([4, 5, 6, 8, 9, 10, 12], 3))
+    two = Fraction(1, a) + Fraction(1, b)
+    hours = 1 + (1 - two) / (two + Fraction(1, c))
     text = (
         f"Three pumps empty a pool alone in {a}, {b} and {c} hours. The first two run together for"
         " 1 hour, then the third joins them. How many hours in all does it take to empty the pool,"
-        f" counted from the start? {FRACTION}"
+        f" counted from the start? {form(hours)}"
     )
-    two = Fraction(1, a) + Fraction(1, b)
-    return text, fraction(1 + (1 - two) / (two + Fraction(1, c)))
+    return text.strip(), fraction(hours)
 
 
 # -- Counting and probability -----------------------------------------------------------------
