@@ -52,7 +52,7 @@ export async function* solve({ model, problem, budget, strategy }, signal) {
 }
 
 /** The data of each server-sent event (WHATWG HTML, sec. 9.2); comments are skipped. */
-export async function* serverSentEvents(stream) {
+async function* serverSentEvents(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let data = [];

@@ -99,22 +99,19 @@ export class TableView {
 
   cell(cell) {
     const { estimate, strategy: text } = cell.entries[0];
-    const { name, parameters } = strategy(text);
     const index = this.table.cells.indexOf(cell);
-    const what = `level ${cell.level}, budget ${cell.budget}: ${name} ${parameters}, accuracy ${percent(estimate.accuracy)}`;
     return h(
       "td",
       {
         role: "gridcell",
         tabindex: -1,
-        "aria-label": what,
         "data-score": Math.round(10 * estimate.accuracy),
         onclick: () => this.pick(index),
         onfocus: () => this.pick(index, false),
       },
       h("strong", {}, percent(estimate.accuracy)),
       h("small", {}, interval(estimate.low, estimate.high)),
-      h("span", { class: "name" }, name),
+      h("span", { class: "name" }, strategy(text).name),
     );
   }
 
@@ -212,7 +209,7 @@ function empty() {
     h(
       "section",
       { class: "intro", "aria-label": "No table" },
-      h("h1", {}, "No table is loaded."),
+      h("h2", { class: "motto" }, "No table is loaded."),
       h(
         "p",
         {},

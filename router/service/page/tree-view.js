@@ -352,7 +352,7 @@ export class TreeView {
 }
 
 /** A node in one line, also for those who cannot see it. */
-export function describe(node) {
+function describe(node) {
   if (!node.parent) return "The problem";
   const parts = [`Step ${node.depth}`, MEANING[node.status]];
   if (node.score != null) parts.push(`score ${score(node.score)}`);

@@ -1,6 +1,6 @@
 // The search tree: what the service said of each step, and where each step is drawn.
 
-export const MAX_DRAWN = 4000; // steps; a longer search is counted on, but not drawn on
+const MAX_DRAWN = 4000; // steps; a longer search is counted on, but not drawn on
 
 const CUT_GAP = 0.6; // rows between two siblings that were pruned
 
