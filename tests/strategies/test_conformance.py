@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,6 +14,7 @@ from models.types import EndReason, FinishReason, Path, Problem, Sampled, Sampli
 from strategies.base import Strategy, parse_strategy
 from strategies.budget import Budget
 from strategies.driver import Outcome, run_search
+from strategies.pilot import Pilot
 from strategies.registry import STRATEGIES
 
 CONFIGURATIONS = [
@@ -27,12 +29,32 @@ CONFIGURATIONS = [
     "lookahead(n=4, k=1)",
     "lookahead(n=4, width=2, k=3, aggregate=prod)",
 ]
+AFTER_A_PILOT = ["best_of_n(n=8)", "beam_search(n=8)", "dvts(n=4, width=2)"]
 PROBLEM = Problem("p", "What is 17 + 25 + 38 + 4?", "84")
 
 
-@pytest.fixture(params=CONFIGURATIONS)
-def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return parse_strategy(request.param, STRATEGIES)
+class Piloted(Pilot):
+    """A pilot of two samples and a strategy that is settled, as one thing that can be run."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        async def choose(scores: Sequence[float]) -> Strategy:
+            return strategy
+
+        super().__init__(2, choose)
+        extra = 0 if strategy.takes_samples else 2
+        object.__setattr__(self, "n", strategy.n + extra)
+        object.__setattr__(self, "total", strategy.cost + extra)
+
+    @property
+    def cost(self) -> int:
+        return self.total
+
+
+@pytest.fixture(params=[*CONFIGURATIONS, *(f"pilot, then {text}" for text in AFTER_A_PILOT)])
+def strategy(request: pytest.FixtureRequest) -> Strategy | Pilot:
+    text = request.param.removeprefix("pilot, then ")
+    parsed = parse_strategy(text, STRATEGIES)
+    return parsed if text == request.param else Piloted(parsed)
 
 
 async def run(
