@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from models.errors import InputError
 from models.types import Problem
 from router.fitting.sampler import Price, Ticker
 from router.io import read_problems
+
+LOG_SECONDS = 60.0
+"""Between two lines of progress, where stderr is no terminal."""
 
 
 def parse_budgets(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -55,17 +59,39 @@ def price_text(due: Price) -> str:
     if due.tokens is None:
         return text + "; tokens and hours are known once something is sampled"
     text += f", {due.tokens:,.0f} tokens"
-    if due.hours is None:
-        return text
-    time = f"{due.hours:.1f} hours" if due.hours >= 1 else f"{60 * due.hours:.0f} minutes"
-    return f"{text}, {time} at the pace so far"
+    return text if due.hours is None else f"{text}, {_time(due.hours)} at the pace so far"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
 @contextmanager
 def sampling_progress(total: int) -> Iterator[Ticker]:
-    """A progress bar of generations on stderr, with the time left."""
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """Progress in generations on stderr, with the time left: a bar, or lines in a log."""
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _log_lines(total)
+        return
+    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("sampling", total=total)
         yield lambda generations: progress.advance(task, generations)
+
+
+def _log_lines(total: int) -> Ticker:
+    """A line now and then, and one at the end."""
+    started = last = time.monotonic()
+    done = 0
+
+    def tick(generations: int) -> None:
+        nonlocal done, last
+        done += generations
+        now = time.monotonic()
+        if done < total and now < last + LOG_SECONDS:
+            return
+        last = now
+        left = _time((now - started) * (total - done) / done / 3600) if done else "unknown time"
+        click.echo(f"{done:,} of {total:,} generations, {left} left", err=True)
+
+    return tick

@@ -256,3 +256,16 @@ def test_ray_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     message = refused(problems, "--out", tmp_path / "b", *SMALL, *FAKE, "--ray", "local")
     assert "pip install 'compute-optimal-router[ray]'" in message
+
+
+def test_a_log_gets_a_line_now_and_then(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (problems, "--out", tmp_path / "b", *SMALL, *FAKE, "--allocation", "grid")
+    log = run(*options, "--max-generations", 48).stderr
+    assert "48 of 48 generations, 0 minutes left" in log
+    assert "24 of 48 generations" not in log
+    monkeypatch.setattr("router.commands.sampling.LOG_SECONDS", 0.0)
+    log = run(*options).stderr
+    # The pools of ten problems, and four searches on each of twelve.
+    assert log.count(" of 264 generations") == 10 + 12 * 4
