@@ -229,7 +229,7 @@ def _compute(evaluation: Evaluation) -> Grid:
     points = [(p, point) for p in evaluation.policies for point in evaluation.curve(p).points]
     for policy, point in points:
         equal = equal_at(evaluation, policy, point.budget)
-        needs, most = equal.samples.value, largest / point.generations
+        needs = equal.samples.value
         grid.add_row(
             policy,
             str(point.budget),
@@ -237,7 +237,7 @@ def _compute(evaluation: Evaluation) -> Grid:
             "not known" if point.tokens is None else f"{point.tokens:,.0f}",
             "not known" if point.flops is None else f"{point.flops:.2g}",
             f">{largest}" if needs is None else f"{needs:.1f}",
-            times(equal.generations, most),
+            times(evaluation, equal, "generations"),
             end_section=point.budget == evaluation.budgets[-1],
         )
     return grid

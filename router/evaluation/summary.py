@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
 from router.evaluation.study import VOTE, family
 from router.fitting.sampler import MAJORITY
@@ -9,7 +11,10 @@ from router.intervals import Figure
 from strategies.base import parse_strategy
 from strategies.registry import STRATEGIES
 
+Unit = Literal["generations", "tokens", "flops"]
+
 _SLACK = 1e-9
+_GAIN = 1.05  # less is none
 
 _LABELS = {
     "learned": "routed by learned difficulty",
@@ -46,15 +51,22 @@ def points(figure: Figure) -> str:
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def times(bounded: Bounded | None, most: float) -> str:
-    """A ratio with its interval; beyond `most` it is not known."""
-    if bounded is None:
+def times(evaluation: Evaluation, equal: Equal, unit: Unit) -> str:
+    """How many times as much the baseline spends for equal accuracy; `over`, if it has no limit."""
+    ratio: Bounded | None = getattr(equal, unit)
+    point = evaluation.curve(equal.policy).at(equal.budget)
+    assert point is not None
+    own, largest = getattr(point, unit), getattr(evaluation.baseline_curve[-1], unit)
+    if ratio is None or own is None or largest is None:
         return "not known"
-    low, high = (
-        f"{v:.1f}" if v is not None else f">{most:.1f}" for v in (bounded.low, bounded.high)
-    )
-    value = f"{bounded.value:.1f}x" if bounded.value is not None else f"over {most:.1f}x"
-    return f"{value} ({low}–{high})"
+
+    def text(value: float | None, beyond: str) -> str:
+        return f"{beyond}{largest / own:.1f}" if value is None else f"{value:.1f}"
+
+    value = f"{text(ratio.value, 'over ')}x"
+    if ratio.low is None:
+        return value
+    return f"{value} ({text(ratio.low, '>')}–{text(ratio.high, '>')})"
 
 
 def headline(evaluation: Evaluation, policy: str = "learned") -> str:
@@ -63,19 +75,17 @@ def headline(evaluation: Evaluation, policy: str = "learned") -> str:
     equal = equal_at(evaluation, policy, budget)
     point = evaluation.curve(policy).at(budget)
     assert point is not None
-    name, largest = baseline_label(evaluation), len(evaluation.baseline_curve)
+    name, ratio = baseline_label(evaluation), equal.generations
     start = f"{label(policy).capitalize()} at {budget}: {percent(point.accuracy)}"
-    ratio, most = equal.generations, largest / point.generations
+    spent = times(evaluation, equal, "generations").replace("x", "x less compute", 1)
     if equal.samples.value is None:
-        return (
-            f"{start}; {name} does not reach that with N up to {largest}: over {most:.1f}x less"
-            f" compute{_doubt(ratio)}."
-        )
-    assert ratio.value is not None
+        largest = len(evaluation.baseline_curve)
+        reaches = f"{name} does not reach that with N up to {largest}"
+        return f"{start}; {reaches}: {spent}{_doubt(ratio)}."
     needs = f"{name} needs {equal.samples.value:.3g} for that"
-    if ratio.value < 1.05:
+    if ratio.value is not None and ratio.value < _GAIN:
         return f"{start}; {needs}: no gain."
-    return f"{start}; {needs}: {times(ratio, most).replace(' ', ' less compute ')}{_doubt(ratio)}."
+    return f"{start}; {needs}: {spent}{_doubt(ratio)}."
 
 
 def _doubt(ratio: Bounded) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from router.evaluation.records import Curve, Evaluation, Point
 from router.evaluation.study import VOTE
 from router.evaluation.summary import (
+    Unit,
     against_fixed,
     baseline_label,
     by_family,
@@ -88,8 +90,7 @@ class _Page:
         vote = e.curve(e.baseline).at(budget)
         if vote is not None:
             found.append(_card(f"{baseline_label(e)} at {budget}", vote.accuracy))
-        most = len(e.baseline_curve) / routed.generations
-        value, _, small = times(equal.generations, most).partition(" (")
+        value, _, small = times(e, equal, "generations").partition(" (")
         found.append(
             Card(value, small.rstrip(")"), f"compute of {baseline_label(e)} for equal accuracy")
         )
@@ -237,10 +238,9 @@ class _Page:
         if not parts:
             return ""
         equal = equal_at(e, "learned", e.headline_budget)
-        most = len(e.baseline_curve) / self._point("learned", e.headline_budget).generations
         sentence = (
             f"For the accuracy of routing at {e.headline_budget}, {baseline_label(e)} spends"
-            f" {times(equal.tokens, most)} as many tokens and {times(equal.flops, most)} as many"
+            f" {times(e, equal, 'tokens')} as many tokens and {times(e, equal, 'flops')} as many"
             " FLOPs, the verifier's included."
         )
         legend = [line.key for line in next(iter(parts.values()))]
@@ -256,13 +256,10 @@ class _Page:
         largest = len(e.baseline_curve)
         compute = [
             [
-                html.escape(label(q.policy)),
+                q.policy,
                 str(q.budget),
                 f">{largest}" if q.samples.value is None else f"{q.samples.value:.1f}",
-                *(
-                    html.escape(times(ratio, self._most(q.policy, q.budget)))
-                    for ratio in (q.generations, q.tokens, q.flops)
-                ),
+                *(html.escape(times(e, q, unit)) for unit in get_args(Unit)),
                 points(q.over_largest),
             ]
             for q in e.equal
@@ -290,9 +287,6 @@ class _Page:
         point = self.e.curve(name).at(budget)
         assert point is not None, "a policy decides at every budget"
         return point
-
-    def _most(self, policy: str, budget: int) -> float:
-        return len(self.e.baseline_curve) / self._point(policy, budget).generations
 
     def _line(
         self,
