@@ -102,7 +102,7 @@ def evaluate(
     study = Study.of(loaded, known, budgets, strategies, seed or 0)
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
-            _finish(asyncio.run(measure(study, rollouts)), out, as_json)
+            _finish(asyncio.run(measure(study, rollouts, source=from_rollouts)), out, as_json)
         return
     path = store or Path(f"{problems}.rollouts.sqlite")
     due = _price(study, path)
@@ -127,7 +127,7 @@ def evaluate(
             sampled = await sample_missing(
                 study, rollouts, worker, _round, seed=sent, in_flight=in_flight
             )
-            return await measure(study, rollouts, sampled)
+            return await measure(study, rollouts, sampled=sampled)
 
     with opened(router):
         _finish(router.run(work), out, as_json)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -66,9 +67,12 @@ class _Case:
         return point(budget, got, self.level, self.study.bundle.levels.count, self.weights)
 
 
-async def evaluate(study: Study, store: RolloutStore, sampled: int = 0) -> Evaluation:
+async def evaluate(
+    study: Study, store: RolloutStore, *, source: Path | None = None, sampled: int = 0
+) -> Evaluation:
     """Measure every policy and fixed strategy on the problems that the store covers.
 
+    source: the file that was asked for, if the store was read from another.
     sampled: generations of the store that were sampled for this evaluation.
 
     Raises:
@@ -106,7 +110,7 @@ async def evaluate(study: Study, store: RolloutStore, sampled: int = 0) -> Evalu
         regret=_regret(case, routed),
         difficulty=_difficulty(case),
         notes=_notes(case),
-        provenance=_provenance(study, case, store, sampled),
+        provenance=_provenance(study, case, store, source or store.path, sampled),
     )
 
 
@@ -270,7 +274,9 @@ def _notes(case: _Case) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _provenance(study: Study, case: _Case, store: RolloutStore, sampled: int) -> Provenance:
+def _provenance(
+    study: Study, case: _Case, store: RolloutStore, source: Path, sampled: int
+) -> Provenance:
     bundle = study.bundle
     data = sorted((p.id, p.text, p.answer) for p in case.problems)
     spent = _generations(store, {problem.id for problem in case.problems})
@@ -283,7 +289,7 @@ def _provenance(study: Study, case: _Case, store: RolloutStore, sampled: int) ->
         bundle=digest([bundle.manifest, bundle.table.to_dict()]),
         bundle_problems=int(bundle.manifest["data"]["problems"]),
         problems=digest(data),
-        rollouts=Rollouts(store=str(store.path), replayed=max(0, spent - sampled), sampled=sampled),
+        rollouts=Rollouts(store=str(source), replayed=max(0, spent - sampled), sampled=sampled),
         model=bundle.origin.model,
         verifier=bundle.origin.verifier,
     )
