@@ -5,12 +5,15 @@ r"""What the search driver itself costs: CPU time and memory, for N up to 4,096 
 The models are stubs that answer at once with canned steps, so what is measured is all ours:
 strategies, budget, trace, usage, asyncio. Exponents are slopes of log cost against log size: 1 is
 linear. CPU times are the least of a few runs, as whatever else a machine does only adds to them.
-`tokens` is what an engine adds on each sample, on the embedded model's real tokenizer.
+Large sizes lose more of their caches to other work, so `calls` counts function calls too, which
+nothing else can change. `tokens` is what an engine adds on each sample, on the embedded model's
+real tokenizer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import gc
 import json
 import time
@@ -38,7 +41,7 @@ WIDTHS = (16, 64, 256, 1024, 4096)
 PROBLEMS = (1, 10, 100, 1000)
 N_OF_PROBLEMS = 16
 LENGTHS = (128, 512, 2048, 8192)
-REPEATS = 3
+REPEATS = 2
 
 TEXT = "So the total is 12 + 30 = 42 apples, and each of the 3 children gets 14 of them.\n\n"
 
@@ -109,6 +112,8 @@ def measure(strategy: str, n: int, problems: int) -> dict[str, Any]:
         started = time.process_time()
         outcomes = search(text, problems)
         seconds.append(time.process_time() - started)
+    profile = cProfile.Profile()
+    profile.runcall(search, text, problems)
     tracemalloc.start()
     outcomes = search(text, problems)
     held, peak = tracemalloc.get_traced_memory()
@@ -118,6 +123,7 @@ def measure(strategy: str, n: int, problems: int) -> dict[str, Any]:
         "strategy": text,
         "n": n,
         "problems": problems,
+        "calls": sum(entry.callcount for entry in profile.getstats()),
         "cpu_seconds": round(min(seconds), 4),
         "cpu_ms_per_sample": round(1e3 * min(seconds) / samples, 3),
         "peak_megabytes": round(peak / 1e6, 2),
@@ -172,7 +178,7 @@ def exponents(rows: Sequence[dict[str, Any]], size: str) -> dict[str, float]:
     large = rows[-3:]
     return {
         cost: exponent([row[size] for row in large], [row[cost] for row in large])
-        for cost in ("cpu_seconds", "peak_megabytes")
+        for cost in ("calls", "cpu_seconds", "peak_megabytes")
     }
 
 
