@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.policy import BundlePolicy
 from router.rollouts.store import RolloutStore
-from tests.browser.tab import Tab
+from tests.browser.tab import EXECUTABLE, Tab, chromium
 from tests.service.serving import Engine, Served, served
 
 if TYPE_CHECKING:
@@ -27,19 +26,10 @@ BUDGETS = (1, 2, 4, 8)
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium; playwright would download one of its own."""
-    executable = shutil.which("chromium")
-    if executable is None:
+    if EXECUTABLE is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        # Its sandbox does not start for root.
-        browser = await playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture

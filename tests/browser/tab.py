@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +14,24 @@ if TYPE_CHECKING:
 
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+
+
+EXECUTABLE = shutil.which("chromium")
+"""Debian's Chromium; playwright would download one of its own."""
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        # Its sandbox does not start for root.
+        browser = await playwright.chromium.launch(
+            executable_path=EXECUTABLE, args=["--no-sandbox"]
+        )
+        yield browser
+        await browser.close()
 
 
 class Tab:
