@@ -153,7 +153,7 @@ async def client(url: str, number: int, until: float, seen: Seen) -> None:
 async def load(seconds: float) -> dict[str, Any]:
     """Many clients at once; the memory of the service after its warm-up."""
     async with service("--seconds-per-token", str(SECONDS_PER_TOKEN)) as (said, pid):
-        seen, memory = Seen(), []
+        seen, memory, spent = Seen(), [], cpu_seconds(pid)
         until = time.monotonic() + seconds
         clients = [
             asyncio.create_task(client(said["url"], number, until, seen))
@@ -163,7 +163,7 @@ async def load(seconds: float) -> dict[str, Any]:
             await asyncio.sleep(seconds / 60)
             memory.append(megabytes(pid))
         await asyncio.gather(*clients)
-        cpu = cpu_seconds(pid)
+        spent = cpu_seconds(pid) - spent
         _, metrics = await (await Connection.open(said["url"])).request("/metrics")
     quarter = len(memory) // 4
     early, late = memory[quarter : 2 * quarter], memory[-quarter:]
@@ -174,7 +174,7 @@ async def load(seconds: float) -> dict[str, Any]:
         "errors": dict(seen.errors),
         "left": seen.left,
         "generations": value(metrics, "router_generations_total"),
-        "server_cpu_seconds": cpu,
+        "server_cpu_seconds": round(spent, 1),
         "route": summary(seen.routes),
         "chat": {budget: summary(times) for budget, times in sorted(seen.chats.items())},
         "megabytes": {
@@ -270,7 +270,7 @@ def megabytes(pid: int) -> float:
 
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return round(sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"), 1)
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 async def main(arguments: list[str]) -> None:

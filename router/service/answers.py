@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Final
 
 from models.types import FinishReason
@@ -16,7 +15,7 @@ _FINISH: Final[dict[FinishReason, str]] = {"stop": "stop", "length": "length", "
 
 def summary(solution: Solution, budget: int) -> dict[str, Any]:
     """The field `router`: decision, spend, votes and candidates of one search."""
-    candidates = [asdict(candidate) for candidate in solution.candidates]
+    candidates = [candidate.to_dict() for candidate in solution.candidates]
     if sum(len(candidate.text) for candidate in solution.candidates) > SMALL:
         for candidate in candidates:
             del candidate["text"]
