@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 EXTENSION = f"{__name__}.StateTap"
 """Value of `worker_extension_cls`."""
 
-MAX_REQUESTS = 512
-"""Requests whose states are kept; those that were cancelled are never fetched and drop out."""
+MAX_OTHERS = 256
+"""Requests that do not run whose states are kept: those that have ended and will be fetched. Those
+that were cancelled never are, and drop out."""
 
 Wanted = tuple[str, list[int]]
 """A request's id, and positions of tokens in its prompt and what it sampled."""
@@ -69,10 +70,10 @@ class StateTap:
         states = hidden[last] + residual[last]
         fed = batch.num_computed_tokens_cpu[: len(requests)] + np.diff(ends)
         for request, position, state in zip(requests, fed.tolist(), states, strict=True):
-            # vLLM appends a dash and digits of its own to the id.
-            kept = self._kept.setdefault(request.partition("-")[0], {})
-            kept[position - 1] = state.clone()
-        while len(self._kept) > MAX_REQUESTS:
+            name = request.partition("-")[0]  # vLLM appends a dash and digits of its own
+            self._kept.setdefault(name, {})[position - 1] = state.clone()
+            self._kept.move_to_end(name)
+        while len(self._kept) > len(requests) + MAX_OTHERS:
             self._kept.popitem(last=False)
 
 
