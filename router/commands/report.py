@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import click
 
 from models.errors import InputError
+from router.report.page import check_drawable
 
 
 @click.command()
@@ -21,8 +21,7 @@ def report(source: Path, out: Path) -> None:
     BUNDLE is a directory that `router fit` made, EVALUATION a JSON file that `router evaluate`
     wrote. The page needs no other file and no network.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("pictures need matplotlib; install compute-optimal-router[report]")
+    check_drawable()
     text = _bundle_page(source) if source.is_dir() else _evaluation_page(source)
     try:
         out.write_text(text, encoding="utf-8")

@@ -144,7 +144,8 @@ def evaluate(
     from models.weights.find import find_model
     from router.verifier.data import data_digest, read_pools
     from router.verifier.evaluation import measure
-    from router.verifier.report import check_drawable, render, save_pictures
+    from router.report.page import check_drawable
+    from router.verifier.report import render, save_pictures
     from router.verifier.scoring import Scorer
 
     check_drawable()

@@ -11,7 +11,10 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
+
+from models.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -148,6 +151,16 @@ def facts(values: Mapping[str, Any]) -> str:
     return f"<dl>{inside}</dl>"
 
 
+def check_drawable() -> None:
+    """Make sure that pages can be drawn, before hours go into what they show.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("pictures need: pip install 'compute-optimal-router[report]'")
+
+
 def render(draw: Draw, inches: tuple[float, float], kind: str) -> bytes:
     """A drawing as `svg`, transparent, or as `png`, on white."""
     import matplotlib
@@ -181,5 +194,5 @@ def _inline(svg: str, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace(INK, "currentColor")
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r' (?:(?:width|height)="[\d.]+pt"|xmlns(?::xlink)?="[^"]*")', "", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from models.base import Aggregation
-from models.errors import InputError
 from models.verifiers.trained_head import HeadConfig
 from router.intervals import Figure
+from router.report.page import Card, Draw, cards, page, picture, section, table
+from router.report.page import render as draw
 from router.verifier.evaluation import Curve, VerifierReport
 
 if TYPE_CHECKING:
@@ -27,36 +24,6 @@ _COLOURS = {
     "best": "#d9822b",
     "majority": "#2f9e64",
 }
-_INK = {"light": "#1d2733", "dark": "#e4e9ee"}
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2733; --dim: #5c6875; --line: #d8dee4; --page: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e9ee; --dim: #9aa7b4; --line: #36414d; --page: #141a21; }
-}
-body { background: var(--page); color: var(--ink); margin: 2rem auto; max-width: 60rem;
-  padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
-p, figcaption { color: var(--dim); max-width: 46rem; }
-.key { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
-.key b { display: block; font-size: 1.7rem; } .key span { color: var(--dim); font-size: .85rem; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-.dark { display: none; }
-@media (prefers-color-scheme: dark) { .dark { display: inline; } .light { display: none; } }
-"""
-
-
-def check_drawable() -> None:
-    """Make sure that pages can be drawn, before hours go into what they show.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise InputError("pictures need: pip install 'compute-optimal-router[report]'")
 
 
 def render(report: VerifierReport, config: HeadConfig) -> str:
@@ -72,26 +39,21 @@ def render(report: VerifierReport, config: HeadConfig) -> str:
         "AUC inside problems, all steps": _plain(report.step_within),
         "calibration error": _plain(report.calibration_error),
     }
-    cards = "".join(
-        f"<div><b>{value}</b>{low_high}<br><span>{html.escape(name)}</span></div>"
-        for name, (value, low_high) in key.items()
+    intro = (
+        f"{report.solutions:,} solutions of {report.problems} problems, {report.mixed_problems} of"
+        f" them with right and wrong ones; pass@1 {report.pass_at_1.value:.1%}. Reads layer"
+        f" {config.layer} of {config.backbone.name} in format {config.format}. All intervals are"
+        " 95 %, by bootstrap over problems."
     )
-    figures = "".join(
-        f"<h2>{title}</h2><figure>{_themed(plot, report)}"
-        f"<figcaption>{caption}</figcaption></figure>"
-        for title, plot, caption in _PLOTS
-    )
-    title = f"Verifier {html.escape(config.name)}"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        f"<p>{report.solutions:,} solutions of {report.problems} problems, {report.mixed_problems}"
-        f" of them with right and wrong ones; pass@1 {report.pass_at_1.value:.1%}. Reads layer"
-        f" {config.layer} of {html.escape(config.backbone.name)} in format {config.format}."
-        " All intervals are 95 %, by bootstrap over problems.</p>"
-        f'<div class="key">{cards}</div>{figures}{_table(report)}</body></html>\n'
-    )
+    body = [
+        cards(Card(value, small, name) for name, (value, small) in key.items()),
+        *(
+            section(title, caption, picture(_drawn(plot, report), caption))
+            for title, plot, caption in _PLOTS
+        ),
+        _table(report),
+    ]
+    return page(f"Verifier {config.name}", intro, body)
 
 
 def save_pictures(report: VerifierReport, directory: Path) -> list[Path]:
@@ -99,7 +61,7 @@ def save_pictures(report: VerifierReport, directory: Path) -> list[Path]:
     files = []
     for title, plot, _ in _PLOTS:
         file = directory / f"verifier-{title.lower().replace(' ', '-')}.png"
-        file.write_bytes(_picture(plot, report, "light", "png"))
+        file.write_bytes(draw(_drawn(plot, report), (7, 4), "png"))
         files.append(file)
     return files
 
@@ -205,59 +167,25 @@ _PLOTS: tuple[tuple[str, Plot, str], ...] = (
 )
 
 
-def _themed(plot: Plot, report: VerifierReport) -> str:
-    images = []
-    for theme in _INK:
-        data = base64.b64encode(_picture(plot, report, theme, "svg")).decode()
-        images.append(f'<img class="{theme}" alt="" src="data:image/svg+xml;base64,{data}">')
-    return "".join(images)
-
-
-def _picture(plot: Plot, report: VerifierReport, theme: str, kind: str) -> bytes:
-    """One picture, transparent as SVG and on white as PNG; the same bytes for the same report."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    ink = _INK[theme]
-    style: Any = {
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "svg.hashsalt": "router",
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-    }
-    with matplotlib.rc_context(style):
-        canvas = Canvas(figsize=(7, 4), layout="constrained")
-        FigureCanvasAgg(canvas)
-        axes = canvas.subplots()
-        axes.set_facecolor("none")
-        plot(axes, report)
-        out = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {}
-        canvas.savefig(out, format=kind, transparent=kind == "svg", dpi=150, metadata=metadata)
-    return out.getvalue()
+def _drawn(plot: Plot, report: VerifierReport) -> Draw:
+    return lambda canvas: plot(canvas.subplots(), report)
 
 
 def _table(report: VerifierReport) -> str:
     """Every curve at a few N."""
     sizes = [size for size in report.sizes if size & (size - 1) == 0 or size == report.sizes[-1]]
-    head = "".join(f"<th>N = {size}</th>" for size in sizes)
-    rows = "".join(
-        f"<tr><td>{_name(curve)}</td>"
-        + "".join(
-            f"<td>{100 * curve.accuracy[report.sizes.index(size)].value:.1f}</td>" for size in sizes
-        )
-        + f"<td>{_points(curve.gain[-1])[0]} {_points(curve.gain[-1])[1]}</td></tr>"
+    largest = report.sizes[-1]
+    head = [*(f"N = {size}" for size in sizes), f"over majority at N = {largest}"]
+    rows = [
+        [
+            _name(curve),
+            *(f"{100 * curve.accuracy[report.sizes.index(size)].value:.1f}" for size in sizes),
+            " ".join(_points(curve.gain[-1])),
+        ]
         for curve in report.curves
-    )
-    return (
-        f"<h2>All curves</h2><table><tr><th>problems solved, %</th>{head}"
-        f"<th>over majority at N = {report.sizes[-1]}</th></tr>{rows}</table>"
-    )
+    ]
+    caption = "Accuracy of every selection at a few N, and what it gains, in points."
+    return section("All curves", caption, table(["problems solved, %", *head], rows))
 
 
 def _name(curve: Curve) -> str:

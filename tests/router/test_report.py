@@ -54,6 +54,7 @@ def check_page(page: str) -> None:
     """One file, no requests, both themes, a sentence and both sizes for each picture."""
     assert len(page) < 600_000
     assert not re.search(r"(?:src|href|action)=\"(?!#|data:)|@import|url\((?!#|data:)", page)
+    assert "http" not in page
     assert "prefers-color-scheme: dark" in page
     assert page.count('class="wide"') == page.count('class="narrow"') == page.count("<figure>")
     assert page.count('role="img" aria-label="') == 2 * page.count("<figure>")
