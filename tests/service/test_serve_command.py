@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -41,8 +43,28 @@ Server(router, Settings(), drain).serve_on(bound)
 """
 
 
+@dataclass
+class Running:
+    """A service in a process of its own. lines: what it has written to stderr."""
+
+    child: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str | None:
+        """Where it serves; None until it says so."""
+        found = re.search(r'"listening on (\S+)"', "".join(self.lines))
+        return found[1] if found else None
+
+    def read(self) -> None:
+        assert self.child.stderr is not None
+        self.lines.extend(iter(self.child.stderr.readline, ""))
+
+
 @contextmanager
-def process(*command: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    *command: str, opening_seconds: float = 60, **variables: str
+) -> Iterator[tuple[Running, str]]:
     """A service in a process of its own, and its URL."""
     child = subprocess.Popen(
         [sys.executable, *command],
@@ -51,18 +73,19 @@ def process(*command: str, **variables: str) -> Iterator[tuple[subprocess.Popen[
         text=True,
         env={**os.environ, **variables},
     )
+    running = Running(child)
+    reading = threading.Thread(target=running.read)
+    reading.start()
     try:
-        assert child.stderr is not None
-        for line in child.stderr:
-            message = json.loads(line)["message"]
-            if message.startswith("listening on "):
-                break
-        url = message.removeprefix("listening on ")
-        until(lambda: ready(url), seconds=60)
-        yield child, url
+        until(lambda: running.url is not None or child.poll() is not None, opening_seconds)
+        url = running.url
+        assert url is not None, "".join(running.lines)
+        until(lambda: ready(url) or child.poll() is not None, opening_seconds)
+        assert child.poll() is None, "".join(running.lines)
+        yield running, url
     finally:
         child.kill()
-        child.communicate()
+        reading.join()
 
 
 def ready(url: str) -> bool:
@@ -73,17 +96,17 @@ def ready(url: str) -> bool:
 
 
 def test_serve_answers_and_ends_at_sigterm() -> None:
-    with process("-m", "cli", "serve", "--engine", "fake", "--port", "0") as (child, url):
+    with process("-m", "cli", "serve", "--engine", "fake", "--port", "0") as (running, url):
         client = OpenAI(base_url=f"{url}/v1", api_key="none")
         answer = client.chat.completions.create(
             model="fake@4", messages=[{"role": "user", "content": QUESTION}]
         )
         assert answer.choices[0].message.content
-        child.terminate()
-        _, rest = child.communicate(timeout=20)
-        assert child.returncode == -signal.SIGTERM
-        lines = [json.loads(line) for line in rest.splitlines()]
-        assert [line["budget"] for line in lines if line.get("route") == CHAT] == [4]
+        running.child.terminate()
+        running.child.wait(timeout=20)
+    assert running.child.returncode == -signal.SIGTERM
+    lines = [json.loads(line) for line in running.lines]
+    assert [line["budget"] for line in lines if line.get("route") == CHAT] == [4]
 
 
 def test_keys_from_the_environment() -> None:
@@ -110,12 +133,12 @@ def ask(url: str, answers: list[httpx.Response], stream: bool) -> threading.Thre
 @pytest.mark.parametrize("stream", [False, True])
 def test_sigterm_lets_running_requests_finish(stream: bool) -> None:
     answers: list[httpx.Response] = []
-    with process("-c", SLOW, "30", "0.04") as (child, url):
+    with process("-c", SLOW, "30", "0.04") as (running, url):
         asking = ask(url, answers, stream)
         time.sleep(0.7)
-        child.terminate()
+        running.child.terminate()
         asking.join()
-        child.wait(timeout=20)
+        running.child.wait(timeout=20)
     assert answers[0].status_code == 200
     assert "boxed" in answers[0].text
     assert not ready(url)
@@ -124,13 +147,13 @@ def test_sigterm_lets_running_requests_finish(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_sigterm_ends_what_takes_too_long(stream: bool) -> None:
     answers: list[httpx.Response] = []
-    with process("-c", SLOW, "0.5", "10") as (child, url):
+    with process("-c", SLOW, "0.5", "10") as (running, url):
         asking = ask(url, answers, stream)
         time.sleep(0.7)
         started = time.monotonic()
-        child.terminate()
+        running.child.terminate()
         asking.join()
-        child.wait(timeout=20)
+        running.child.wait(timeout=20)
         assert time.monotonic() - started < 5
     assert answers[0].status_code == (200 if stream else 503)
     assert "shutting_down" in answers[0].text
