@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -75,7 +76,13 @@ class Entry(_Record):
         return text
 
     def parsed(self) -> Strategy:
-        return parse_strategy(self.strategy, STRATEGIES)
+        return _parsed(self.strategy)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Strategy:
+    """A decision asks for every entry of its cells again and again."""
+    return parse_strategy(text, STRATEGIES)
 
 
 class Cell(_Record):
