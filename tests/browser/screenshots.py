@@ -1,4 +1,6 @@
-"""Takes the README's pictures of a running service: `python -m tests.browser.screenshots URL`.
+"""Takes the README's pictures: `python -m tests.browser.screenshots URL [EXAMPLE]`.
+
+URL is a running service, EXAMPLE one of the page's problems.
 
 They are reduced to 256 colours, none off by more than 3 %, which cuts them to a third.
 """
@@ -22,13 +24,13 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PATIENCE = 600_000  # milliseconds, for a search on a CPU
 
 
-async def take(url: str) -> None:
+async def take(url: str, example: str = "Rolls") -> None:
     """Write page.png, page-phone.png and table.png."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
-        await _solved(browser, url, "page.png", 1360, 1060, "Rolls", "dark")
-        await _solved(browser, url, "page-phone.png", 390, 844, "Rolls", "light")
-        page = await browser.new_page(viewport={"width": 1360, "height": 900})
+        await _solved(browser, url, "page.png", 1360, 1060, example, "dark")
+        await _solved(browser, url, "page-phone.png", 390, 844, example, "light")
+        page = await browser.new_page(viewport={"width": 1360, "height": 1120})
         await page.goto(f"{url}/#table")
         await page.wait_for_selector("#table section")
         await page.wait_for_timeout(1000)
@@ -63,4 +65,4 @@ def _save(png: bytes, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(take(sys.argv[1].rstrip("/")))
+    asyncio.run(take(*sys.argv[1:]))

@@ -16,7 +16,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 SUM = "What is 12 + 35 + 7?"
 ATTACK = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=1</script>'
-TEX = r"$\href{javascript:window.hacked=1}{x}$ \(\vec{v} + \htmlStyle{color:red}{y}\) $\frac{1$"
+TEX = (
+    r"\(\text{in words}\) $\href{javascript:window.hacked=1}{x}$"
+    r" \(\vec{v} + \htmlStyle{color:red}{y}\) $\frac{1$"
+)
 
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
@@ -43,6 +46,9 @@ async def test_text_of_problems_and_models_is_never_markup(tab: Tab) -> None:
         await tab.solve(f"{ATTACK} {TEX}")
         assert ATTACK in await tab.text("#reader .steps")
         assert r"\frac{1" in await tab.text("#reader .steps")
+        words = await page.locator("#reader .katex .text").first.bounding_box()
+        assert words
+        assert words["height"] < 40  # in one line
         await tab.steps(".finished").nth(1).dispatch_event("click")
         await page.locator('[role="treeitem"].root').focus()
         await page.keyboard.press("ArrowLeft")

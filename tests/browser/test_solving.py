@@ -180,7 +180,7 @@ async def test_a_full_queue_says_when_to_try_again(tab: Tab) -> None:
         await second.fill("#problem", SUM)
         await second.click("#start")
         await second.wait_for_selector('#solve[data-phase="failed"]')
-        assert "Try again in" in await second.inner_text("#error")
+        assert "retry in" in await second.inner_text("#error")
         service.engine.go_on()
         await tab.until("done")
 

@@ -41,18 +41,23 @@ export function typeset(text) {
   const shown = text.slice(0, LONGEST);
   let end = 0;
   for (const match of shown.matchAll(MATH)) {
-    const { square, display, round, dollar, boxed, bold } = match.groups;
-    nodes.append(shown.slice(end, match.index));
-    if (bold) nodes.append(h("strong", {}, typeset(bold)));
-    else
-      nodes.append(
-        formula(square ?? display ?? round ?? dollar ?? boxed, Boolean(square ?? display)),
-      );
+    const { display, inline, bold } = unwrap(match.groups);
+    const before = shown.slice(end, match.index);
     end = match.index + match[0].length;
+    // A formula on display has lines of its own already.
+    nodes.append(display ? before.trimEnd() : before);
+    if (display) end += /^\s*/.exec(shown.slice(end))[0].length;
+    nodes.append(
+      bold ? h("strong", {}, typeset(bold)) : formula(display ?? inline, Boolean(display)),
+    );
   }
   nodes.append(shown.slice(end));
   if (shown.length < text.length) nodes.append(h("em", {}, ` … cut at ${LONGEST} characters`));
   return nodes;
+}
+
+function unwrap({ square, display, round, dollar, boxed, bold }) {
+  return { display: square ?? display, inline: round ?? dollar ?? boxed, bold };
 }
 
 /** A final answer: models write it as LaTeX without delimiters, a number, or words. */

@@ -120,29 +120,34 @@ export class Outcome {
   vote(votes, selection = "majority") {
     const worth = (vote) => ({ weighted: vote.weight, best: vote.best })[selection] ?? vote.count;
     const most = Math.max(...votes.map(worth), Number.EPSILON);
-    const shown = votes
-      .slice(0, 8)
-      .map((vote, index) =>
+    const shown = votes.slice(0, 8).map((vote, index) =>
+      h(
+        "li",
+        { class: index === 0 && this.solution ? "winner" : null },
+        h("span", { class: "name" }, typesetAnswer(vote.answer)),
         h(
-          "li",
-          { class: index === 0 && this.solution ? "winner" : null },
-          h("span", { class: "name" }, typesetAnswer(vote.answer)),
-          h(
-            "span",
-            { class: "figure" },
-            plural(vote.count, "vote"),
-            vote.weight == null
-              ? null
-              : h("span", { class: "hint" }, ` · weight ${score(vote.weight)}`),
-          ),
-          style(h("span", { class: "bar", "aria-hidden": "true" }), {
-            "--share": worth(vote) / most,
-          }),
+          "span",
+          { class: "figure" },
+          plural(vote.count, "vote"),
+          vote.weight == null
+            ? null
+            : h("span", { class: "hint" }, ` · weight ${score(vote.weight)}`),
         ),
-      );
+        style(h("span", { class: "bar", "aria-hidden": "true" }), {
+          "--share": worth(vote) / most,
+        }),
+      ),
+    );
     const more = votes.length - shown.length;
     if (more > 0) shown.push(h("li", { class: "hint" }, `and ${plural(more, "other answer")}`));
-    if (!shown.length) shown.push(h("li", { class: "hint" }, "No solution has finished yet."));
+    if (!shown.length)
+      shown.push(
+        h(
+          "li",
+          { class: "hint" },
+          this.solution ? "No solution states an answer." : "No solution has finished yet.",
+        ),
+      );
     $("votes")
       .querySelector("ol")
       .replaceChildren(...shown);

@@ -20,7 +20,7 @@ export class Reader {
     this.title.textContent = "Problem";
     this.facts.textContent = "Choose a step in the tree to read it.";
     this.steps.replaceChildren(
-      h("li", { class: "chosen" }, h("div", { class: "text" }, typeset(problem))),
+      h("li", { class: "chosen" }, h("div", { class: "prose" }, typeset(problem))),
     );
   }
 
@@ -61,7 +61,7 @@ export class Reader {
         },
         step.score == null ? String(step.depth) : score(step.score),
       ),
-      show(h("div", { class: "text" }), step.text.trim()),
+      show(h("div", { class: "prose" }), step.text.trim()),
     );
   }
 }

@@ -157,7 +157,7 @@ export class SolveView {
       return;
     }
     this.enter(this.solution ? "done" : "failed");
-    const wait = error.retryAfter ? ` Try again in ${plural(error.retryAfter, "second")}.` : "";
+    const wait = error.retryAfter ? ` (retry in ${plural(error.retryAfter, "second")})` : "";
     $("error").textContent = error.message + wait;
     if (!(error instanceof ApiError)) console.error(error);
   }
