@@ -345,3 +345,15 @@ def test_a_bundle_of_another_model_ends_the_service(
     router = Router(generator=Stranger(), verifier=judge, bundle=tmp_path / "bundle")
     with bind("127.0.0.1", 0, Settings()) as bound, pytest.raises(InputError, match="stranger"):
         Server(router, Settings(), 1.0).serve_on(bound)
+
+
+def test_the_page_and_its_files(guarded: Served) -> None:
+    page = guarded.http.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'self';")
+    script = guarded.http.get("/page/api.js")
+    assert script.status_code == 200
+    assert "javascript" in script.headers["content-type"]
+    assert script.headers["x-content-type-options"] == "nosniff"
+    assert guarded.http.get("/page/nothing.js").status_code == 404

@@ -1,4 +1,4 @@
-"""The page at `/`: static files that use the API like any other client."""
+"""The page at `/`: files that use the API like any other client."""
 
 from __future__ import annotations
 
