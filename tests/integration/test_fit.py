@@ -1,0 +1,102 @@
+"""`router fit` on real engines: killed once in the middle, and on Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.errors import InputError
+from models.types import Problem, Sampling
+from router.bundle import Bundle
+from router.core import Router
+from router.fitting.distributed import ray_workers
+from router.fitting.workers import Job
+from router.rollouts.store import SAMPLES, RolloutStore
+from strategies.best_of_n import BestOfN
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).parents[2]
+PROBLEMS = ROOT / "benchmarks" / "problems" / "procedural_dev.jsonl"
+
+
+def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path) -> None:
+    with PROBLEMS.open() as lines:
+        (tmp_path / "p.jsonl").write_text("".join(itertools.islice(lines, 12)))
+    command = [
+        *(sys.executable, "-m", "cli", "fit", str(tmp_path / "p.jsonl")),
+        *("--out", str(tmp_path / "bundle"), "--budgets", "1,2,4", "--levels", "quantile:2"),
+        *("--merge-levels", "--level-samples", "4", "--max-tokens", "128"),
+        *("--strategy", "best_of_n", "--strategy", "beam_search(width=2)"),
+    ]
+    store = tmp_path / "bundle.rollouts.sqlite"
+    fit = subprocess.Popen(command, cwd=ROOT)
+    while len(_runs(store)) < 4:
+        assert fit.poll() is None
+        time.sleep(0.5)
+    os.kill(fit.pid, signal.SIGKILL)
+    fit.wait()
+    kept = _runs(store)
+    subprocess.run(command, cwd=ROOT, check=True)
+    runs = _runs(store)
+    assert [run for run in runs if run in kept] == kept
+    assert len(kept) < len(runs)
+    with RolloutStore.read(store) as rollouts:
+        counts = rollouts.counts()
+    # Racing may leave out searches, but no samples, and it makes none twice.
+    assert [n for (_, name), n in counts.items() if name == SAMPLES] == [4 + 4] * 12
+    assert all(n == 1 for (_, name), n in counts.items() if name != SAMPLES)
+    assert all(run.usage.sampled_tokens for run in runs)
+    assert Bundle.load(tmp_path / "bundle").table.budgets == (1, 2, 4)
+
+
+def _runs(store: Path) -> list:
+    try:
+        with RolloutStore.read(store) as rollouts:
+            return list(rollouts.runs())
+    except InputError:
+        return []
+
+
+@pytest.mark.ray
+def test_each_ray_worker_has_an_engine_that_ends_with_it(tiny_checkpoint: Path) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("vllm")
+    router = Router(str(tiny_checkpoint), engine="vllm", verifier=None)
+    sampling = Sampling(max_tokens=8)
+    problems = [Problem(str(i), f"What is {i} + {i}?", str(2 * i)) for i in range(8)]
+    jobs = [Job(problem, SAMPLES, BestOfN(4, select="majority"), 0) for problem in problems]
+
+    async def work() -> None:
+        async with ray_workers("local", 2, router.loader, sampling) as workers:
+            assert workers.generator.engine == "vllm"
+            engines = _engines()
+            assert len(engines) == 2
+            runs = await asyncio.gather(*(workers.search(job, None) for job in jobs))
+            assert [run.problem for run in runs] == [problem.id for problem in problems]
+            assert all(len(run.candidates) == 4 for run in runs)
+            os.kill(engines[0].ppid(), signal.SIGKILL)
+            gone, _ = psutil.wait_procs(engines[:1], timeout=60)
+            assert gone
+            runs = await asyncio.gather(*(workers.search(job, None) for job in jobs))
+            assert all(len(run.candidates) == 4 for run in runs)
+            assert workers.count == 1
+        gone, _ = psutil.wait_procs(engines, timeout=60)
+        assert len(gone) == 2
+
+    asyncio.run(work())
+
+
+def _engines() -> list[psutil.Process]:
+    """vLLM's engine processes under this one."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "EngineCore" in " ".join(process.cmdline())]
