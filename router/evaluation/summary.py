@@ -98,9 +98,9 @@ def against_fixed(evaluation: Evaluation, policy: str = "learned") -> str:
     """Whether some fixed strategy is better than routing, at which budgets."""
     worse = [gain for gain in _best_fixed(evaluation, policy) if gain.gain.high < -_SLACK]
     if not worse:
-        return "At no budget is it significantly below the best single fixed strategy."
+        return "At no budget is routing significantly below the best single fixed strategy."
     listed = ", ".join(f"{g.budget} ({label(g.strategy)}, {points(g.gain)} points)" for g in worse)
-    return f"It is significantly below the best single fixed strategy at {listed}."
+    return f"Routing is significantly below the best single fixed strategy at {listed}."
 
 
 def _best_fixed(evaluation: Evaluation, policy: str) -> list[Gain]:

@@ -146,7 +146,7 @@ class _Page:
 
     def _levels(self) -> str:
         e = self.e
-        shown = [c for c in e.curves if not c.routed or c.name == "learned"]
+        shown = [e.curve("learned"), *(c for c in e.curves if not c.routed)]
         heights = {
             curve.name: {
                 (level, point.budget): 100 * figure.value
@@ -160,24 +160,20 @@ class _Page:
             f"level {number}{_end(number, len(e.level_sizes))}: {size} problems"
             for number, size in enumerate(e.level_sizes, 1)
         ]
-        largest = e.budgets[-1]
-        winners = {
-            number: max(
-                (heights[c.name].get((number, largest), -1.0), c.name)
-                for c in shown
-                if not c.routed
-            )[1]
-            for number, size in enumerate(e.level_sizes, 1)
-            if size
-        }
-        if len(set(winners.values())) == 1:
-            what = (
-                f"{label(next(iter(winners.values())))} is the best fixed strategy at every level"
-            )
+        budget = e.headline_budget
+        winners: dict[str, list[int]] = {}
+        for number, size in enumerate(e.level_sizes, 1):
+            # Of equals the first wins.
+            found = {c.name: heights[c.name].get((number, budget), -1.0) for c in shown[1:]}
+            best = max(found, key=lambda name: round(found[name], 6))
+            if size:
+                winners.setdefault(label(best), []).append(number)
+        if len(winners) == 1:
+            what = f"{next(iter(winners))} is the best fixed strategy at every level"
         else:
-            listed = ", ".join(f"{label(name)} at level {n}" for n, name in winners.items())
+            listed = "; ".join(f"{name} at {_numbers(at)}" for name, at in winners.items())
             what = f"the best fixed strategies are {listed}"
-        sentence = f"By true difficulty; at N = {largest}, {what}."
+        sentence = f"By true difficulty; at N = {budget}, {what}."
         legend = [Key(label(c.name), self.colour[c.name]) for c in shown]
         draw = figures.by_level(names, e.budgets, heights, self.colour)
         return section("By level", sentence, picture(draw, sentence, legend))
@@ -324,6 +320,10 @@ def _cell(point: Point | None) -> str:
         return ""
     value, _, interval = percent(point.accuracy).replace("\N{NO-BREAK SPACE}%", "").partition(" ")
     return f"{value}<small>{interval}</small>"
+
+
+def _numbers(levels: Sequence[int]) -> str:
+    return f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
 
 
 def _end(number: int, count: int) -> str:

@@ -58,6 +58,7 @@ figure svg text { font-family: system-ui, sans-serif !important; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
+td b { display: block; white-space: normal; max-width: 8rem; margin-left: auto; }
 th:first-child, td:first-child { text-align: left; } td small { color: var(--dim); display: block; }
 details { margin: 1rem 0; } summary { cursor: pointer; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
