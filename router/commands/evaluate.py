@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 from models.errors import InputError
 from models.types import Problem
 from router.bundle import Bundle
-from router.commands.common import opened, option, with_router
+from router.commands.common import bundle_to_show, opened, option, with_router
 from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
 from router.core import Router
 from router.evaluation.evaluate import check_origin
@@ -51,8 +51,8 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @option(
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
     help="Bundle that is measured.",
+    show_default="the one that comes with `router` for the embedded model",
 )
 @click.option("--out", type=_file, help="Write the evaluation there, as JSON.")
 @option("--budgets", callback=parse_budgets, help="Some of the bundle's.  [default: all]")
@@ -79,7 +79,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 def evaluate(
     router: Router,
     problems: Path,
-    bundle: Path,
+    bundle: Path | None,
     out: Path | None,
     budgets: tuple[int, ...],
     strategies: tuple[str, ...],
@@ -97,7 +97,7 @@ def evaluate(
     are replayed; what is missing is sampled and stored as it finishes, so an interrupted
     evaluation goes on when it is started again.
     """
-    loaded = Bundle.load(bundle)
+    loaded = Bundle.load(bundle_to_show(bundle))
     known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
     study = Study.of(loaded, known, budgets, strategies, seed or 0)
     if from_rollouts is not None:
