@@ -36,6 +36,7 @@ from models.types import Problem, Sampling, Scored, Step
 from models.verifiers.prm import ClassHead, get_format
 from models.verifiers.reward_heads import RewardHead, load_head
 from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from models.verifiers.transformers import pretrained
 from strategies.answers import extract
 from strategies.base import Candidate
 from strategies.budget import Usage
@@ -165,7 +166,7 @@ def _in_steps(beam: Beam) -> Solution:
 class WholeSolutionVerifier:
     """A trained head on its backbone's first layers, without a cache: every call pays for all.
 
-    Computes in float32 like `models.verifiers.transformers`, one batch at a time.
+    Computes in bfloat16 like `models.verifiers.transformers`, one batch at a time.
     """
 
     def __init__(
@@ -189,8 +190,7 @@ class WholeSolutionVerifier:
         config = HeadConfig.load(head)
         spec = get_format(config.format).head
         assert isinstance(spec, ClassHead)
-        model = AutoModel.from_pretrained(backbone, dtype=torch.float32).eval()
-        model.layers = model.layers[: config.layer]
+        model = pretrained(AutoModel, backbone, "bfloat16", layers=config.layer).eval()
         torch.nn.init.ones_(model.norm.weight)  # the head reads states that are only normalised
         encoder = PathEncoder(
             AutoTokenizer.from_pretrained(backbone), prompt or get_prompt(config.prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.lock_step import LockStep
+from benchmarks.lock_step import FORWARD_ROWS, LockStep, WholeSolutionVerifier
 from benchmarks.search_speed import Cell, cells, main, summary
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import FinishReason, Problem, Sampled, Sampling, Scored
+from models.types import FinishReason, Problem, Sampled, Sampling, Scored, Step
 from models.types import Path as Solution
+from models.verifiers.load import GeneratorStates, load_verifier
+from tests.models.test_verifiers import save_head
 
 PROBLEM = Problem("p", "any")
 
@@ -155,3 +158,25 @@ def test_ratios_compare_the_same_strategy_at_the_same_n() -> None:
             },
         }
     }
+
+
+async def test_whole_solution_scores_are_the_verifiers_and_cost_every_token(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    directory = save_head(tmp_path / "head", tiny_checkpoint)
+    verifier = await load_verifier(str(directory), generator=GeneratorStates(str(tiny_checkpoint)))
+    baseline = WholeSolutionVerifier.load(directory, tiny_checkpoint)
+    paths = [
+        Solution(Problem(f"p{index}", "What is 2 + 3?" * (index + 1))).extend(
+            *(Step(f"Line {line} of {index}.\n\n", "step") for line in range(1 + index % 4))
+        )
+        for index in range(2 * FORWARD_ROWS + 3)
+    ]
+    for _ in range(2):
+        whole = await asyncio.gather(*map(baseline.score, paths))
+        expected = await asyncio.gather(*map(verifier.score, paths))
+        for path, one, other in zip(paths, whole, expected, strict=True):
+            assert one.values == pytest.approx(other.values, abs=0.02)  # bfloat16
+            prompt = len(baseline._encoder.path_ids(path))
+            assert prompt - 2 <= (one.tokens or 0) <= prompt
+    await verifier.aclose()
