@@ -95,12 +95,8 @@ def row(
 def fewer_problems(pools: tuple[SolutionPool, ...], data: Examples, share: float) -> dict[str, Any]:
     """Train on a share of the problems, so that one sees what more of them give."""
     kept = np.random.default_rng(0).permutation(len(pools))[: round(share * len(pools))]
-    rows = np.isin(data.groups, kept)
-    part = Examples(
-        data.states[rows], data.labels[rows], data.groups[rows], data.last[rows], data.steps[rows]
-    )
     subset = tuple(pools[index] for index in sorted(kept))
-    return row(f"{len(subset)} problems", subset, part, BASE)
+    return row(f"{len(subset)} problems", subset, data.of(kept), BASE)
 
 
 def figures(pools: tuple[SolutionPool, ...], scores: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ the price of one head, in the published architecture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,6 +42,17 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def of(self, groups: Collection[int]) -> Examples:
+        """The steps of these problems."""
+        kept = np.isin(self.groups, list(groups))
+        return Examples(
+            self.states[kept],
+            self.labels[kept],
+            self.groups[kept],
+            self.last[kept],
+            self.steps[kept],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ def train_head(
         if progress is not None:
             progress(fold + 1, count)
     head = _merge(networks, mean, scale)
-    temperature = _temperature(logits, targets, weights)
+    temperature = calibration_temperature(logits, targets, weights)
     for name in ("score.2.weight", "score.2.bias"):
         head.state_dict()[name].div_(temperature)
     held_out = (logits / temperature).softmax(-1)[:, head.good].double().numpy()
@@ -194,8 +205,11 @@ def _merge(networks: list[nn.Sequential], mean: Tensor, scale: Tensor) -> Reward
     return head.eval().requires_grad_(False)
 
 
-def _temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
-    """The temperature with the least loss on held-out logits (Guo et al. 2017, sec. 4.2)."""
+def calibration_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """The temperature with the least loss on held-out logits (Guo et al. 2017, sec. 4.2).
+
+    logits, targets: shape (steps, 2). weights: shape (steps,).
+    """
 
     def loss(temperature: float) -> float:
         each = cross_entropy(logits / temperature, targets, reduction="none")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from filelock import FileLock
@@ -43,8 +45,16 @@ def check_architecture(generator: Path) -> None:
         )
 
 
-def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Path) -> None:
+def save_checkpoint(
+    generator: Path,
+    layer: int,
+    head: RewardHead,
+    directory: Path,
+    tuned: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
     """Write the generator's first `layer` layers with the head, to a directory that is not there.
+
+    tuned: weights, by name, that take the place of the generator's.
 
     Raises:
         InputError: the generator is no Qwen2.
@@ -58,7 +68,8 @@ def save_checkpoint(generator: Path, layer: int, head: RewardHead, directory: Pa
     partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        save_file(_tensors(generator, layer, head), partial / "model.safetensors", {"format": "pt"})
+        tensors = {**_tensors(generator, layer, head), **tuned}
+        save_file(tensors, partial / "model.safetensors", {"format": "pt"})
         (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         for pattern in _OTHER_FILES:
             for file in generator.glob(pattern):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +73,13 @@ _from_rollouts = click.option(
     " states; `qwen-prm` at a tag after each step, as a checkpoint that vLLM serves.",
 )
 @option("--layer", default="auto", metavar="auto|K", help="Decoder layer to read, counted from 1.")
+@option(
+    "--lora",
+    type=click.IntRange(min=1),
+    metavar="RANK",
+    help="Fine-tune the backbone's last layers too, by LoRA of this rank, merged into the"
+    " checkpoint; for --format qwen-prm.",
+)
 @option("--seed", type=int, default=0, help="Of folds and initial weights.")
 @with_router
 def train(
@@ -82,6 +90,7 @@ def train(
     rollouts: int,
     format_id: str,
     layer: str,
+    lora: int | None,
     seed: int,
     router: Router,
 ) -> None:
@@ -91,10 +100,13 @@ def train(
     """
     from models.generators.load import choose_prompt, short_name
     from models.training.head import HeadSettings
+    from models.training.lora import LoraSettings
     from models.weights.find import find_model
     from router.verifier.data import read_pools
     from router.verifier.training import Training, train_verifier
 
+    if lora is not None:
+        _check_lora(format_id)
     known = _read(problems, from_rollouts)
     model = find_model(router.model)
     layers = _layers(layer, model)
@@ -111,6 +123,7 @@ def train(
             layers=layers,
             cache=out / FEATURES,
             settings=HeadSettings(seed=seed),
+            lora=None if lora is None else LoraSettings(lora, seed=seed),
         )
         trained = train_verifier(pools, training, {"command": _command()}, report)
     trained.save(out, model)
@@ -142,9 +155,9 @@ def evaluate(
     """
     from models.prompts import get_prompt
     from models.weights.find import find_model
+    from router.report.page import check_drawable
     from router.verifier.data import data_digest, read_pools
     from router.verifier.evaluation import measure
-    from router.report.page import check_drawable
     from router.verifier.report import render, save_pictures
     from router.verifier.scoring import Scorer
 
@@ -236,6 +249,16 @@ def _read(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
         raise InputError(f"{file}, line {broken.line}: {broken.why}")
     check_graded(found.problems)
     return {problem.id: problem for problem in found.problems}
+
+
+def _check_lora(format_id: str) -> None:
+    if format_id == SELF:
+        raise InputError(
+            f"--lora changes the backbone, and format {SELF!r} reads the generator's own states;"
+            " give --format qwen-prm"
+        )
+    if find_spec("peft") is None:
+        raise InputError("--lora needs: pip install 'compute-optimal-router[train]'")
 
 
 def _command() -> str:

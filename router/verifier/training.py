@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.training.head import Examples, HeadSettings, TrainedHead, train_head
+from models.training.lora import Labelled, LoraSettings, tune
 from models.training.metrics import auc_within
 from models.verifiers.checkpoint import check_architecture, save_checkpoint
 from models.verifiers.prm import SELF, Encoded, get_format
@@ -38,7 +40,7 @@ class Training:
 
     model: directory of the backbone. name: its short name. encoder: of the generator's prompt.
     format: id in the PRM registry. layers: candidates; the best on held-out problems is taken.
-    cache: directory of step features.
+    cache: directory of step features. lora: fine-tune the backbone's last layers too.
     """
 
     model: Path
@@ -48,29 +50,39 @@ class Training:
     layers: tuple[int, ...]
     cache: Path
     settings: HeadSettings
+    lora: LoraSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedVerifier:
-    """A head with its config, and how it did on problems that its parts never saw."""
+    """A head with its config, and how it did on problems that its parts never saw.
+
+    tuned: weights of the backbone that were fine-tuned with it, by name; the head is then for the
+        checkpoint that holds them, not for the generator.
+    """
 
     config: HeadConfig
     head: RewardHead
     held_out: VerifierReport
+    tuned: Mapping[str, Tensor] = field(default_factory=dict)
 
     def save(self, directory: Path, model: Path) -> None:
         """Write the head; and its whole checkpoint, for a format that servers know."""
         directory.mkdir(parents=True, exist_ok=True)
         weights = directory / WEIGHTS_FILE
         weights.unlink(missing_ok=True)  # so that a killed run leaves no head with another's config
-        self.config.save(directory)
+        config = self.config
+        if config.format != SELF:
+            checkpoint = directory / CHECKPOINT
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            save_checkpoint(model, config.layer, self.head, checkpoint, self.tuned)
+            if self.tuned:
+                backbone = replace(config.backbone, fingerprint=fingerprint(checkpoint))
+                config = replace(config, backbone=backbone)
+        config.save(directory)
         partial = weights.with_suffix(".partial")
         self.head.save(partial)
         partial.replace(weights)
-        if self.config.format != SELF:
-            checkpoint = directory / CHECKPOINT
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            save_checkpoint(model, self.config.layer, self.head, checkpoint)
 
 
 def train_verifier(
@@ -102,14 +114,26 @@ def train_verifier(
     layer = max(ranks, key=ranks.__getitem__)
     best = heads[layer]
     held_out = measure(with_scores(pools, best.held_out))
+    aggregation = held_out.best_aggregation
+    head, temperature, epochs, tuned = best.head, best.temperature, best.epochs, {}
+    if training.lora is not None:
+        out = left_out(pools, training.lora)
+        inside = to_examples(pools, encoded, states[layer]).of(set(range(len(pools))) - out)
+        start = train_head(inside, training.settings)
+        solutions = _labelled(pools, encoded, out)
+        told = partial(report, "fine-tuning")
+        found = tune(training.model, layer, start.head, solutions, training.lora, told)
+        head, temperature, epochs = found.head, found.temperature, (found.epochs,)
+        tuned = found.weights
+        held_out = measure(with_scores([pools[index] for index in sorted(out)], found.scores))
     config = HeadConfig(
         name=f"{training.name}-{training.format}-{layer}",
         format=training.format,
         layer=layer,
         prompt=training.encoder.prompt.id,
-        aggregation=held_out.best_aggregation,
-        backbone=Backbone(training.name, fingerprint(training.model), best.head.hidden),
-        temperature=best.temperature,
+        aggregation=aggregation,
+        backbone=Backbone(training.name, fingerprint(training.model), head.hidden),
+        temperature=temperature,
         provenance={
             **provenance,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,12 +141,13 @@ def train_verifier(
             "data": data_digest(pools),
             "problems": len(pools),
             "settings": asdict(training.settings),
-            "epochs": best.epochs,
+            "lora": None if training.lora is None else asdict(training.lora),
+            "epochs": epochs,
             "layers_tried": ranks,
             "held_out": _summary(held_out),
         },
     )
-    return TrainedVerifier(config, best.head, held_out)
+    return TrainedVerifier(config, head, held_out, tuned)
 
 
 def encode_pools(
@@ -133,6 +158,26 @@ def encode_pools(
     return [
         [layout.encode(candidate.path(pool.problem), encoder) for candidate in pool.candidates]
         for pool in pools
+    ]
+
+
+def left_out(pools: Sequence[SolutionPool], lora: LoraSettings) -> set[int]:
+    """Indices of the problems to fine-tune without: drawn at random, enough to be measured on."""
+    order = np.random.default_rng(lora.seed).permutation(len(pools)).tolist()
+    out = order[: max(2, len(pools) // lora.left_out)]
+    if not any(pools[index].mixed for index in out):
+        out.append(next(index for index in order if pools[index].mixed))
+    return set(out)
+
+
+def _labelled(
+    pools: Sequence[SolutionPool], encoded: Sequence[Sequence[Encoded]], out: Set[int]
+) -> list[Labelled]:
+    """Every candidate, in order."""
+    return [
+        Labelled(entry, labels, index in out)
+        for index, (pool, entries) in enumerate(zip(pools, encoded, strict=True))
+        for entry, labels in zip(entries, pool.labels(), strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ from models.types import Problem, Sampling, Step
 from models.verifiers.load import GeneratorStates, load_verifier
 from models.verifiers.prm import get_format
 from models.verifiers.reward_heads import rms_normalised
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 
@@ -204,6 +204,36 @@ async def test_step_features_are_the_backbones_own_states(
     again.__dict__["_fingerprint"] = reader._fingerprint
     for first, second in zip(found, again.read_all(problems), strict=True):
         assert all(np.array_equal(first[layer], second[layer]) for layer in (1, 2))
+
+
+async def test_lora_makes_a_checkpoint_of_its_own(
+    trained: Path, problems: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    source = ("--from-rollouts", trained / "rollouts.sqlite")
+    form = ("--format", "qwen-prm", "--layer", 2, "--lora", 4)
+    result = train(problems, tiny_checkpoint, out, *source, *form)
+    assert result.exit_code == 0, result.output
+    assert HeadConfig.load(out).provenance["lora"]["rank"] == 4
+    whole = out / "checkpoint"
+    served = await load_verifier(str(whole), engine="transformers")
+    head = await load_verifier(
+        str(out), engine="transformers", generator=GeneratorStates(model=str(whole))
+    )
+    path = await fresh_solution()
+    values = (await served.score(path)).values
+    assert values == pytest.approx((await head.score(path)).values, abs=0.03)
+    # The head belongs to what was saved, and is evaluated on it.
+    assert HeadConfig.load(out).backbone.fingerprint == fingerprint(whole)
+    assert evaluate(out, whole, tmp_path / "report", *source).exit_code == 0
+
+
+def test_lora_is_refused_where_the_generators_own_states_are_read(
+    problems: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = train(problems, tiny_checkpoint, tmp_path / "out", "--lora", 4)
+    assert result.exit_code == 2
+    assert "--format qwen-prm" in result.stderr
 
 
 # -- bad input --------------------------------------------------------------------------------

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path as FilePath
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from models.training.head import Examples, HeadSettings, train_head
 from models.training.labels import Graded, step_labels
+from models.training.lora import PROJECTIONS, Labelled, LoraSettings, tune
 from models.training.metrics import auc, auc_within, expected_calibration_error, reliability
 from models.types import Path, Problem, Step
+from models.verifiers.prm import Encoded
+from models.verifiers.reward_heads import RewardHead
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4")
 OTHER = Problem("q", "What is 2 + 2?", "4")
@@ -156,3 +162,51 @@ def test_the_weight_of_a_solution_is_one_whatever_its_length() -> None:
         np.tile([1, *[9] * 9], 20),
     )
     assert train_head(data, FAST).held_out.mean() == pytest.approx(0.5, abs=0.1)
+
+
+# -- fine-tuning ------------------------------------------------------------------------------
+
+
+def labelled(count: int, seed: int) -> list[Labelled]:
+    """Solutions of noise; the right ones are read at a token that the wrong ones do not have."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        right = bool(rng.random() < 0.5)
+        ids = rng.integers(1000, 2000, size=12)
+        ids[[7, 11]] = 77 if right else 78
+        encoded = Encoded(tuple(ids.tolist()), (7, 11))
+        found.append(Labelled(encoded, (float(right),) * 2, left_out=index % 4 == 0))
+    return found
+
+
+@pytest.mark.model
+def test_fine_tuning_learns_and_changes_the_last_layers_alone(tiny_checkpoint: FilePath) -> None:
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    head = RewardHead(128)
+    before = {name: weight.clone() for name, weight in head.state_dict().items()}
+    solutions = labelled(64, seed=0)
+    settings = LoraSettings(rank=4, layers=1, learning_rate=3e-3, epochs=4)
+    seen: list[tuple[int, int]] = []
+    tuned = tune(tiny_checkpoint, 2, head, solutions, settings, lambda *row: seen.append(row))
+    right = [label > 0.5 for s in solutions if s.left_out for label in s.labels]
+    assert auc(tuned.scores, right) > 0.7
+    assert tuned.epochs > 0
+    assert seen[-1] == (24, 24)
+    assert all(name.startswith("model.layers.1.") for name in tuned.weights)
+    stored = load_file(tiny_checkpoint / "model.safetensors")
+    changed = {name for name, w in tuned.weights.items() if not torch.equal(w, stored[name])}
+    assert {name.split(".")[-2] for name in changed} == set(PROJECTIONS)
+    assert all(torch.equal(before[name], weight) for name, weight in head.state_dict().items())
+
+
+@pytest.mark.model
+def test_fine_tuning_that_does_not_pay_changes_nothing(tiny_checkpoint: FilePath) -> None:
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    settings = LoraSettings(rank=2, layers=1, learning_rate=10.0, epochs=1)
+    tuned = tune(tiny_checkpoint, 2, RewardHead(128), labelled(16, 1), settings, lambda *_: None)
+    assert tuned.epochs == 0
+    stored = load_file(tiny_checkpoint / "model.safetensors")
+    assert all(torch.equal(weight, stored[name]) for name, weight in tuned.weights.items())

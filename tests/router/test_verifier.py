@@ -9,6 +9,7 @@ import pytest
 
 from models.errors import EngineError, InputError
 from models.fakes import FakeGenerator, fake_problems
+from models.training.lora import LoraSettings
 from models.types import Problem, Sampling
 from models.verifiers.trained_head import Backbone, HeadConfig
 from router.rollouts.runs import Origin, StoredCandidate
@@ -17,6 +18,7 @@ from router.verifier.data import SolutionPool, check_graded, check_trainable, da
 from router.verifier.evaluation import measure
 from router.verifier.report import render, save_pictures
 from router.verifier.sampling import is_complete, sample_completions, sample_pools
+from router.verifier.training import left_out
 
 
 def candidate(answer: str | None, *scores: float, gold: str = "1") -> StoredCandidate:
@@ -143,6 +145,16 @@ def test_a_digest_names_the_data_in_any_order() -> None:
     pools = [minority_right(0), minority_right(1)]
     assert data_digest(pools) == data_digest(pools[::-1])
     assert data_digest(pools) != data_digest([minority_right(0), minority_right(2)])
+
+
+@pytest.mark.parametrize("mixed", [0, 3, 19])
+def test_what_fine_tuning_leaves_out_can_be_measured(mixed: int) -> None:
+    pools = [pool(i, candidate("1", 0.5), candidate("1", 0.6)) for i in range(20)]
+    pools[mixed] = minority_right(mixed)
+    out = left_out(pools, LoraSettings(rank=1))
+    assert mixed in out or any(pools[index].mixed for index in out)
+    assert 2 <= len(out) <= 3
+    measure([pools[index] for index in out])
 
 
 # -- sampling ---------------------------------------------------------------------------------
