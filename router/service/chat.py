@@ -13,7 +13,7 @@ from starlette.responses import Response
 from router.service import answers
 from router.service.observe import Entry
 from router.service.protocol import ChatRequest, RouteRequest
-from router.service.searching import Feed, result, settled
+from router.service.searching import Feed, failed, result, settled
 from router.service.state import Service, the_service
 from router.service.streaming import Chunks, SearchStream
 
@@ -43,7 +43,7 @@ async def chat(
     try:
         if feed is None:
             await settled(task, request)
-        elif not await settled(task, request, FAILS_EARLY_SECONDS) or not task.exception():
+        elif not (await settled(task, request, FAILS_EARLY_SECONDS) and failed(task)):
             usage = bool(body.stream_options and body.stream_options.include_usage)
             chunks = Chunks(completion_id, created, body.model, usage)
             return SearchStream(task, feed, body, chunks, job.generations, entry)

@@ -108,7 +108,9 @@ def described(error: Exception) -> ServiceError:
             message = f"the search ended ({error.ended}) before one solution was finished; raise"
             return ServiceError(422, f"{message} its limits", "no_solution")
         case HTTPFailure():
-            return ServiceError(502, "the engine refused the request", "engine_refused")
+            # Most often a prompt that is too long for a server that does not say its context.
+            status = 400 if error.status in (400, 413, 422) else 502
+            return ServiceError(status, "the engine refused the request", "engine_refused")
         case EngineError() | VerifierError():
             message = "the engine failed; try again"
             return ServiceError(503, message, "engine_failed", headers=_retry())

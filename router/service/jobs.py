@@ -38,12 +38,9 @@ class Job:
     give_up_at: float
 
     def budget(self) -> Budget:
-        """What is left to spend now.
-
-        Raises:
-            InputError: the deadline has passed.
-        """
-        return Budget(self.generations, self.token_cap, self.give_up_at - time.monotonic())
+        """What is left to spend now; some time always is, so that the search says that it ended."""
+        seconds = max(0.001, self.give_up_at - time.monotonic())
+        return Budget(self.generations, self.token_cap, seconds)
 
 
 @dataclass(frozen=True)

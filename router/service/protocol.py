@@ -146,21 +146,17 @@ class ChatRequest(_Body):
                 # Earlier progress is no part of the conversation.
                 if name != "reasoning_content" and value not in (None, "", [], {}):
                     _refuse(f"messages.{index}.{name}")
-        if self.stream_options is not None and not self.stream:
-            raise ServiceError(
-                400,
-                "stream_options is for stream: true only",
-                "invalid_value",
-                "stream_options",
-            )
+        for name, used in (
+            ("stream_options", self.stream_options is not None),
+            ("router.trace", self.router.trace),
+            ("router.reasoning", self.router.reasoning),
+        ):
+            if used and not self.stream:
+                raise ServiceError(400, f"{name} is for streams only", "invalid_value", name)
         limits = {self.max_completion_tokens, self.max_tokens} - {None}
         if len(limits) > 1:
-            raise ServiceError(
-                400,
-                "max_tokens and max_completion_tokens differ; send the latter only",
-                "invalid_value",
-                "max_tokens",
-            )
+            differ = "max_tokens and max_completion_tokens differ; send the latter only"
+            raise ServiceError(400, differ, "invalid_value", "max_tokens")
 
 
 class RouteRequest(_Body):

@@ -135,6 +135,11 @@ async def settled(
     return task in done
 
 
+def failed(task: asyncio.Task[Solution]) -> bool:
+    """Whether an ended search has found nothing."""
+    return task.cancelled() or task.exception() is not None
+
+
 def result(task: asyncio.Task[Solution]) -> Solution:
     """What an ended search has found.
 

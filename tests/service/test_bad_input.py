@@ -86,6 +86,8 @@ def test_malformed_json(service: Served, content: bytes) -> None:
         ({"stop": ""}, "stop"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"router": {"trace": True}}, "router.trace"),
+        ({"router": {"reasoning": True}}, "router.reasoning"),
         ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function"}]}, "tools"),

@@ -9,6 +9,7 @@ import pytest
 
 from models.errors import EngineError, ModelError
 from models.fakes import FakeGenerator
+from models.generators.endpoints import HTTPFailure
 from router import Router
 from router.service import engine as lifecycle
 from router.service.server import Server, bind
@@ -64,6 +65,20 @@ def test_one_failed_call_closes_nothing_for_long() -> None:
         until(lambda: service.http.get("/ready").status_code == 200)
         assert service.chat().status_code == 200
         assert service.metric("router_engine_reopened_total") == 0
+
+
+@pytest.mark.parametrize(("status", "told"), [(400, 400), (403, 502)])
+def test_a_server_that_refuses_one_request_is_not_dead(status: int, told: int) -> None:
+    class Refusing(Engine):
+        async def sample(self, path, n, sampling):  # type: ignore[no-untyped-def]
+            raise HTTPFailure("POST http://secret-host answered: too long", status)
+
+    with served(Refusing()) as service:
+        answer = service.chat()
+        assert answer.status_code == told
+        assert answer.json()["error"]["code"] == "engine_refused"
+        assert "secret-host" not in answer.text
+        assert service.http.get("/ready").status_code == 200
 
 
 def test_death_of_an_idle_engine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
