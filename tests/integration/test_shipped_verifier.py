@@ -17,6 +17,7 @@ from models.training.metrics import auc
 from models.types import Path as Solution
 from models.types import Problem
 from models.verifiers.load import load_verifier
+from models.verifiers.prm import SELF, get_format
 from models.verifiers.trained_head import HeadConfig, shipped_head
 from models.weights.find import EMBEDDED, find_model
 from router.verifier.data import SolutionPool, read_pools
@@ -77,12 +78,12 @@ async def test_it_is_served_as_it_was_trained(
             for candidate in trained.candidates:
                 served = await verifier.score(candidate.path(solutions.problem))
                 assert served.values == pytest.approx(candidate.scores, abs=TOLERANCE)
-            await costs_one_step(verifier, trained.candidates[0].path(solutions.problem))
+            await costs_one_step(verifier, trained.candidates[0].path(solutions.problem), encoder)
         finally:
             await verifier.aclose()
 
 
-async def costs_one_step(verifier: Verifier, path: Solution) -> None:
+async def costs_one_step(verifier: Verifier, path: Solution, encoder: PathEncoder) -> None:
     """One more step of a path that was scored costs its own tokens.
 
     transformers keeps every prefix; vLLM keeps whole blocks, so what fills the last one comes on
@@ -90,12 +91,14 @@ async def costs_one_step(verifier: Verifier, path: Solution) -> None:
     """
     # Another problem text, so that nothing of it is in the cache.
     fresh = Solution(Problem("fresh", "Say it. " + path.problem.text))
+    layout = get_format(SELF).layout
+    known = 0
     for step in path.steps:
-        before = fresh
         fresh = fresh.extend(step)
-        scored = await verifier.score(fresh, known=before.depth)
-        assert scored.tokens is not None
-        own = fresh.tokens - before.tokens
-        if before.depth:
-            assert own - 1 <= scored.tokens < own + CPU_BLOCK
-    assert before.depth > 1
+        scored = await verifier.score(fresh, known=fresh.depth - 1)
+        length = len(layout.encode(fresh, encoder).ids)
+        if known:
+            assert scored.tokens is not None
+            assert length - known <= scored.tokens < length - known + CPU_BLOCK
+        known = length
+    assert fresh.depth > 2
