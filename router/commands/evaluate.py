@@ -106,14 +106,9 @@ def evaluate(
         return
     path = store or Path(f"{problems}.rollouts.sqlite")
     due = _price(study, path)
-    if dry_run or due.generations:
-        then = ", and then what levels and pilots lead to" if due.generations else ""
-        click.echo(f"to sample: {price_text(due)}{then}", err=not dry_run)
+    then = ", and then what levels and pilots lead to" if due.generations else ""
+    click.echo(f"to sample: {price_text(due)}{then}", err=not dry_run)
     if dry_run:
-        return
-    if not due.generations:
-        with RolloutStore.read(path) as rollouts:
-            _finish(asyncio.run(measure(study, rollouts)), out, as_json)
         return
 
     async def work(models: Models) -> Evaluation:

@@ -25,8 +25,8 @@ async def sample_missing(
 ) -> int:
     """Sample until every policy and fixed strategy is measured; returns generations.
 
-    First what is known to be needed, then what the levels and pilots of that lead to. A problem
-    too long for the model is skipped.
+    First samples that lack scores get them; then what is known to be needed is sampled, then what
+    the levels and pilots of that lead to. A problem too long for the model is skipped.
 
     Raises:
         EngineError, VerifierError: a model failed; what finished is stored.
@@ -34,6 +34,7 @@ async def sample_missing(
     store.add_problems(study.problems)
     sampler = Sampler(store, study.problems, (), levels="absolute", seed=seed)
     before = _generations(store)
+    await sampler.run_jobs([], worker, in_flight=in_flight)  # scores what never was
     while jobs := [j for j in await study.jobs(store) if j.problem.id not in sampler.skipped]:
         with progress(price(jobs, store.rates())) as tick:
             await sampler.run_jobs(jobs, worker, tick=tick, in_flight=in_flight)

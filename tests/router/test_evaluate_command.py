@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from models.errors import EngineError
 from models.fakes import FakeGenerator, fake_problems
 from models.types import Problem
 from router.evaluation.records import Evaluation
+from router.opening import default_sampling
+from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
+from router.verifier.sampling import sample_pools
 
 FAKE = ("--engine", "fake", "--verifier", "fake")
 TRAIN, DEV = fake_problems(24), fake_problems(16, seed=1)
@@ -65,12 +69,11 @@ def test_what_is_missing_is_sampled_once_and_then_replayed(home: Path, tmp_path:
         "learned", "pilot", "oracle", "best_of_n", "best_of_n(select=majority)", "beam_search",
     ]  # fmt: skip
     assert "to sample: 0 generations, 0 tokens" in evaluated(*given, "--dry-run")
-    for source in (("--store", store), ("--from-rollouts", store)):
-        found = Evaluation.from_dict(
-            json.loads(
-                evaluated(home / "dev.jsonl", *source, "--bundle", home / "bundle", "--json")
-            )
-        )
+    for again in (
+        given,
+        (home / "dev.jsonl", "--bundle", home / "bundle", "--from-rollouts", store),
+    ):
+        found = Evaluation.from_dict(json.loads(evaluated(*again, "--json")))
         assert found.provenance.rollouts.sampled == 0
         assert found.provenance.rollouts.replayed == price
         same = ("curves", "gains", "equal", "regret", "difficulty")
@@ -90,6 +93,22 @@ def test_other_strategies_are_sampled_only_where_they_are_picked(
         searched = sum(name == "beam_search(n=4)" for _, name in rollouts.counts())
     assert (searched > 0) == ("beam_search(n=4)" in picked)
     assert searched <= len(DEV)
+
+
+def test_samples_without_scores_get_them(home: Path, tmp_path: Path) -> None:
+    store = tmp_path / "r.sqlite"
+    generator, sampling = FakeGenerator(), default_sampling(None)
+
+    async def sample() -> None:
+        with RolloutStore.create(store, Origin.of(generator.info, sampling)) as rollouts:
+            await sample_pools(generator, DEV, 12, sampling, rollouts, lambda *_: None)
+
+    asyncio.run(sample())
+    given = (home / "dev.jsonl", *FAKE, "--bundle", home / "bundle", "--store", store)
+    record = json.loads(evaluated(*given, "--json", "--strategy", "best_of_n"))
+    rollouts = record["provenance"]["rollouts"]
+    assert record["problems"] == len(DEV)
+    assert rollouts["replayed"] == 12 * len(DEV)
 
 
 def test_an_interrupted_evaluation_goes_on(
