@@ -137,6 +137,9 @@ def test_a_store_takes_its_first_verifier_and_refuses_the_next(tmp_path: Path) -
         assert s.origin.verifier == "prm"
     with RolloutStore.create(tmp_path / "r.db", ORIGIN) as s:
         assert s.origin.verifier == "prm"
+    retrained = replace(VERIFIER, name="prm@2")
+    with pytest.raises(InputError, match="verifier was 'prm' and is now 'prm@2'"):
+        RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), retrained))
     other = replace(VERIFIER, aggregation="min")
     with pytest.raises(InputError, match="aggregation was 'last' and is now 'min'"):
         RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), other))
