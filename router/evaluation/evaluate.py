@@ -76,10 +76,11 @@ async def evaluate(
     sampled: generations of the store that were sampled for this evaluation.
 
     Raises:
-        InputError: the store comes from other models than the bundle, or covers fewer than two
-            of the problems.
+        InputError: the store comes from other models than the bundle, holds other problems under
+            the same ids, or covers fewer than two of the problems.
     """
     check_origin(study.bundle, store)
+    _check_problems(study.problems, store)
     case = await _case(study, store)
     routed = _routed(case, store)
     fixed = {
@@ -127,6 +128,16 @@ def check_origin(bundle: Bundle, store: RolloutStore) -> None:
             f"{store.path} holds rollouts of other models than the bundle's: {error}; give"
             " another --store or --from-rollouts"
         ) from None
+
+
+def _check_problems(problems: Sequence[Problem], store: RolloutStore) -> None:
+    stored = {problem.id: (problem.text, problem.answer) for problem in store.problems()}
+    for problem in problems:
+        if stored.get(problem.id, (problem.text, problem.answer)) != (problem.text, problem.answer):
+            raise InputError(
+                f"problem {problem.id!r} is in {store.path} with another text or answer; rename"
+                " it, or give another store"
+            )
 
 
 async def _case(study: Study, store: RolloutStore) -> _Case:

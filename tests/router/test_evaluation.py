@@ -280,6 +280,14 @@ async def test_rollouts_of_another_model_are_refused(
             await evaluate(Study.of(bundle, world.problems), store)
 
 
+async def test_other_problems_under_the_same_ids_are_refused(
+    bundle: Bundle, world: Simulation, store: RolloutStore
+) -> None:
+    changed = [replace(world.problems[0], answer="-1"), *world.problems[1:]]
+    with pytest.raises(InputError, match=r"'2/sim/00000' is in .* with another text or answer"):
+        await evaluate(Study.of(bundle, changed), store)
+
+
 async def test_what_the_rollouts_do_not_cover_is_left_out_and_said(
     bundle: Bundle, world: Simulation, tmp_path: Path
 ) -> None:
