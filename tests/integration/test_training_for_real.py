@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,10 @@ from models.types import Path as Solution
 from models.types import Problem, Step
 from models.verifiers.load import load_verifier
 from models.weights.find import find_model
-from router.rollouts.lines import read_lines
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "rollouts" / "verifier_train.jsonl.gz"
+PROBLEMS = Path(__file__).parents[2] / "benchmarks" / "problems" / "fit.jsonl"
 NEW = Problem("new", "Tom has 3 boxes of 4 pens and gives 5 pens away. How many has he left?")
 
 
@@ -26,9 +23,7 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     """20 problems x 4 samples: 80 solutions sampled, read, and a head trained on them."""
     find_model()
     problems = tmp_path / "problems.jsonl"
-    rows = (record for _, record in islice(read_lines(SOURCE), 20))
-    fields = ("id", "problem", "answer")
-    problems.write_text("".join(f"{json.dumps({f: r[f] for f in fields})}\n" for r in rows))
+    problems.write_text("".join(PROBLEMS.read_text().splitlines(keepends=True)[:20]))
     head = tmp_path / "head"
     command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
     result = CliRunner().invoke(main, command)
