@@ -23,14 +23,14 @@ def plot(record: Mapping[str, Any], file: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     bars = [row for row in rows if row["n"] == 16 and row["way"] != "ceiling"]
     bars.sort(key=lambda row: (row["strategy"], row["way"] == "router", row["in_flight"]))
-    names = [f"{row['strategy']}, {row['way']}, {row['in_flight']} in flight" for row in bars]
+    names = [f"{r['strategy']}, {r['way']}, {r['in_flight']} of {r['problems']}" for r in bars]
     left.barh(
         names,
         [row["problems_per_hour"] for row in bars],
         color=[COLOURS[row["strategy"]] for row in bars],
         alpha=0.85,
     )
-    left.set(xlabel="problems an hour, N = 16")
+    left.set(xlabel="problems an hour at N = 16 (in flight of problems in all)")
     left.tick_params(axis="y", labelsize=7)
     ceiling = next((row for row in rows if row["way"] == "ceiling"), None)
     for strategy, colour in COLOURS.items():
@@ -49,5 +49,6 @@ def plot(record: Mapping[str, Any], file: Path) -> None:
         xlabel="problems in flight, N = 16", ylabel="generated tokens a second", ylim=(0, None)
     )
     right.set_xscale("log", base=2)
+    right.set_xticks((1, 4, 16, 32), labels=("1", "4", "16", "32"))
     right.legend(fontsize=7)
     figure.savefig(file, dpi=150)

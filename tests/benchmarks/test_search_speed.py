@@ -111,12 +111,12 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) ->
 
     assert run("--only", "router/dvts").exit_code == 0
     first = json.loads(output.read_text())
-    assert list(first["cells"]) == ["router/dvts/16/16"]
+    assert list(first["cells"]) == ["router/dvts/16/16 of 16"]
     assert run().exit_code == 0
     record = json.loads(output.read_text())
-    assert record["cells"]["router/dvts/16/16"] == first["cells"]["router/dvts/16/16"]
+    assert record["cells"]["router/dvts/16/16 of 16"] == first["cells"]["router/dvts/16/16 of 16"]
     assert list(record["cells"])[1:] == [
-        cell.key for cell in cells(quick=True, peers=[]) if cell.key != "router/dvts/16/16"
+        cell.key for cell in cells(quick=True, peers=[]) if cell.key != "router/dvts/16/16 of 16"
     ]
     assert len(record["runs"]) == 2
     assert output.with_suffix(".png").stat().st_size > 10_000
@@ -149,9 +149,9 @@ def test_ratios_compare_the_same_strategy_at_the_same_n() -> None:
         )
     }
     assert summary(rows) == {
-        "router/dvts/16/16": {
+        "router/dvts/16/16 of 16": {
             "of_engine_token_rate": 0.8,
-            "lock step, 1 in flight": {
+            "lock step, 1 of 4": {
                 "problems_per_hour": 4.0,
                 "sampled_tokens_per_problem": 0.5,
                 "verifier_tokens_per_problem": 0.5,
