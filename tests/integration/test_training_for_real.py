@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     problems.write_text("".join(PROBLEMS.read_text().splitlines(keepends=True)[:20]))
     head = tmp_path / "head"
     command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
-    result = CliRunner().invoke(main, command)
+    # In a thread, as the command runs an event loop of its own.
+    result = await asyncio.to_thread(CliRunner().invoke, main, command)
     assert result.exit_code == 0, result.output
     assert "weighted@4" in result.stdout
 
