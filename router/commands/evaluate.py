@@ -69,7 +69,11 @@ _file = click.Path(path_type=Path, dir_okay=False)
     type=_file,
     help="Sample nothing: measure what this store, or what was exported from one, covers.",
 )
-@option("--store", type=_file, help="Where rollouts are kept.  [default: by PROBLEMS]")
+@option(
+    "--store",
+    type=_file,
+    help="Where rollouts are kept.  [default: PROBLEMS with .rollouts.sqlite]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the price and stop.")
 @click.option("--drop-overlap", is_flag=True, help="Leave out problems that the bundle has seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole evaluation as JSON.")
