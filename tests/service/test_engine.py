@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from models.errors import EngineError, ModelError
 from models.fakes import FakeGenerator
+from models.generators import endpoints
 from models.generators.endpoints import HTTPFailure
 from router import Router
 from router.service import engine as lifecycle
 from router.service.server import Server, bind
 from router.service.settings import Settings
-from tests.service.serving import Engine, served, until
+from tests.service.serving import CHAT, QUESTION, Engine, served, until
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +163,44 @@ def test_models_that_cannot_be_opened_end_the_service(monkeypatch: pytest.Monkey
         pytest.raises(ModelError, match="no such weights"),
     ):
         server.serve_on(bound)
+
+
+@contextmanager
+def engine_process(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An engine behind HTTP, 20 tokens a second, in a process that a test can kill."""
+    module = [sys.executable, "-m", "tests.completions_server"]
+    child = subprocess.Popen([*module, str(port), str(log), "0.05"])
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_an_engine_process_that_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "FIRST_DELAY", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    router = Router(endpoints=[f"http://127.0.0.1:{port}"], verifier=None)
+    log = tmp_path / "log"
+    with engine_process(port, log) as child, served(router=router) as service:
+        answers: list[httpx.Response] = []
+        body = {
+            "model": "fake-server@4",
+            "messages": [{"role": "user", "content": QUESTION}],
+        }
+        assert service.http.post(CHAT, json=body).status_code == 200
+        asked = log.stat().st_size
+        asking = threading.Thread(target=lambda: answers.append(service.http.post(CHAT, json=body)))
+        asking.start()
+        until(lambda: log.stat().st_size > asked)
+        child.kill()
+        asking.join()
+        assert answers[0].status_code == 503
+        assert str(port) not in answers[0].text
+        until(lambda: service.http.get("/ready").status_code == 503)
+        with engine_process(port, log):
+            until(lambda: service.http.get("/ready").status_code == 200)
+            assert service.http.post(CHAT, json=body).status_code == 200
