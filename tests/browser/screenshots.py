@@ -50,7 +50,11 @@ async def _solved(
     await page.goto(url)
     await page.select_option("#example", label=example)
     await page.click("#start")
-    await page.wait_for_selector('#solve[data-phase="done"]', timeout=PATIENCE)
+    over = '#solve:is([data-phase="done"], [data-phase="failed"])'
+    await page.wait_for_selector(over, timeout=PATIENCE)
+    error = await page.inner_text("#error")
+    if error:
+        raise SystemExit(error)
     await page.wait_for_timeout(2000)  # until the tree has settled
     _save(await page.screenshot(), name)
     await context.close()

@@ -35,6 +35,7 @@ export class Reader {
     this.title.textContent = node.isFinished ? "Solution" : `Step ${node.depth}`;
     this.state = state(node);
     this.facts.textContent = this.state;
+    this.steps.classList.toggle("whole", node.isFinished);
     this.steps.replaceChildren(...node.path.map((step) => this.item(step)));
     const { offsetTop, offsetHeight } = this.steps.lastChild;
     this.steps.scrollTop = node.isFinished ? 0 : offsetTop + offsetHeight;
