@@ -26,7 +26,7 @@ test: setup lint  ## Run everything: linters, types, unit tests, tests on real m
 
 .PHONY: check
 check: $(READY) lint  ## Run what is fast: linters, types, unit tests
-	$(BIN)/python -m pytest -m 'not model and not ray'
+	$(BIN)/python -m pytest -m 'not model and not ray and not browser'
 
 .PHONY: lint
 lint: $(READY)  ## Run the linters and the type checker
