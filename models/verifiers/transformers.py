@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -264,25 +265,38 @@ def pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None = 
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
-    verbosity = logging.get_verbosity()
-    # It reports every weight that is not the backbone's: the head, and layers left out.
-    logging.set_verbosity_error()
     try:
-        model, report = auto.from_pretrained(
-            directory,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _quiet():
+            model, report = auto.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load a verifier from {directory}: {error}") from error
-    finally:
-        logging.set_verbosity(verbosity)
     if report["missing_keys"]:
         raise ModelError(
             f"{directory} lacks weights that its config.json asks for, "
             f"among them {min(report['missing_keys'])!r}"
         )
     return model.to("cuda" if on_gpu else "cpu")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar, and its report of all weights that are not used.
+
+    These are the head's, and those of layers left out.
+    """
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
