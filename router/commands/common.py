@@ -212,7 +212,7 @@ def opened(router: Router) -> Iterator[Router]:
     try:
         with console.status("opening the models …"):
             models = router.open()
-        console.print(_names(models), style="dim", markup=False)
+        console.print(_names(models), style="dim", markup=False, soft_wrap=True)
         yield router
     finally:
         router.close()
