@@ -207,10 +207,12 @@ async def leaving(trials: int) -> dict[str, Any]:
     return {"trials": trials, "step_seconds": STEP_TOKENS * SECONDS_PER_TOKEN, **summary(released)}
 
 
-async def overhead(engine: str, calls: int, concurrency: int) -> dict[str, Any]:
+async def overhead(
+    calls: int, concurrency: int, seconds_per_token: float = 0.0, engine: str = "fake"
+) -> dict[str, Any]:
     """Budget 1 through the service, beside the same calls on the engine itself."""
     options = ["--engine", engine, "--direct", str(calls), "--concurrency", str(concurrency)]
-    options += ["--seconds-per-token", str(QUICK_SECONDS_PER_TOKEN)]
+    options += ["--seconds-per-token", str(seconds_per_token)]
     async with service(*options) as (said, _):
         connections = [await Connection.open(said["url"]) for _ in range(concurrency)]
         _, models = await connections[0].request("/v1/models")
@@ -232,6 +234,7 @@ async def overhead(engine: str, calls: int, concurrency: int) -> dict[str, Any]:
     medians = [statistics.median(one["latencies"]) for one in (direct, served)]
     return {
         "engine": engine,
+        "seconds_per_token": seconds_per_token if engine == "fake" else None,
         "calls": calls,
         "concurrency": concurrency,
         "direct": summary(direct["latencies"]),
@@ -288,10 +291,13 @@ async def main(arguments: list[str]) -> None:
         "fake": f"engine and verifier are fakes; {1 / SECONDS_PER_TOKEN:g} tokens/s a solution",
         "load": await load(options.seconds),
         "leaving": await leaving(options.trials),
-        "overhead": [await overhead("fake", options.calls, CLIENTS)],
+        "added_latency": await overhead(options.calls, 1, QUICK_SECONDS_PER_TOKEN),
+        "throughput": await overhead(options.calls, CLIENTS, SECONDS_PER_TOKEN),
+        "capacity": await overhead(options.calls, CLIENTS),
     }
     if options.engine:
-        record["overhead"].append(await overhead(options.engine, 64, 16))
+        record["real_added_latency"] = await overhead(32, 1, engine=options.engine)
+        record["real_throughput"] = await overhead(64, 16, engine=options.engine)
     text = json.dumps(record, indent=1)
     print(text)
     if options.output:

@@ -83,7 +83,7 @@ def fitted(directory: Path, generator: FakeGenerator) -> Path:
 
 
 async def timed(models: Models, sampling: Sampling, options: Any) -> dict[str, Any]:
-    """Latencies of calls one after the other, and the time of as many at once."""
+    """The engine's own time for one solution of each problem."""
     problems = fake_problems(options.direct)
 
     async def call(index: int) -> None:
@@ -95,17 +95,15 @@ async def timed(models: Models, sampling: Sampling, options: Any) -> dict[str, A
 async def measured(
     call: Callable[[int], Awaitable[None]], count: int, concurrency: int
 ) -> dict[str, Any]:
-    """Latencies of `count` calls one after the other, and the seconds of as many in parallel."""
+    """The latency of each of `count` calls, and the seconds of all, so many at once."""
     latencies = []
-    for index in range(count):
-        started = time.perf_counter()
-        await call(index)
-        latencies.append(time.perf_counter() - started)
     waiting = iter(range(count))
 
     async def worker() -> None:
         for index in waiting:
+            began = time.perf_counter()
             await call(index)
+            latencies.append(time.perf_counter() - began)
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(concurrency)))
