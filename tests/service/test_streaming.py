@@ -63,6 +63,8 @@ def test_trace_shows_the_decision_and_the_tree_and_then_the_answer(
     finished = [node for node in nodes.values() if node["status"] == "finished"]
     assert len(finished) == len(solution["candidates"])
     assert all(node["score"] is not None for node in finished)
+    answers = [candidate["answer"] for candidate in solution["candidates"]]
+    assert sorted(node["answer"] for node in finished) == sorted(answers)
     if budget == 16:
         assert names.count("nodes") > 1  # the tree was sent as it grew
         assert any(node["status"] == "pruned" for node in nodes.values())
