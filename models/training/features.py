@@ -66,7 +66,7 @@ class StateReader:
         if not set(map(str, self._layers)) <= stored.keys():
             stored |= self._compute(solutions)
             self._cache.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}")
+            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             save_file(stored, partial)
             partial.replace(file)
         return {layer: stored[str(layer)] for layer in self._layers}
@@ -108,8 +108,7 @@ class StateReader:
         found: dict[tuple[int, int], npt.NDArray[np.float16]] = {}
         for batch in _batches([len(entry.ids) - shared for entry in solutions]):
             copies = BatchCache()
-            if shared:
-                copies.append(layers_of(cache), copies=len(batch))
+            copies.append(layers_of(cache), copies=len(batch))
             rest = self._forward([solutions[index].ids[shared:] for index in batch], copies.cache)
             for layer in self._layers:
                 for row, index in enumerate(batch):

@@ -18,7 +18,7 @@ from torch import Tensor
 from models.tokens import PathEncoder
 from models.training.features import StateReader
 from models.training.head import Examples, HeadSettings, TrainedHead, train_head
-from models.training.lora import Labelled, LoraSettings, tune
+from models.training.lora import Labelled, LoraSettings, Tuned, tune
 from models.training.metrics import auc_within
 from models.verifiers.checkpoint import check_architecture, save_checkpoint
 from models.verifiers.prm import SELF, Encoded, get_format
@@ -117,15 +117,12 @@ def train_verifier(
     aggregation = held_out.best_aggregation
     head, temperature, epochs, tuned = best.head, best.temperature, best.epochs, {}
     if training.lora is not None:
-        out = left_out(pools, training.lora)
-        inside = to_examples(pools, encoded, states[layer]).of(set(range(len(pools))) - out)
-        start = train_head(inside, training.settings)
-        solutions = _labelled(pools, encoded, out)
-        told = partial(report, "fine-tuning")
-        found = tune(training.model, layer, start.head, solutions, training.lora, told)
+        examples = to_examples(pools, encoded, states[layer])
+        found, held_out = _fine_tuned(
+            pools, encoded, examples, training, training.lora, layer, report
+        )
         head, temperature, epochs = found.head, found.temperature, (found.epochs,)
         tuned = found.weights
-        held_out = measure(with_scores([pools[index] for index in sorted(out)], found.scores))
     config = HeadConfig(
         name=f"{training.name}-{training.format}-{layer}",
         format=training.format,
@@ -159,6 +156,25 @@ def encode_pools(
         [layout.encode(candidate.path(pool.problem), encoder) for candidate in pool.candidates]
         for pool in pools
     ]
+
+
+def _fine_tuned(
+    pools: Sequence[SolutionPool],
+    encoded: Sequence[Sequence[Encoded]],
+    examples: Examples,
+    training: Training,
+    lora: LoraSettings,
+    layer: int,
+    report: Reporter,
+) -> tuple[Tuned, VerifierReport]:
+    """A head fine-tuned with its backbone, from one that knows nothing of what is left out."""
+    out = left_out(pools, lora)
+    start = train_head(examples.of(set(range(len(pools))) - out), training.settings)
+    solutions = _labelled(pools, encoded, out)
+    told = partial(report, "fine-tuning")
+    found = tune(training.model, layer, start.head, solutions, lora, told)
+    unseen = [pools[index] for index in sorted(out)]
+    return found, measure(with_scores(unseen, found.scores))
 
 
 def left_out(pools: Sequence[SolutionPool], lora: LoraSettings) -> set[int]:
