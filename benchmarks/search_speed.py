@@ -180,12 +180,10 @@ class Speed:
 
     async def _router(self, cell: Cell, problems: Sequence[Problem]) -> Searched:
         verifier = self._models.verifier if cell.way == "router" else None
-        sizes = {
-            "best_of_n": "" if verifier else ", select=majority",
-            "lookahead": f", width={self._limits.width}, depth={self._limits.depth}, k=1",
-        }
-        rest = sizes.get(cell.strategy, f", width={self._limits.width}, depth={self._limits.depth}")
-        strategy = parse_strategy(f"{cell.strategy}(n={cell.n}{rest})", STRATEGIES)
+        sizes = f"n={cell.n}, width={self._limits.width}, depth={self._limits.depth}"
+        if cell.strategy == "best_of_n":
+            sizes = f"n={cell.n}" if verifier else f"n={cell.n}, select=majority"
+        strategy = parse_strategy(f"{cell.strategy}({sizes})", STRATEGIES)
         places = asyncio.Semaphore(cell.in_flight)
 
         async def one(problem: Problem) -> tuple[list[Candidate], Usage]:
