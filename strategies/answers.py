@@ -157,6 +157,8 @@ def group_sync(answers: Sequence[str | None]) -> list[str | None]:
 
 async def group(answers: Sequence[str | None]) -> list[str | None]:
     """As `group_sync`, without blocking the event loop."""
+    if len(set(answers) - {None}) < 2:
+        return list(answers)  # there is nothing to compare
     return await asyncio.to_thread(group_sync, answers)
 
 
