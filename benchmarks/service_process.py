@@ -96,14 +96,14 @@ async def measured(
     call: Callable[[int], Awaitable[None]], count: int, concurrency: int
 ) -> dict[str, Any]:
     """The latency of each of `count` calls, and the seconds of all, so many at once."""
-    latencies = []
+    latencies = [0.0] * count
     waiting = iter(range(count))
 
     async def worker() -> None:
         for index in waiting:
             began = time.perf_counter()
             await call(index)
-            latencies.append(time.perf_counter() - began)
+            latencies[index] = time.perf_counter() - began
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(concurrency)))
