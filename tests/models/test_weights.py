@@ -324,7 +324,7 @@ def test_a_hub_that_does_not_answer_costs_five_seconds(slow_hub: str) -> None:
     )
     answers, seconds = done.stdout.split()
     assert answers == "False"
-    assert 4.5 < float(seconds) < 5.5
+    assert 4.5 < float(seconds) < 9  # a trickle of 42 bytes would take 42
 
 
 def test_an_unreachable_hub_id_is_an_error_with_a_way_out(tiny: EmbeddedModel) -> None:
