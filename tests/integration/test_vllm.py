@@ -272,7 +272,8 @@ class ScriptedEngine:
         self.asked.append((prompt["prompt_token_ids"], params.max_tokens))
         token_ids, finish, reason = self.script.pop(0)
         output = SimpleNamespace(token_ids=token_ids, finish_reason=finish, stop_reason=reason)
-        yield SimpleNamespace(outputs=[output], num_cached_tokens=16)
+        ids = prompt["prompt_token_ids"]
+        yield SimpleNamespace(outputs=[output], prompt_token_ids=ids, num_cached_tokens=16)
 
 
 def scripted(
