@@ -70,6 +70,7 @@ async def table(service: OURS) -> dict[str, Any]:
     if bundle is None:
         return {"model": served, "table": None, "provenance": None}
     provenance = {name: value for name, value in bundle.manifest.items() if name != "files"}
+    provenance["data"] = {k: v for k, v in provenance["data"].items() if k != "texts"}
     return {"model": served, "table": bundle.table.to_dict(), "provenance": provenance}
 
 

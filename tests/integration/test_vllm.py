@@ -437,7 +437,7 @@ async def test_the_engines_core_leaves_the_processor_to_its_worker(embedded: VLL
         children = psutil.Process().children(recursive=True)
         found = [p.cpu_times() for p in children if alive(p) and p.name().startswith(prefix)]
         assert found
-        return sum(times.user + times.system for times in found)
+        return float(sum(times.user + times.system for times in found))
 
     cores, workers = spent("VLLM::EngineCor"), spent("VLLM::Worker")
     await seconds(embedded, 8, 60)
