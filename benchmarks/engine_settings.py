@@ -1,0 +1,128 @@
+r"""Which settings of vLLM's CPU build are fastest for what searches ask of it.
+
+    python -m benchmarks.engine_settings ../shared/data/gsm8k_dev.jsonl \
+        --output benchmarks/results/engine_settings.json [--only "as applied"]
+
+Each setting gets an engine in a process of its own: load, a warm-up, then whole solutions of a few
+problems with every request there from the start (a full batch). The settings take turns, and the
+whole turn is repeated, since the machine's own speed drifts; the best run of each is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.provenance import provenance
+from models.generators.vllm import VLLMGenerator
+from models.prompts import get_prompt
+from models.runtime import vllm_process
+from models.types import Path as PathOf
+from models.types import Sampling
+from models.weights.find import EMBEDDED, find_model
+from router.io import read_problems
+
+PROBLEMS, SAMPLES, TOKENS, TURNS = 8, 16, 96, 2
+APPLIED = "as applied"
+SETTINGS: dict[str, dict[str, Any]] = {
+    APPLIED: {},
+    "no allocator, no OpenMP preloaded": {"preload": False},
+    "one thread": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "0"}},
+    "threads not bound": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}},
+    "processes spin": {"spin": True},
+    "compiled": {"arguments": {"enforce_eager": False}},
+    "blocks of 128": {"arguments": {"block_size": 128}},
+    "64 at once": {"arguments": {"max_num_seqs": 64}},
+    "256 at once": {"arguments": {"max_num_seqs": 256}},
+}
+
+
+async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
+    """Load, warm up and sample under one setting, in this process."""
+    if not setting.get("preload", True):
+        vllm_process._fast_libraries = lambda: []
+    if setting.get("spin"):
+        lifeline = vllm_process.Lifeline
+        vllm_process.Lifeline = lambda owner, **_: lifeline(owner)  # type: ignore[assignment,misc]
+    problems = read_problems(file).problems[: PROBLEMS + 1]
+    started = time.monotonic()
+    generator = await VLLMGenerator.load(
+        find_model(),
+        name=EMBEDDED.name,
+        prompt=get_prompt(EMBEDDED.prompt),
+        **setting.get("arguments", {}),
+    )
+    loaded = time.monotonic()
+    try:
+        await generator.sample(PathOf(problems[-1]), 4, Sampling(max_tokens=16))
+        warm = time.monotonic()
+        sampling = Sampling(max_tokens=TOKENS)
+        calls = (generator.sample(PathOf(p), SAMPLES, sampling) for p in problems[:-1])
+        sampled = sum(
+            c.tokens for found in await asyncio.gather(*calls) for c in found.continuations
+        )
+        seconds = time.monotonic() - warm
+    finally:
+        await generator.aclose()
+    return {
+        "load_seconds": round(loaded - started, 1),
+        "tokens": sampled,
+        "tokens_per_second": round(sampled / seconds, 1),
+    }
+
+
+def apart(file: Path, name: str) -> dict[str, Any]:
+    """The same in a process of its own, with the setting's environment."""
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks.engine_settings", str(file), "--one", name],
+        env={**os.environ, **SETTINGS[name].get("environment", {})},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if found.returncode:
+        return {"failed": found.returncode}
+    run: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    return run
+
+
+@click.command(help=__doc__)
+@click.argument("problems", type=click.Path(path_type=Path, exists=True))
+@click.option("--output", type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, type=click.Choice(list(SETTINGS)))
+@click.option("--one", "alone", type=click.Choice(list(SETTINGS)), hidden=True)
+def main(problems: Path, output: Path | None, only: tuple[str, ...], alone: str | None) -> None:
+    if alone:
+        click.echo(json.dumps(asyncio.run(one(problems, SETTINGS[alone]))))
+        return
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in only or SETTINGS}
+    record = {**provenance(), "problems": PROBLEMS, "samples": SAMPLES, "max_tokens": TOKENS}
+    for _ in range(TURNS):
+        for name, found in runs.items():
+            found.append(apart(problems, name))
+            click.echo(f"{name:<36} {found[-1]}")
+            record["settings"] = {
+                key: {
+                    "tokens_per_second": max(
+                        (run.get("tokens_per_second", 0.0) for run in done), default=None
+                    ),
+                    "load_seconds": min(
+                        (run.get("load_seconds", 0.0) for run in done), default=None
+                    ),
+                    "runs": done,
+                }
+                for key, done in runs.items()
+            }
+            if output:
+                output.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
