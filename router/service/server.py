@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 from contextlib import suppress
@@ -103,6 +104,9 @@ class Server(uvicorn.Server):
         # Searches run in a thread of their own. Requests need not wait for it as long as Python's
         # default, 5 ms a turn, would have them.
         sys.setswitchinterval(SWITCH_SECONDS)
+        # What is loaded by now stays: a full collection need not walk it while requests wait.
+        gc.collect()
+        gc.freeze()
         self.run(sockets=[bound])
         if self._fatal is not None:
             raise self._fatal
