@@ -2,9 +2,9 @@
 
 python -m benchmarks.service_load --output benchmarks/results/service_load.json
 
-The load runs on the package's deterministic fake, which answers at 20 (then 50) tokens a second per
-solution however many run: what is measured is the service, not an engine. `--engine vllm` measures the cost
-at budget 1 on the embedded model too.
+The load runs on the package's deterministic fake, which answers at 20 (then 50) tokens a second
+per solution however many run: what is measured is the service, not an engine. `--engine vllm`
+measures the cost at budget 1 on the embedded model too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLIENTS = 64
 BUDGETS = (1, 4, 16, 64)
 RAMP = 4.0
 LOAD_SECONDS_PER_TOKEN = 0.05
-"""For the load: hundreds of solutions a second in all, as many as a large GPU gives a small model."""
+"""For the load: hundreds of solutions a second in all, as a large GPU gives a small model."""
 SECONDS_PER_TOKEN = 0.02
 """For twice as many, where the service's process and the fakes in it fill their core."""
 QUICK_SECONDS_PER_TOKEN = 0.002
