@@ -11,11 +11,11 @@ the difference. Costs are tokens that a verifier of each format reads for all of
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 import numpy as np
-import numpy.typing as npt
 from transformers import AutoTokenizer
 
 from benchmarks.provenance import provenance
@@ -27,14 +27,14 @@ from models.training.head import HeadSettings, train_head
 from models.training.metrics import auc
 from models.verifiers.prm import SELF
 from models.weights.find import EMBEDDED, find_model
+from router.intervals import Floats, mean_figure, resamples
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.training import encode_pools, read_states, to_examples, with_scores
 
 FORMATS = (SELF, "qwen-prm")
-RESAMPLES = 2000
 
 
-def inside(pools: list[SolutionPool], last: bool) -> npt.NDArray[np.float64]:
+def inside(pools: list[SolutionPool], last: bool) -> Floats:
     """AUC inside each problem, NaN where it has one kind only, shape (problems,)."""
     found = []
     for pool in pools:
@@ -47,12 +47,8 @@ def inside(pools: list[SolutionPool], last: bool) -> npt.NDArray[np.float64]:
     return np.array(found)
 
 
-def interval(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    known = values[~np.isnan(values)]
-    rng = np.random.default_rng(0)
-    means = known[rng.integers(len(known), size=(RESAMPLES, len(known)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"value": float(known.mean()), "low": float(low), "high": float(high)}
+def interval(values: Floats) -> dict[str, float]:
+    return asdict(mean_figure(values, resamples(len(values), seed=0)))
 
 
 @click.command(help=__doc__)
@@ -65,7 +61,7 @@ def main(features: Path, output: Path, problems: int, layer: int) -> None:
     encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)[:problems]
     record = {**provenance(), "problems": len(pools), "layer": layer, "formats": {}}
-    ranks: dict[tuple[str, bool], npt.NDArray[np.float64]] = {}
+    ranks: dict[tuple[str, bool], Floats] = {}
     for name in FORMATS:
         encoded = encode_pools(pools, name, encoder)
         # `self` at the layers that `benchmarks.verifier` has read already.
