@@ -313,6 +313,10 @@ def test_a_bundle_decides_and_shows_its_table(
         assert shown["table"] == bundle.table.to_dict()
         assert shown["provenance"]["origin"]["model"] == "fake"
         assert "files" not in shown["provenance"]
+        # As it was fitted, less the digests of all its problems.
+        expected = {k: v for k, v in manifest["data"].items() if k != "texts"}
+        assert manifest["data"]["texts"]
+        assert shown["provenance"]["data"] == expected
         asked = {"problem": QUESTION, "budget": 8}
         best = service.http.post("/v1/route", json=asked).json()["decision"]
         assert sum(best["levels"]) == pytest.approx(1)
