@@ -27,7 +27,7 @@ from benchmarks.verifier import ROLLOUTS
 from difficulty.estimator import DifficultyClassifier
 from difficulty.features import extract
 from difficulty.levels import Floats, Ints, fit_levels
-from difficulty.prefill import PrefillFeatures
+from difficulty.prefill import Projection
 from models.prompts import get_prompt
 from models.tokens import PathEncoder
 from models.types import Path as PathOf
@@ -66,16 +66,15 @@ def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict
     return arrays
 
 
-def held_out(text: Floats | None, prefill: tuple[Floats, Floats] | None, levels: Ints) -> Floats:
-    """Expected level of each problem by a fit without its fold, shape (problems,)."""
+def held_out(columns: list[Floats], states: Floats | None, levels: Ints) -> Floats:
+    """Expected level of each problem by a fit without its fold, shape (problems,).
+
+    columns: features as they are; states: to be projected, shape (problems, hidden).
+    """
     expected = np.zeros(len(levels))
     for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(levels):
-        columns = [] if text is None else [text]
-        if prefill is not None:
-            log_probs, states = prefill
-            projected = PrefillFeatures.fit(states[train]).transform(log_probs, states)
-            columns.append(projected.astype(np.float64))
-        X = np.column_stack(columns)
+        projected = [] if states is None else [Projection.fit(states[train]).transform(states)]
+        X = np.column_stack([*columns, *projected])
         fitted = DifficultyClassifier().fit(X[train], levels[train])
         expected[test] = fitted.predict_proba(X[test]) @ fitted.classes_
     return expected
@@ -97,11 +96,17 @@ def main(cache: Path, output: Path) -> None:
     levels = fit_levels(pass_at_1, "absolute", merge=True).of(pass_at_1)
     text = extract([pool.problem.text for pool in pools])
     arrays = read([pool.problem for pool in pools], encoder, cache)
-    sets = {"text": held_out(text, None, levels)}
+    told = arrays["log_probs"]
+    sets = {
+        "text": held_out([text], None, levels),
+        "mean log-probability": held_out([told], None, levels),
+        "text and mean log-probability": held_out([text, told], None, levels),
+    }
     for layer in LAYERS:
-        prefill = (arrays["log_probs"], arrays[f"layer {layer}"])
-        sets[f"prefill, layer {layer}"] = held_out(None, prefill, levels)
-        sets[f"text and prefill, layer {layer}"] = held_out(text, prefill, levels)
+        states = arrays[f"layer {layer}"]
+        sets[f"layer {layer}"] = held_out([], states, levels)
+        sets[f"layer {layer} and mean log-probability"] = held_out([told], states, levels)
+        sets[f"layer {layer} and text"] = held_out([text], states, levels)
     alone = resampled(sets["text"], pass_at_1)
     record = {**provenance(), "problems": len(pools), "features": {}}
     for name, expected in sets.items():
@@ -111,7 +116,7 @@ def main(cache: Path, output: Path) -> None:
             "interval": np.quantile(drawn, [0.025, 0.975]).tolist(),
             "over_text": np.quantile(drawn - alone, [0.025, 0.975]).tolist(),
         }
-        click.echo(f"{name:<28} {record['features'][name]}")
+        click.echo(f"{name:<34} {record['features'][name]}")
     output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 

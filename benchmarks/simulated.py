@@ -13,7 +13,7 @@ from models.types import Problem, Sampling
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import missing
 from router.fitting.workers import Job
-from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.base import Strategy
 from strategies.budget import Usage
@@ -24,6 +24,7 @@ ORIGIN = Origin.of(
     VerifierInfo("simulated", "fake", "last", parameters=500),
 )
 TOKENS = 100
+LAYER = 1
 WRONG = 12
 """Distinct wrong answers of a problem."""
 
@@ -112,8 +113,15 @@ class Simulation:
         index = {problem.id: i for i, problem in enumerate(self.problems)}
         with store.transaction():
             store.add_problems(self.problems)
+            for problem, kind in zip(self.problems, self.kind.tolist(), strict=False):
+                store.add_prefill(problem.id, StoredPrefill(LAYER, state(kind)))
             for job in missing(self.problems, strategies, level_samples=level_samples):
                 store.add(self.run(index[job.problem.id], job))
+
+
+def state(kind: int) -> tuple[float, ...]:
+    """Where a prompt of that kind leads the generator."""
+    return tuple(float(k == kind) for k in range(len(WORLD)))
 
 
 def usage(generations: int) -> Usage:

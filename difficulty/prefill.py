@@ -1,8 +1,9 @@
-"""Features from the generator's one prefill of a problem, beside those of its text.
+"""P(level | the generator's state after reading a problem).
 
-How well the generator predicts the text, and where the text lies in its hidden space (Damani et
-al. 2024, arXiv 2410.04707). Arrays in, arrays out: an engine that can look inside its model
-supplies them.
+Where a problem lies in the generator's hidden space tells how often the generator solves it (Damani
+et al. 2024, arXiv 2410.04707). One pass over the prompt gives the state of its last token; a few
+principal components of that go through the same classifier as the features of the text. How
+probable the generator finds the text tells nothing beside it (benchmarks/difficulty_prefill.py).
 """
 
 from __future__ import annotations
@@ -14,30 +15,36 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from difficulty.estimator import FEWEST, DifficultyClassifier
+from difficulty.levels import Floats, Ints
+from difficulty.validation import Validation
 from models.errors import InputError, NotFinite
 
 COMPONENTS: Final = 16
-_TENSORS: Final = {"mean", "components", "scale"}
+_TENSORS: Final = {"layer", "mean", "components", "scale"}
+_FILE: Final = "projection.safetensors"
+
+States = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrefillFeatures:
+class Projection:
     """A whitened principal component analysis of hidden states.
 
     mean: shape (hidden,). components: shape (components, hidden), orthonormal.
     scale: standard deviation of each component, shape (components,).
     """
 
-    mean: npt.NDArray[np.float32]
-    components: npt.NDArray[np.float32]
-    scale: npt.NDArray[np.float32]
+    mean: States
+    components: States
+    scale: States
 
     @classmethod
-    def fit(cls, hidden: npt.NDArray[Any], components: int = COMPONENTS) -> Self:
+    def fit(cls, states: npt.NDArray[Any], components: int = COMPONENTS) -> Self:
         """Learn from training problems.
 
-        hidden: state of each problem's last token, shape (problems, hidden). At most as many
-            components as problems less one are kept.
+        states: of each problem's last token, shape (problems, hidden). At most as many components
+            as problems less one are kept.
 
         Raises:
             NotFinite: a state holds NaN or infinity.
@@ -45,11 +52,11 @@ class PrefillFeatures:
         """
         from sklearn.decomposition import PCA
 
-        _check("hidden state", hidden)
-        if len(hidden) < 2:
-            raise InputError(f"prefill features need at least 2 problems, not {len(hidden)}")
-        kept = min(components, len(hidden) - 1, hidden.shape[1])
-        pca = PCA(kept, svd_solver="full").fit(np.asarray(hidden, np.float64))
+        _check(states)
+        if len(states) < 2:
+            raise InputError(f"prefill features need at least 2 problems, not {len(states)}")
+        kept = min(components, len(states) - 1, states.shape[1])
+        pca = PCA(kept, svd_solver="full").fit(np.asarray(states, np.float64))
         scale = np.maximum(np.sqrt(pca.explained_variance_), 1e-6)
         arrays = (pca.mean_, pca.components_, scale)
         return cls(*(np.asarray(array, np.float32) for array in arrays))
@@ -57,46 +64,97 @@ class PrefillFeatures:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
-        return ("prefill_logprob", *(f"prefill_{i}" for i in range(len(self.scale))))
+        return tuple(f"prefill_{i}" for i in range(len(self.scale)))
 
-    def transform(
-        self, log_probs: npt.NDArray[Any], hidden: npt.NDArray[Any]
-    ) -> npt.NDArray[np.float32]:
-        """The features, shape (problems, 1 + components).
+    def transform(self, states: npt.NDArray[Any]) -> Floats:
+        """The features, shape (problems, components).
 
-        log_probs: mean log-probability of each problem's tokens, shape (problems,), nats.
-        hidden: as for `fit`.
+        states: as for `fit`.
 
         Raises:
-            NotFinite: an input is NaN or infinite.
+            NotFinite: a state holds NaN or infinity.
             InputError: states of another size than fitted.
         """
-        _check("mean log-probability", log_probs)
-        _check("hidden state", hidden)
-        if hidden.shape[1] != len(self.mean):
+        _check(states)
+        if states.shape[1] != len(self.mean):
             raise InputError(
                 f"prefill features were fitted on hidden states of {len(self.mean)} dimensions,"
-                f" not {hidden.shape[1]}: another generator? Fit the bundle again"
+                f" not {states.shape[1]}: another generator? Fit the bundle again"
             )
-        projected = (np.asarray(hidden, np.float32) - self.mean) @ self.components.T / self.scale
-        return np.column_stack([np.asarray(log_probs, np.float32), projected])
+        projected = (np.asarray(states, np.float32) - self.mean) @ self.components.T / self.scale
+        return projected.astype(np.float64)
 
-    def save(self, file: Path) -> None:
-        """Write a safetensors file."""
-        from safetensors.numpy import save_file
 
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}, file)
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefillEstimator:
+    """A classifier of the levels 1, 2, … over states of one decoder layer, counted from 1."""
+
+    layer: int
+    projection: Projection
+    classifier: DifficultyClassifier
 
     @classmethod
-    def load(cls, file: Path) -> Self:
+    def fit(
+        cls, states: States, levels: Ints, pass_at_1: Floats, layer: int, seed: int = 0
+    ) -> Self:
+        """Learn from problems whose level is known.
+
+        states: of each problem's last token, shape (problems, hidden). levels, pass_at_1: as for
+            `difficulty.text_estimator.TextEstimator.fit`, shape (problems,). Cross-validation
+            leaves the projection as it is, which saw states of all, and no level.
+
+        Raises:
+            NotFinite: a state holds NaN or infinity.
+            InputError: fewer than `FEWEST` problems.
+        """
+        if len(states) < FEWEST:
+            raise InputError(
+                f"the difficulty estimator needs {FEWEST} different problems or more,"
+                f" not {len(states)}"
+            )
+        projection = Projection.fit(states)
+        classifier = DifficultyClassifier(feature_names=projection.names, random_state=seed)
+        classifier.fit(projection.transform(states), levels)
+        validation = Validation.of(classifier.held_out_proba_, levels, pass_at_1)
+        classifier.provenance_ = {"validation": validation.to_dict()}
+        return cls(layer, projection, classifier)
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(self.classifier.classes_)
+
+    def level_probabilities(self, state: States) -> tuple[float, ...]:
+        """P(level | state of the problem's last token, shape (hidden,)), level 1 first.
+
+        Raises:
+            NotFinite, InputError: as `Projection.transform`.
+        """
+        probabilities = self.classifier.predict_proba(self.projection.transform(state[None]))
+        return tuple(probabilities[0].tolist())
+
+    def save(self, directory: Path) -> None:
+        """Write into a new directory."""
+        from safetensors.numpy import save_file
+
+        directory.mkdir()
+        names = sorted(_TENSORS - {"layer"})
+        tensors = {name: np.ascontiguousarray(getattr(self.projection, name)) for name in names}
+        save_file({"layer": np.array([self.layer], np.int64), **tensors}, directory / _FILE)
+        self.classifier.save(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
-            InputError: the file cannot be read, or holds something else.
+            InputError: as `DifficultyClassifier.load`; or the projection cannot be read, or is
+                none.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        file = directory / _FILE
         try:
             tensors = load_file(file)
         except (OSError, SafetensorError) as error:
@@ -105,10 +163,17 @@ class PrefillFeatures:
         wanted = shapes.get("scale", ()) + shapes.get("mean", ())
         if shapes.keys() != _TENSORS or len(wanted) != 2 or shapes["components"] != wanted:
             raise InputError(f"{file} holds no prefill features; fit the bundle again")
-        return cls(**tensors)
+        layer = int(tensors.pop("layer")[0])
+        projection = Projection(**tensors)
+        classifier = DifficultyClassifier.load(directory)
+        if classifier.names_ != projection.names:
+            raise InputError(f"{directory} uses other features than those of its projection")
+        return cls(layer, projection, classifier)
 
 
-def _check(what: str, values: npt.NDArray[Any]) -> None:
-    bad = np.argwhere(~np.isfinite(values))
+def _check(states: npt.NDArray[Any]) -> None:
+    bad = np.argwhere(~np.isfinite(states))
     if len(bad):
-        raise NotFinite(f"the {what} of problem {bad[0][0]} is NaN or infinite; check the engine")
+        raise NotFinite(
+            f"the hidden state of problem {bad[0][0]} is NaN or infinite; check the engine"
+        )

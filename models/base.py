@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from models.types import Path, Sampled, Sampling, Scored
+from models.types import Path, Prefill, Problem, Sampled, Sampling, Scored
 
 Aggregation = Literal["last", "min", "mean", "prod"]
 """How the scores of a solution's steps become one score."""
@@ -73,6 +73,30 @@ class Generator(Protocol):
     async def aclose(self) -> None:
         """Release the engine; no call may follow."""
         ...
+
+
+@runtime_checkable
+class Prefiller(Protocol):
+    """A generator that can look inside its model: it says where it is after reading a problem."""
+
+    @property
+    def state_layer(self) -> int | None:
+        """Decoder layer, counted from 1, whose output it hands out; None if it was opened so."""
+        ...
+
+    async def prefill(self, problem: Problem) -> Prefill:
+        """Read a problem's prompt once; what a search then asks finds it in the prefix cache.
+
+        Raises:
+            PromptTooLong: the prompt does not fit the model.
+            EngineError: the engine failed, or hands out no states.
+        """
+        ...
+
+
+def state_layer(generator: Generator) -> int | None:
+    """The layer of which a generator hands out states; None if of none."""
+    return generator.state_layer if isinstance(generator, Prefiller) else None
 
 
 @runtime_checkable

@@ -15,9 +15,21 @@ from collections import Counter
 from collections.abc import Callable
 from weakref import WeakSet
 
+import numpy as np
+
 from models.base import Aggregation, GeneratorInfo, VerifierInfo
 from models.errors import EngineError, PromptTooLong, VerifierError
-from models.types import Continuation, FinishReason, Path, Problem, Sampled, Sampling, Scored, Step
+from models.types import (
+    Continuation,
+    FinishReason,
+    Path,
+    Prefill,
+    Problem,
+    Sampled,
+    Sampling,
+    Scored,
+    Step,
+)
 
 Script = Callable[[Path, Sampling, random.Random], tuple[str, FinishReason]]
 """Writes the next step of a path: its text, and `step` or `stop`."""
@@ -84,6 +96,16 @@ class FakeGenerator:
                 break
         self._served.add(path)
         return Sampled(continuations, prompt_tokens=prompt, cached_tokens=cached)
+
+    @property
+    def state_layer(self) -> int | None:
+        return 1
+
+    async def prefill(self, problem: Problem) -> Prefill:
+        """Its state is what decides how often it slips: the terms, and how long they are."""
+        lengths = [len(str(number)) for number in numbers(problem)]
+        state = np.array([len(lengths), sum(lengths), max(lengths)], np.float32)
+        return Prefill(state, _size(problem.text), cached_tokens=0)
 
     async def aclose(self) -> None:
         pass

@@ -208,3 +208,17 @@ class Scored:
     values: tuple[float, ...]
     tokens: int | None
     cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefill:
+    """What a generator's one pass over a problem's prompt gave.
+
+    state: output of its `state_layer` at the prompt's last token, (hidden,), float32.
+    prompt_tokens, cached_tokens: as in `Sampled`. The token that an engine samples with them costs
+        no pass of its own.
+    """
+
+    state: npt.NDArray[np.float32]
+    prompt_tokens: int
+    cached_tokens: int

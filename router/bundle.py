@@ -3,7 +3,8 @@
 manifest.json   what it was fitted on, with what, and the sha256 of every other file
 table.json      the compute-optimal table
 levels.json     thresholds between levels, and how common each level was
-difficulty/     the estimator of P(level | problem), if one was fitted
+difficulty/     the estimator of P(level | problem's text), if one was fitted
+prefill/        the same from the generator's state after reading it, if the states were stored
 pilot.json      P(level | mean verifier score of a pilot sample), if samples were scored
 """
 
@@ -26,11 +27,12 @@ from router.rollouts.runs import Origin
 from router.table import Table
 
 if TYPE_CHECKING:
+    from difficulty.prefill import PrefillEstimator
     from difficulty.text_estimator import TextEstimator
 
 SCHEMA = 1
 MANIFEST, TABLE, LEVELS, PILOT = "manifest.json", "table.json", "levels.json", "pilot.json"
-DIFFICULTY = "difficulty"
+DIFFICULTY, PREFILL = "difficulty", "prefill"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Bundle:
     origin: Origin
     manifest: dict[str, Any]
     estimator: TextEstimator | None = None
+    prefill: PrefillEstimator | None = None
     pilot: PilotLevels | None = None
 
     def level_probabilities(self, problem: Problem) -> Sequence[float]:
@@ -121,6 +124,8 @@ class Bundle:
         _write_json(directory / LEVELS, {**self.levels.to_dict(), "prior": list(self.prior)})
         if self.estimator is not None:
             self.estimator.save(directory / DIFFICULTY)
+        if self.prefill is not None:
+            self.prefill.save(directory / PREFILL)
         if self.pilot is not None:
             _write_json(directory / PILOT, self.pilot.to_dict())
         files = sorted(path for path in directory.rglob("*") if path.is_file())
@@ -153,8 +158,9 @@ class Bundle:
                 f"{directory / TABLE}: levels is {table.levels}, but the bundle has {levels.count}"
             )
         estimator = _load_estimator(directory / DIFFICULTY, levels.count)
+        prefill = _load_prefill(directory / PREFILL, levels.count)
         pilot = _load_pilot(directory / PILOT, levels.count)
-        return cls(table, levels, prior, origin, manifest, estimator, pilot)
+        return cls(table, levels, prior, origin, manifest, estimator, prefill, pilot)
 
 
 def shipped_bundle(model: str) -> Path | None:
@@ -179,24 +185,34 @@ def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
     from difficulty.text_estimator import TextEstimator
 
     estimator = TextEstimator.load(directory)
-    if estimator.levels != levels:
-        raise InputError(
-            f"{directory} estimates {estimator.levels} levels, but the bundle has {levels};"
-            " refit with `router fit`"
-        )
+    _check_levels(directory, estimator.levels, levels)
     return estimator
+
+
+def _load_prefill(directory: Path, levels: int) -> PrefillEstimator | None:
+    if not directory.is_dir():
+        return None
+    from difficulty.prefill import PrefillEstimator
+
+    prefill = PrefillEstimator.load(directory)
+    _check_levels(directory, prefill.levels, levels)
+    return prefill
 
 
 def _load_pilot(path: Path, levels: int) -> PilotLevels | None:
     if not path.is_file():
         return None
     pilot = PilotLevels.from_dict(_read_json(path))
-    if pilot.levels != levels:
+    _check_levels(path, pilot.levels, levels)
+    return pilot
+
+
+def _check_levels(path: Path, estimated: int, levels: int) -> None:
+    if estimated != levels:
         raise InputError(
-            f"{path} estimates {pilot.levels} levels, but the bundle has {levels};"
+            f"{path} estimates {estimated} levels, but the bundle has {levels};"
             " refit with `router fit`"
         )
-    return pilot
 
 
 def text_digest(problem: Problem) -> str:

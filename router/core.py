@@ -60,8 +60,9 @@ class Router(Session):
         bundle: directory of a fitted bundle, which decides what the strategy `auto` means; None
             means none, which is best-of-N. `auto` is the one that comes with `router` for the
             model, where it fits prompt and verifier; a ready-made generator gets none.
-        difficulty: how a problem's level is told: `text`, by the bundle's estimator, or `pilot`, by
-            the verifier's scores of a quarter of the samples, drawn first.
+        difficulty: how a problem's level is told: `text`, by the bundle's estimator; `prefill`, by
+            the generator's state after reading it, where the engine hands that out; or `pilot`,
+            by the verifier's scores of a quarter of the samples, drawn first.
         policy: decides in place of a bundle.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from models.errors import InputError
 from models.types import Problem
@@ -21,11 +22,14 @@ from strategies.best_of_n import BestOfN
 from strategies.budget import Budget
 from strategies.registry import STRATEGIES
 
+State = npt.NDArray[np.float32]
+
 AUTO = "auto"
 """What leaves a choice to the router: of the strategy, the verifier or the bundle."""
 
-Difficulty = Literal["text", "pilot"]
-"""What a problem's level is told by: its text, or the verifier's scores of its first samples."""
+Difficulty = Literal["text", "prefill", "pilot"]
+"""What a problem's level is told by: its text, the generator's state after reading it, or the
+verifier's scores of its first samples."""
 
 _LONG_TEXT: Final = 4_000
 """Characters; features of longer texts take more than about 20 ms, so not on an event loop."""
@@ -37,17 +41,27 @@ _LARGEST_PILOT: Final = 8
 class Policy(ABC):
     """Decides how one problem's budget is spent. Safe to call many times at once."""
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the generator is to read the problem's prompt before the decision."""
+        return False
+
     def pilot(self, budget: Budget) -> int:
         """Samples that are to be drawn and scored before the decision, on the same budget."""
         return 0
 
     @abstractmethod
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         """The decision for one problem; its strategy costs no more than the budget.
 
         scores: the verifier's, of each pilot sample; none before they are drawn.
+        state: the generator's after reading the prompt, (hidden,); None before it has.
         """
 
 
@@ -63,7 +77,11 @@ class DefaultPolicy(Policy):
     because: str = "no bundle is fitted for this model"
 
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         strategy = BestOfN(n=budget.generations, select="weighted" if self.verifier else "majority")
         vote = "a vote weighted by the verifier" if self.verifier else "a majority vote"
@@ -86,7 +104,11 @@ class FixedPolicy(Policy):
         return cls(parse_strategy(text, STRATEGIES, budget.generations))
 
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         return Decision(str(self.strategy), None, None, "asked for by name")
 
@@ -111,7 +133,11 @@ class BundlePolicy(Policy):
             raise InputError(f"tolerance must lie between 0 and 1, not {self.tolerance}")
 
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         """The best configuration of the table for this problem.
 
@@ -132,6 +158,48 @@ class BundlePolicy(Policy):
             levels, budget.generations, tolerance=self.tolerance, cost=self.cost, drawn=drawn
         )
         return replace(decision, why=f"{decision.why}; difficulty judged by {known}")
+
+
+@dataclass(frozen=True)
+class PrefillPolicy(BundlePolicy):
+    """Decides by a bundle's table, on the level that the generator's own state suggests.
+
+    One pass over the prompt, which the search then has in its prefix cache. Before it, the
+    problem's text is gone by.
+
+    Raises:
+        InputError: the bundle was fitted without such states.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bundle.prefill is None:
+            raise InputError(
+                "the bundle cannot tell difficulty by the prefill, as its generator handed out no"
+                " states; refit it with `router fit` on an engine that does"
+            )
+
+    @property
+    def reads_prompt(self) -> bool:
+        return True
+
+    async def decide(
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
+    ) -> Decision:
+        """The best configuration for a problem whose prompt led the generator to this state.
+
+        Raises:
+            InputError: as `Table.choose`, or a state of another size.
+        """
+        assert self.bundle.prefill is not None
+        if state is None:
+            return await super().decide(problem, budget)
+        levels = self.bundle.prefill.level_probabilities(state)
+        return self._choose(levels, budget, "the generator's state after reading it")
 
 
 @dataclass(frozen=True)
@@ -159,7 +227,11 @@ class PilotPolicy(BundlePolicy):
         return min(_LARGEST_PILOT, math.ceil(budget.generations / _PILOT_SHARE))
 
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         """The best configuration for a problem whose first samples got these scores.
 
@@ -186,7 +258,11 @@ class OraclePolicy(BundlePolicy):
     levels: Mapping[str, int] = field(kw_only=True)
 
     async def decide(
-        self, problem: Problem, budget: Budget, scores: Sequence[float] = ()
+        self,
+        problem: Problem,
+        budget: Budget,
+        scores: Sequence[float] = (),
+        state: State | None = None,
     ) -> Decision:
         """The best configuration at the problem's level.
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from models.base import Generator, state_layer
 from models.errors import InputError
 from router.bundle import Bundle
 from router.opening import Models
-from router.policy import BundlePolicy, DefaultPolicy, Difficulty, PilotPolicy, Policy
+from router.policy import (
+    BundlePolicy,
+    DefaultPolicy,
+    Difficulty,
+    PilotPolicy,
+    Policy,
+    PrefillPolicy,
+)
 
 _POLICIES: Final[dict[Difficulty, type[BundlePolicy]]] = {
     "text": BundlePolicy,
+    "prefill": PrefillPolicy,
     "pilot": PilotPolicy,
 }
 
@@ -34,7 +43,7 @@ class Routing:
     def __post_init__(self) -> None:
         if self.difficulty not in _POLICIES:
             raise InputError(
-                f"difficulty is told by {' or '.join(_POLICIES)}, not {self.difficulty!r}"
+                f"difficulty is told by one of {', '.join(_POLICIES)}, not {self.difficulty!r}"
             )
 
     def policy(self, tolerance: float, *, verified: bool, models: Models | None) -> Policy:
@@ -56,7 +65,10 @@ class Routing:
                     raise
                 because = f"the shipped bundle is left out ({error})"
             else:
-                return _POLICIES[self.difficulty](self.bundle, tolerance)
+                policy = _POLICIES[self.difficulty](self.bundle, tolerance)
+                if policy.reads_prompt and models is not None:
+                    _check_layer(self.bundle, models.generator)
+                return policy
         if tolerance or self.difficulty != "text":
             what = "a tolerance" if tolerance else f"difficulty by {self.difficulty}"
             raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
@@ -69,3 +81,16 @@ class Routing:
         else:
             judge = models.verifier
             bundle.check(models.generator.info, None if judge is None else judge.info)
+
+
+def _check_layer(bundle: Bundle, generator: Generator) -> None:
+    """Make sure that a generator hands out the states that the bundle reads."""
+    assert bundle.prefill is not None
+    layer = state_layer(generator)
+    if layer != bundle.prefill.layer:
+        engine = generator.info.engine
+        gives = "none" if layer is None else f"those of layer {layer}"
+        raise InputError(
+            f"the bundle tells difficulty by states of layer {bundle.prefill.layer}, and the engine"
+            f" {engine!r} hands out {gives} here; take --difficulty text"
+        )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
-from models.base import Generator, Verifier
+from models.base import Generator, Prefiller, Verifier
+from models.errors import EngineError
 from models.types import Problem, Sampling
 from router.policy import Policy
 from router.records import Decision, Finished, Solution
 from strategies.answers import correct, group
 from strategies.base import Candidate, Select, Strategy, parse_strategy
-from strategies.budget import Budget
+from strategies.budget import Budget, Usage
 from strategies.driver import run_search
 from strategies.pilot import Pilot
 from strategies.registry import STRATEGIES
@@ -46,7 +48,10 @@ async def solve(
             f"the engine {generator.info.engine!r} takes no seed here, so samples differ"
             " from run to run"
         )
-    if decision is None:
+    spent = Usage()
+    if policy.reads_prompt:
+        decision, spent = await _read_prompt(problem, policy, generator, budget)
+    elif decision is None:
         decision = await policy.decide(problem, budget)
     strategy = parse_strategy(decision.strategy, STRATEGIES)
 
@@ -76,7 +81,7 @@ async def solve(
         answer=choice.answer,
         text=choice.candidate.text,
         decision=decision,
-        usage=outcome.usage,
+        usage=spent + outcome.usage,
         ended=outcome.ended,
         selection=how,
         votes=choice.votes,
@@ -85,6 +90,25 @@ async def solve(
         notes=tuple(notes),
         trace=outcome.trace,
     )
+
+
+async def _read_prompt(
+    problem: Problem, policy: Policy, generator: Generator, budget: Budget
+) -> tuple[Decision, Usage]:
+    """What is decided once the generator has read the problem, and what that cost."""
+    if not isinstance(generator, Prefiller):
+        raise EngineError(f"the engine {generator.info.engine!r} hands out no states")
+    started = time.monotonic()
+    read = await generator.prefill(problem)
+    parameters = generator.info.parameters
+    computed = read.prompt_tokens - read.cached_tokens
+    spent = Usage(
+        prompt_tokens=read.prompt_tokens,
+        prompt_tokens_cached=read.cached_tokens,
+        flops=None if parameters is None else 2.0 * parameters * computed,
+        seconds=time.monotonic() - started,
+    )
+    return await policy.decide(problem, budget, state=read.state), spent
 
 
 def _finished(candidate: Candidate) -> Finished:

@@ -122,7 +122,7 @@ class Decoder:
         self._state: Tensor | None = None
         self._closed = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="decoder")
-        self._keeps_states = state_layer is not None
+        self.state_layer = state_layer
         if state_layer is not None:
             layer = model.get_decoder().layers[state_layer - 1]
             layer.register_forward_hook(self._record)
@@ -262,7 +262,7 @@ class Decoder:
             live.finish = self._end_of(live)
             if live.finish is None:
                 staying.append(index)
-            elif self._keeps_states and live.ids[-1] not in self._eos:
+            elif self.state_layer is not None and live.ids[-1] not in self._eos:
                 live.request.extra += 1
                 staying.append(index)
             else:

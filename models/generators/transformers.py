@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 
 import torch
@@ -12,11 +13,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from transformers.cache_utils import DynamicLayer
 
 from models.base import GeneratorInfo
-from models.errors import InputError, ModelError
+from models.errors import EngineError, InputError, ModelError
 from models.generators.decoding import Decoder, Ended, Request, Row
 from models.prompts import Prompt
 from models.tokens import PathEncoder, room, text_ends
-from models.types import Continuation, FinishReason, Path, Sampled, Sampling, Step
+from models.types import (
+    Continuation,
+    FinishReason,
+    Path,
+    Prefill,
+    Problem,
+    Sampled,
+    Sampling,
+    Step,
+)
 
 
 class TransformersGenerator:
@@ -118,6 +128,26 @@ class TransformersGenerator:
             lambda: tuple(self._continuation(row, sampling) for row in decoded.rows)
         )
         return Sampled(continuations, decoded.prompt_tokens, decoded.cached_tokens)
+
+    @property
+    def state_layer(self) -> int | None:
+        return self._decoder.state_layer
+
+    async def prefill(self, problem: Problem) -> Prefill:
+        """Read a problem's prompt; one token is sampled with it and let go.
+
+        Raises:
+            PromptTooLong, EngineError: see `models.base.Prefiller`.
+        """
+        if self.state_layer is None:
+            raise EngineError(f"{self.info.model} was opened without states of its layers")
+        ids = self._encoder.path_ids(Path(problem))
+        if self._context is not None:
+            room(len(ids), self._context, 1)
+        ended = partial(self._ended, Sampling())
+        decoded = await self._decoder.decode(Request(ids, 1, 1, 0.0, 1.0, None, ended))
+        state = decoded.rows[0].states[0].numpy()
+        return Prefill(state, decoded.prompt_tokens, decoded.cached_tokens)
 
     async def aclose(self) -> None:
         """End the decoding thread; calls still running fail."""

@@ -21,7 +21,16 @@ from models.generators.vllm_states import EXTENSION, States
 from models.prompts import Prompt
 from models.runtime.vllm_process import start_engine, stop_engine
 from models.tokens import PathEncoder, room, text_ends
-from models.types import Continuation, FinishReason, Path, Sampled, Sampling, Step
+from models.types import (
+    Continuation,
+    FinishReason,
+    Path,
+    Prefill,
+    Problem,
+    Sampled,
+    Sampling,
+    Step,
+)
 from models.weights.find import weight_files
 
 if TYPE_CHECKING:
@@ -141,6 +150,26 @@ class VLLMGenerator:
             prompt_tokens=sum(sample.prompt_tokens for _, sample in samples),
             cached_tokens=sum(sample.cached_tokens for _, sample in samples),
         )
+
+    @property
+    def state_layer(self) -> int | None:
+        return None if self._states is None else self._states.layer
+
+    async def prefill(self, problem: Problem) -> Prefill:
+        """Read a problem's prompt; vLLM samples a token with it, which is let go.
+
+        Raises:
+            PromptTooLong, EngineError: see `models.base.Prefiller`.
+        """
+        if self._states is None:
+            raise EngineError(f"{self.info.model} was opened without states of its layers")
+        ids = self._encoder.path_ids(Path(problem))
+        room(len(ids), self._context, 1)
+        output = await self._request([*ids], self._params(Sampling(), 1, 0))
+        [state] = await self._states.take(output.request_id, [len(ids) - 1])
+        if state is None:
+            raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
+        return Prefill(state, len(ids), output.num_cached_tokens or 0)
 
     async def aclose(self) -> None:
         """End vLLM's processes."""

@@ -78,10 +78,14 @@ class StateTap:
 
 
 class States:
-    """Fetches states for many tasks at once: one call to the worker serves all that wait."""
+    """Fetches states for many tasks at once: one call to the worker serves all that wait.
 
-    def __init__(self, engine: AsyncLLM) -> None:
+    layer: the decoder layer, counted from 1, that they are of.
+    """
+
+    def __init__(self, engine: AsyncLLM, layer: int) -> None:
         self._engine = engine
+        self.layer = layer
         self._waiting: list[tuple[Wanted, asyncio.Future[list[State | None]]]] = []
         self._fetching: asyncio.Task[None] | None = None
 
@@ -96,7 +100,7 @@ class States:
             await engine.collective_rpc("tap_layer", args=(layer,))
         except Exception as error:
             raise EngineError(f"cannot read states of layer {layer} in vLLM: {error}") from error
-        return cls(engine)
+        return cls(engine, layer)
 
     async def take(self, request: str, positions: list[int]) -> list[State | None]:
         """States of a request that has ended, each (hidden,), float32; once only.

@@ -154,8 +154,9 @@ _ROUTING: Final = (
         "--difficulty",
         type=click.Choice(get_args(Difficulty)),
         default="text",
-        help="What the bundle judges difficulty by: the problem's text, or a pilot, which is the"
-        " first quarter of the samples, scored; they count, and are used.",
+        help="What the bundle judges difficulty by: the problem's text; a prefill, which is the"
+        " state of the model once it has read the problem; or a pilot, which is the first quarter"
+        " of the samples, scored; they count, and are used.",
     ),
 )
 

@@ -78,7 +78,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--drop-overlap", is_flag=True, help="Leave out problems that the bundle has seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole evaluation as JSON.")
 @option("--seed", type=int, help="Of sampling, where the engine takes seeds, and of resamples.")
-@option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Searches at once.")
+@option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Generations at once.")
 @with_router
 def evaluate(
     router: Router,

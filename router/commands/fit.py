@@ -98,7 +98,7 @@ _out = Console(stderr=True, highlight=False)
     "--in-flight",
     type=click.IntRange(min=1),
     default=IN_FLIGHT,
-    help="Searches at once, on each worker.",
+    help="Generations at once, on each worker.",
 )
 @option(
     "--ray",

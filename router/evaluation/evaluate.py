@@ -250,6 +250,9 @@ def _difficulty(case: _Case) -> tuple[Difficulty, ...]:
         size = min(8, min(map(len, case.found.scores)))
         means = np.array([scores[:size].mean() for scores in case.found.scores])
         stated["pilot"] = bundle.pilot.probabilities(means, size)
+    if bundle.prefill is not None and case.study.reads_prompts(case.found):
+        states = [np.array(p.state, np.float32) for p in case.found.prefills if p is not None]
+        stated["prefill"] = np.array([bundle.prefill.level_probabilities(s) for s in states])
     return tuple(
         Difficulty(
             policy=policy,
@@ -281,6 +284,11 @@ def _notes(case: _Case) -> tuple[str, ...]:
         )
     if case.study.bundle.estimator is None:
         notes.append("The bundle has no difficulty estimator: every problem counts as average.")
+    if case.study.bundle.prefill is not None and not case.study.reads_prompts(case.found):
+        notes.append(
+            "The rollouts do not say where each prompt led the generator, so routing by the prefill"
+            " is left out."
+        )
     if case.study.bundle.pilot is None:
         notes.append("The bundle cannot tell difficulty by a pilot: no sample of it was scored.")
     return tuple(notes)

@@ -16,7 +16,7 @@ from router.bundle import Bundle
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import MAJORITY, configurations, missing
 from router.fitting.workers import Job
-from router.policy import BundlePolicy, OraclePolicy, PilotPolicy, Policy
+from router.policy import BundlePolicy, OraclePolicy, PilotPolicy, Policy, PrefillPolicy
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.base import Strategy, parse_strategy
 from strategies.best_of_n import BestOfN
@@ -109,9 +109,18 @@ class Study:
             return policies
         if self.bundle.pilot is not None:
             policies["pilot"] = PilotPolicy(self.bundle)
+        if self.reads_prompts(found):
+            policies["prefill"] = PrefillPolicy(self.bundle)
         level = self.bundle.levels.of(found.pass_at_1).tolist()
         levels = dict(zip(found.problems, level, strict=True))
         return {**policies, "oracle": OraclePolicy(self.bundle, levels=levels)}
+
+    def reads_prompts(self, found: Measurements) -> bool:
+        """Whether it is known where the prompt of every problem led the generator."""
+        prefill = self.bundle.prefill
+        return prefill is not None and all(
+            read is not None and read.layer == prefill.layer for read in found.prefills
+        )
 
     async def picks(
         self, problems: Sequence[Problem], found: Measurements | None = None
@@ -132,6 +141,10 @@ class Study:
         self, policy: Policy, problem: Problem, budget: int, row: int, found: Measurements | None
     ) -> tuple[str, ...]:
         limits = Budget(budget)
+        if policy.reads_prompt and found is not None:
+            read = found.prefills[row]
+            state = None if read is None else np.array(read.state, np.float32)
+            return ((await policy.decide(problem, limits, state=state)).strategy,)
         size = policy.pilot(limits)
         if not size or found is None or len(found.scores[row]) < size:
             return ((await policy.decide(problem, limits)).strategy,)

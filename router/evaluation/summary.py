@@ -18,6 +18,7 @@ _GAIN = 1.05  # less is none
 
 _LABELS = {
     "learned": "routed by learned difficulty",
+    "prefill": "routed by the prefill",
     "pilot": "routed by a pilot",
     "oracle": "routed by true difficulty",
     VOTE: "weighted best-of-N",

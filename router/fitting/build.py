@@ -23,6 +23,7 @@ from router.table import CostUnit
 from strategies.base import Strategy
 
 if TYPE_CHECKING:
+    from difficulty.prefill import PrefillEstimator
     from difficulty.text_estimator import TextEstimator
 
 
@@ -73,8 +74,9 @@ def fit_bundle(
     used = [problem for problem in known if problem.id in measured]
     manifest = _manifest(store, settings, used, found)
     estimator = _fit_estimator(used, found, level, settings.seed)
+    prefill = _fit_prefill(found, level, settings.seed)
     pilot = _fit_pilot(found, level, levels.count)
-    return Bundle(table, levels, prior, store.origin, manifest, estimator, pilot)
+    return Bundle(table, levels, prior, store.origin, manifest, estimator, prefill, pilot)
 
 
 def _fit_estimator(
@@ -84,6 +86,18 @@ def _fit_estimator(
 
     texts = {problem.id: problem.text for problem in problems}
     return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
+
+
+def _fit_prefill(found: Measurements, level: Ints, seed: int) -> PrefillEstimator | None:
+    """None where the generator did not say of every problem where its prompt led it."""
+    from difficulty.prefill import PrefillEstimator
+
+    read = [prefill for prefill in found.prefills if prefill is not None]
+    layers = {prefill.layer for prefill in read}
+    if len(read) < len(found.problems) or len(layers) != 1:
+        return None
+    states = np.array([prefill.state for prefill in read], np.float32)
+    return PrefillEstimator.fit(states, level, found.pass_at_1, layers.pop(), seed)
 
 
 def _fit_pilot(found: Measurements, level: Ints, count: int) -> PilotLevels | None:

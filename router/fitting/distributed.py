@@ -21,7 +21,7 @@ from models.errors import EngineError, InputError
 from models.types import Problem, Sampling
 from router.fitting.workers import Job, LocalWorker
 from router.opening import Models
-from router.rollouts.runs import Run
+from router.rollouts.runs import Run, StoredPrefill
 
 log = logging.getLogger("router")
 
@@ -38,24 +38,35 @@ class RayWorkers:
     """A `Worker` that hands each search to the actor with the fewest in flight."""
 
     def __init__(
-        self, actors: list[Any], generator: GeneratorInfo, verifier: VerifierInfo | None
+        self,
+        actors: list[Any],
+        generator: GeneratorInfo,
+        verifier: VerifierInfo | None,
+        reads_prompts: bool,
     ) -> None:
         self._in_flight = dict.fromkeys(actors, 0)
         self.generator = generator
         self.verifier = verifier
+        self.reads_prompts = reads_prompts
 
     @property
     def count(self) -> int:
         """Workers alive."""
         return len(self._in_flight)
 
+    async def prefill(self, problem: Problem) -> StoredPrefill:
+        found: StoredPrefill = await self._call("prefill", problem)
+        return found
+
     async def search(self, job: Job, seed: int | None) -> Run:
-        return await self._call("search", job, seed)
+        run: Run = await self._call("search", job, seed)
+        return run
 
     async def score(self, run: Run, problem: Problem) -> Run:
-        return await self._call("score", run, problem)
+        scored: Run = await self._call("score", run, problem)
+        return scored
 
-    async def _call(self, method: str, *arguments: Any) -> Run:
+    async def _call(self, method: str, *arguments: Any) -> Any:
         from ray.exceptions import RayActorError, RayError
 
         death: RayActorError | None = None
@@ -63,8 +74,7 @@ class RayWorkers:
             actor = min(self._in_flight, key=self._in_flight.__getitem__)
             self._in_flight[actor] += 1
             try:
-                run: Run = await getattr(actor, method).remote(*arguments)
-                return run
+                return await getattr(actor, method).remote(*arguments)
             except RayActorError as error:
                 death = error
                 if self._in_flight.pop(actor, None) is not None:
@@ -91,10 +101,13 @@ class _Actor:
         self._load = load
         self._sampling = sampling
 
-    async def open(self) -> tuple[GeneratorInfo, VerifierInfo | None]:
+    async def open(self) -> tuple[GeneratorInfo, VerifierInfo | None, bool]:
         self._models = await self._load()
         self._worker = LocalWorker(self._models, self._sampling)
-        return self._worker.generator, self._worker.verifier
+        return self._worker.generator, self._worker.verifier, self._worker.reads_prompts
+
+    async def prefill(self, problem: Problem) -> StoredPrefill:
+        return await self._worker.prefill(problem)
 
     async def search(self, job: Job, seed: int | None) -> Run:
         return await self._worker.search(job, seed)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from models.base import Aggregation
 from models.errors import InputError
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.rollouts.runs import Origin
+from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.answers import group_sync
 from strategies.base import Select, Strategy
@@ -76,6 +76,7 @@ class Measurements:
         of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
     scores: of each problem, the verifier's scores of its other samples; none where not scored.
+    prefills: where each problem's prompt led the generator; None where it was not looked up.
     """
 
     problems: tuple[str, ...]
@@ -90,6 +91,7 @@ class Measurements:
     pass_at_1: Floats
     samples: npt.NDArray[np.int64]
     scores: tuple[Floats, ...]
+    prefills: tuple[StoredPrefill | None, ...]
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
@@ -100,6 +102,7 @@ class Measurements:
             self,
             problems=tuple(self.problems[i] for i in kept),
             scores=tuple(self.scores[i] for i in kept),
+            prefills=tuple(self.prefills[i] for i in kept),
             **arrays,
         )
 
@@ -131,6 +134,7 @@ def measure(
     shape = (len(problems), len(strategies))
     pools = [read.pools[SAMPLES][problem] for problem in problems]
     accuracy, error, coverage, tokens, flops = np.full((5, *shape), np.nan)
+    prefills = store.prefills()
     found = Measurements(
         problems=tuple(problems),
         strategies=tuple(strategies),
@@ -144,6 +148,7 @@ def measure(
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
         scores=tuple(np.array(pool.sample_scores) for pool in pools),
+        prefills=tuple(map(prefills.get, problems)),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):

@@ -6,7 +6,16 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -38,8 +47,8 @@ DEFAULTS = (
     "dvts(width=4)",
     "lookahead(width=4, k=1)",
 )
-IN_FLIGHT = 32
-"""Searches that run at once; enough to keep an engine's own batch full."""
+IN_FLIGHT = 256
+"""Generations that run at once: they keep an engine's own batch full, and are lost with a kill."""
 
 Ticker = Callable[[int], None]
 """Told of generations as they are done, or turn out not to be needed."""
@@ -190,9 +199,10 @@ class Sampler:
             InputError: the problems cannot be divided into the levels.
             EngineError, VerifierError: a model failed; what finished is stored.
         """
-        shift = _Shift(worker, tick, asyncio.Semaphore(in_flight))
+        shift = _Shift(worker, tick, _Room(in_flight))
         whole = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
         await self._score_old(shift)
+        await self._read_prompts(shift)
         await self._all(self._missing(self.problems, whole), shift)
         if self.capped:  # some problems have no level yet
             return
@@ -207,8 +217,9 @@ class Sampler:
         in_flight: int = IN_FLIGHT,
     ) -> None:
         """Run these searches and no others; limits and errors as in `run`."""
-        shift = _Shift(worker, tick, asyncio.Semaphore(in_flight))
+        shift = _Shift(worker, tick, _Room(in_flight))
         await self._score_old(shift)
+        await self._read_prompts(shift)
         await self._all(jobs, shift)
 
     async def _race(self, problems: Sequence[Problem], shift: _Shift) -> None:
@@ -250,7 +261,7 @@ class Sampler:
 
     async def _all(self, jobs: Sequence[Job], shift: _Shift) -> None:
         async def one(job: Job) -> None:
-            async with shift.slots:
+            async with shift.room.hold(job.strategy.cost):
                 if self.left < job.strategy.cost:
                     self.capped = True
                     return
@@ -277,6 +288,22 @@ class Sampler:
                 self.store.add(run)
             self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
 
+    async def _read_prompts(self, shift: _Shift) -> None:
+        """Store where each prompt leads the generator, if it hands out states."""
+        if not shift.worker.reads_prompts:
+            return
+        known = self.store.prefills()
+
+        async def one(problem: Problem) -> None:
+            async with shift.room.hold(1):
+                try:
+                    found = await shift.worker.prefill(problem)
+                except PromptTooLong:
+                    return  # its searches tell
+                self.store.add_prefill(problem.id, found)
+
+        await _gather(one(problem) for problem in self.problems if problem.id not in known)
+
     async def _score_old(self, shift: _Shift) -> None:
         """Score samples that were drawn before there was a verifier."""
         if shift.worker.verifier is None:
@@ -284,7 +311,7 @@ class Sampler:
         ours = {problem.id: problem for problem in self.problems}
 
         async def one(run: Run) -> None:
-            async with shift.slots:
+            async with shift.room.hold(len(run.candidates)):
                 self.store.set_scores(await shift.worker.score(run, ours[run.problem]))
 
         await _gather(
@@ -294,16 +321,39 @@ class Sampler:
         )
 
 
+class _Room:
+    """Room for so many generations at once, first come, first served; a larger job runs alone."""
+
+    def __init__(self, generations: int) -> None:
+        self._all = self._free = generations
+        self._first = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, generations: int) -> AsyncIterator[None]:
+        held = min(generations, self._all)
+        async with self._first:
+            while self._free < held:
+                self._freed.clear()
+                await self._freed.wait()
+            self._free -= held
+        try:
+            yield
+        finally:
+            self._free += held
+            self._freed.set()
+
+
 class _Shift:
     """What all searches of one `run` share.
 
-    worker: runs them; tick: told of each; slots: bound how many run at once.
+    worker: runs them; tick: told of each; room: bounds how many run at once.
     """
 
-    def __init__(self, worker: Worker, tick: Ticker, slots: asyncio.Semaphore) -> None:
+    def __init__(self, worker: Worker, tick: Ticker, room: _Room) -> None:
         self.worker = worker
         self.tick = tick
-        self.slots = slots
+        self.room = room
         self._last = time.monotonic()
 
     def lap(self) -> float:

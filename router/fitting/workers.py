@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from models.base import GeneratorInfo, VerifierInfo
+from models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
 from models.errors import InputError
 from models.types import Problem, Sampling
 from router.opening import Models
-from router.rollouts.runs import Run, StoredCandidate
+from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
 from strategies.answers import correct
 from strategies.base import Strategy
 from strategies.budget import Budget, Usage
@@ -37,6 +37,19 @@ class Worker(Protocol):
 
     @property
     def verifier(self) -> VerifierInfo | None: ...
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the generator hands out states."""
+        ...
+
+    async def prefill(self, problem: Problem) -> StoredPrefill:
+        """Where the problem's prompt leads the generator.
+
+        Raises:
+            PromptTooLong: the problem does not fit the model.
+        """
+        ...
 
     async def search(self, job: Job, seed: int | None) -> Run:
         """Run one search; the seed reaches only engines that take one.
@@ -69,6 +82,17 @@ class LocalWorker:
     @property
     def verifier(self) -> VerifierInfo | None:
         return None if self.models.verifier is None else self.models.verifier.info
+
+    @property
+    def reads_prompts(self) -> bool:
+        return state_layer(self.models.generator) is not None
+
+    async def prefill(self, problem: Problem) -> StoredPrefill:
+        generator = self.models.generator
+        assert isinstance(generator, Prefiller)
+        assert generator.state_layer is not None
+        read = await generator.prefill(problem)
+        return StoredPrefill(generator.state_layer, tuple(read.state.tolist()))
 
     async def search(self, job: Job, seed: int | None) -> Run:
         outcome = await run_search(

@@ -225,7 +225,7 @@ class _Page:
     def _spend(self) -> str:
         e = self.e
         units: dict[str, Amount] = {"tokens a problem": _tokens, "FLOPs a problem": _flops}
-        shown = [curve for curve in e.curves if curve.name not in ("oracle", "pilot")]
+        shown = [curve for curve in e.curves if curve.name not in ("oracle", "pilot", "prefill")]
         parts = {}
         for unit, amount in units.items():
             known = [c for c in shown if all(amount(point) is not None for point in c.points)]

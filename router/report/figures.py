@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COLOURS: Final = {
     "learned": "#dd4b39",
     "pilot": "#9a6fd0",
+    "prefill": "#c2569b",
     "oracle": "#7a8794",
     "best_of_n": "#2a78c8",
     "best_of_n(select=majority)": "#2f9e64",

@@ -1,8 +1,8 @@
 """A whole rollout store as one text file, to be committed or sent, and read back as it was.
 
-JSON Lines: first the schema and the origin, then every problem, then every run with all that is
-stored of it (steps, token ids, grades, scores, usage). So whatever can be made from a store can be
-made from such a file too.
+JSON Lines: first the schema and the origin, then every problem, what is known of its prompt, then
+every run with all that is stored of it (steps, token ids, grades, scores, usage). So whatever can
+be made from a store can be made from such a file too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from models.errors import InputError
 from models.types import Problem
 from router.rollouts.lines import SUFFIXES, read_lines, write_lines
-from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SCHEMA, RolloutStore
 from strategies.budget import Usage
 
@@ -45,6 +45,8 @@ def export_store(store: RolloutStore, file: Path) -> int:
                 "answer": problem.answer,
                 "source": problem.source,
             }
+        for name, prefill in store.prefills().items():
+            yield {"prefill": name, **asdict(prefill)}
         for run in store.runs():
             count += len(run.candidates)
             yield _run_record(run)
@@ -73,6 +75,9 @@ def import_store(file: Path, path: Path) -> int:
                     run = _run(record)
                     store.add(run)
                     count += len(run.candidates)
+                elif "prefill" in record:
+                    state = tuple(map(float, record["state"]))
+                    store.add_prefill(record["prefill"], StoredPrefill(record["layer"], state))
                 else:
                     store.add_problems([Problem.from_dict(record)])
             except (KeyError, TypeError, ValueError) as error:

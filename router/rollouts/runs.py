@@ -183,6 +183,14 @@ class StoredCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPrefill:
+    """Where a problem's prompt led the generator: the state of its last token at a layer."""
+
+    layer: int
+    state: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One search on one problem: what it found, why it ended, what it spent."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from models.errors import InputError
 from models.types import Problem
-from router.rollouts.runs import Origin, Run, StoredCandidate, dump
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill, dump
 from strategies.budget import Usage
 
 SCHEMA = 1
@@ -48,6 +49,13 @@ CREATE TABLE candidates (
     steps TEXT NOT NULL, step_tokens TEXT, token_ids BLOB, PRIMARY KEY (run, idx)
 ) WITHOUT ROWID;
 """
+
+_PREFILLS = """
+CREATE TABLE IF NOT EXISTS prefills (
+    problem TEXT PRIMARY KEY REFERENCES problems(id), layer INTEGER NOT NULL, state BLOB NOT NULL
+)
+"""
+"""Made when the first is added: few stores have any."""
 
 
 class RolloutStore:
@@ -173,6 +181,20 @@ class RolloutStore:
         ).fetchone()
         self.add(Run(problem, SAMPLES, repeat, "completed", usage, tuple(candidates)))
 
+    def add_prefill(self, problem: str, prefill: StoredPrefill) -> None:
+        """Store where a problem's prompt led the generator, in place of what was known of it.
+
+        Raises:
+            InputError: the problem is not registered.
+        """
+        row = (problem, prefill.layer, array("f", prefill.state).tobytes())
+        with self.transaction():
+            self._db.execute(_PREFILLS)
+            try:
+                self._db.execute("INSERT OR REPLACE INTO prefills VALUES (?, ?, ?)", row)
+            except sqlite3.IntegrityError as error:
+                raise InputError(f"problem {problem!r} is not registered") from error
+
     def add_pace(self, tokens: int, seconds: float) -> None:
         """Remember how fast sampling went, for the price of the next fit."""
         with self.transaction():
@@ -257,6 +279,13 @@ class RolloutStore:
             pool += run.candidates
         if current is not None:
             yield problems[current], tuple(pool)
+
+    def prefills(self) -> dict[str, StoredPrefill]:
+        """What is known of the prompts of problems, by the problem's id."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'prefills'").fetchone():
+            return {}
+        rows = self._db.execute("SELECT problem, layer, state FROM prefills ORDER BY rowid")
+        return {name: StoredPrefill(layer, tuple(array("f", s))) for name, layer, s in rows}
 
     def spent(self) -> Iterator[tuple[Any, ...]]:
         """Sums over the runs of each problem and configuration, added up by SQLite.

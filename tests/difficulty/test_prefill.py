@@ -5,58 +5,73 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difficulty.prefill import PrefillFeatures
+from difficulty.prefill import PrefillEstimator, Projection
 from models.errors import InputError, NotFinite
 
 RNG = np.random.default_rng(0)
 # Two directions carry nearly all variance.
 HIDDEN = RNG.normal(size=(60, 2)) @ RNG.normal(size=(2, 32)) + RNG.normal(0, 1e-3, (60, 32))
-LOG_PROBS = RNG.normal(size=60)
+STATES = HIDDEN.astype(np.float32)
+# How hard a problem is lies along the first direction.
+HARDNESS = (HIDDEN @ np.linalg.svd(HIDDEN)[2][0]).argsort().argsort()
+LEVELS = 1 + HARDNESS // 20
+PASS_AT_1 = 1 - HARDNESS / 60
 
 
 def test_projection_keeps_what_varies() -> None:
-    fitted = PrefillFeatures.fit(HIDDEN, components=2)
-    found = fitted.transform(LOG_PROBS, HIDDEN)
-    assert fitted.names == ("prefill_logprob", "prefill_0", "prefill_1")
-    assert found[:, 0] == pytest.approx(LOG_PROBS, abs=1e-6)
-    assert np.cov(found[:, 1:].T) == pytest.approx(np.eye(2), abs=1e-3)
-    back = found[:, 1:] * fitted.scale @ fitted.components + fitted.mean
+    fitted = Projection.fit(HIDDEN, components=2)
+    found = fitted.transform(HIDDEN)
+    assert fitted.names == ("prefill_0", "prefill_1")
+    assert np.cov(found.T) == pytest.approx(np.eye(2), abs=1e-3)
+    back = found * fitted.scale @ fitted.components + fitted.mean
     assert back == pytest.approx(HIDDEN, abs=0.01)
 
 
 def test_components_are_no_more_than_problems_allow() -> None:
-    assert len(PrefillFeatures.fit(HIDDEN[:4]).scale) == 3
+    assert len(Projection.fit(HIDDEN[:4]).scale) == 3
 
 
-def test_survives_a_file(tmp_path: Path) -> None:
-    fitted = PrefillFeatures.fit(HIDDEN, components=3)
-    fitted.save(tmp_path / "prefill.safetensors")
-    loaded = PrefillFeatures.load(tmp_path / "prefill.safetensors")
-    before, after = (f.transform(LOG_PROBS, HIDDEN) for f in (fitted, loaded))
-    assert np.array_equal(before, after)
+def test_states_tell_levels_and_the_estimator_survives_files(tmp_path: Path) -> None:
+    fitted = PrefillEstimator.fit(STATES, LEVELS, PASS_AT_1, layer=7)
+    assert fitted.classifier.provenance_["validation"]["spearman"] > 0.6
+    fitted.save(tmp_path / "prefill")
+    loaded = PrefillEstimator.load(tmp_path / "prefill")
+    assert (loaded.layer, loaded.levels) == (7, 3)
+    for row in (0, 30):
+        found = loaded.level_probabilities(STATES[row])
+        assert found == fitted.level_probabilities(STATES[row])
+        assert sum(found) == pytest.approx(1)
+
+
+def test_a_fit_needs_some_problems() -> None:
+    with pytest.raises(InputError, match="needs 4 different problems"):
+        PrefillEstimator.fit(STATES[:3], LEVELS[:3], PASS_AT_1[:3], layer=1)
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    file = tmp_path / "prefill.safetensors"
+    file = tmp_path / "projection.safetensors"
     with pytest.raises(InputError, match="cannot read"):
-        PrefillFeatures.load(file)
+        PrefillEstimator.load(tmp_path)
     file.write_bytes(b"no tensors")
     with pytest.raises(InputError, match="cannot read"):
-        PrefillFeatures.load(file)
-    save_file({"mean": np.zeros(3), "scale": np.ones(2), "components": np.ones((3, 2))}, file)
+        PrefillEstimator.load(tmp_path)
+    tensors = {"layer": np.ones(1, int), "mean": np.zeros(3), "scale": np.ones(2)}
+    save_file({**tensors, "components": np.ones((3, 2))}, file)
     with pytest.raises(InputError, match="no prefill features"):
-        PrefillFeatures.load(file)
+        PrefillEstimator.load(tmp_path)
+    PrefillEstimator.fit(STATES, LEVELS, PASS_AT_1, layer=7).classifier.save(tmp_path)
+    save_file({**tensors, "components": np.ones((2, 3))}, file)
+    with pytest.raises(InputError, match="other features"):
+        PrefillEstimator.load(tmp_path)
 
 
 def test_bad_inputs_are_named() -> None:
-    fitted = PrefillFeatures.fit(HIDDEN)
+    fitted = Projection.fit(HIDDEN)
     with pytest.raises(InputError, match="32 dimensions, not 5"):
-        fitted.transform(LOG_PROBS, HIDDEN[:, :5])
-    with pytest.raises(NotFinite, match="log-probability of problem 1"):
-        fitted.transform(np.array([0.0, np.nan]), HIDDEN[:2])
+        fitted.transform(HIDDEN[:, :5])
     with pytest.raises(NotFinite, match="hidden state of problem 0"):
-        PrefillFeatures.fit(HIDDEN * np.inf)
+        Projection.fit(HIDDEN * np.inf)
     with pytest.raises(InputError, match="at least 2"):
-        PrefillFeatures.fit(HIDDEN[:1])
+        Projection.fit(HIDDEN[:1])

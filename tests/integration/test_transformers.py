@@ -150,6 +150,8 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, enco
         path = path.extend(*answer.continuations[1].steps)
     rest = await generator.sample(path, 1, Sampling(temperature=1.0, seed=5, max_tokens=24))
     path = path.extend(*rest.continuations[0].steps)
+    prefill = await generator.prefill(path.problem)
+    assert generator.state_layer == state_layer
     await generator.aclose()
 
     hook = plain.model.layers[state_layer - 1].register_forward_hook(
@@ -159,6 +161,9 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, enco
         plain(torch.tensor([encoder.path_ids(path)]))
     hook.remove()
     position = len(encoder.prompt_ids(path.problem)) - 1
+    assert prefill.cached_tokens == position
+    after = recorded[-1][0, position].numpy()
+    np.testing.assert_allclose(prefill.state, after, rtol=1e-4, atol=1e-4)
     assert path.depth > 4
     for one in path.steps:
         position += one.tokens

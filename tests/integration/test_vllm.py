@@ -156,17 +156,21 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
 
     try:
         paths = [path for group in await asyncio.gather(*map(grow, range(8))) for path in group]
+        prefills = await asyncio.gather(*(engine.prefill(path.problem) for path in paths))
+        assert engine.state_layer == layer
     finally:
         await engine.aclose()
     reader = StateReader(tiny_checkpoint, (layer,), tmp_path)
     special = set(engine._encoder.tokenizer.all_special_ids)
-    for path in paths:
+    for path, prefill in zip(paths, prefills, strict=True):
         ids = engine._encoder.path_ids(path)
         before = len(ids) - path.tokens - 1
-        reads = tuple(before + end for end in text_ends(path.steps, special))
+        reads = (before, *(before + end for end in text_ends(path.steps, special)))
         expected = reader.read([Encoded(tuple(ids), reads)])[layer]
-        given = np.stack([step.state for step in path.steps if step.state is not None])
-        assert given.shape == (path.depth, 128)
+        states = [step.state for step in path.steps if step.state is not None]
+        given = np.stack([prefill.state, *states])
+        assert given.shape == (1 + path.depth, 128)
+        assert prefill.prompt_tokens == before + 1 > prefill.cached_tokens > 0
         # Both compute in bfloat16, in batches of other shapes.
         np.testing.assert_allclose(rms_normalised(torch.tensor(given)), expected, atol=0.05)
 

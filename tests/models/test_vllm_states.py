@@ -95,7 +95,7 @@ def test_what_runs_stays_however_many_are_never_fetched() -> None:
 
 async def test_one_call_serves_all_that_wait() -> None:
     worker = Worker()
-    states: Any = States(worker)
+    states: Any = States(worker, 1)
     fed = worker.feed(a=(0, 1), b=(0, 1), c=(0, 1))
     taken = await asyncio.gather(*(states.take(name, [0]) for name in "abc"))
     assert worker.calls == 1
@@ -105,7 +105,7 @@ async def test_one_call_serves_all_that_wait() -> None:
 
 async def test_a_call_that_was_cancelled_does_not_hurt_its_neighbours() -> None:
     worker = Worker()
-    states: Any = States(worker)
+    states: Any = States(worker, 1)
     fed = worker.feed(a=(0, 1), b=(0, 1))
     calls = [asyncio.create_task(states.take(name, [0])) for name in "ab"]
     await asyncio.sleep(0)
@@ -119,7 +119,7 @@ async def test_a_dead_worker_is_an_engine_error_for_all_that_wait() -> None:
         async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> list[Any]:
             raise RuntimeError("worker died")
 
-    states: Any = States(Dead())  # type: ignore[arg-type]
+    states: Any = States(Dead(), 1)  # type: ignore[arg-type]
     found = await asyncio.gather(*(states.take(n, [0]) for n in "ab"), return_exceptions=True)
     assert all(isinstance(error, EngineError) for error in found)
     with pytest.raises(EngineError, match=r"layer 3.*worker died"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.simulated import ORIGIN, simulated_store
+from benchmarks.simulated import ORIGIN, simulated_store, state
 from cli import main
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
@@ -123,6 +123,19 @@ def test_a_bundle_of_scored_samples_tells_levels_by_a_pilot(bundle: Bundle, tmp_
     assert loaded.pilot == bundle.pilot
     # Simulated scores are near 2/3 where right and 1/3 where wrong.
     assert loaded.pilot.predict(np.array([0.65, 0.35]), 8).tolist() == [1, 3]
+
+
+def test_a_bundle_of_stored_states_tells_levels_by_them(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "b")
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded.prefill is not None
+    for kind in range(3):
+        levels = loaded.prefill.level_probabilities(np.array(state(kind), np.float32))
+        assert int(np.argmax(levels)) == kind
+    file = tmp_path / "b" / "prefill" / "projection.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match="was changed since the fit"):
+        Bundle.load(tmp_path / "b")
 
 
 def test_a_table_may_be_edited_by_hand_while_it_makes_sense(bundle: Bundle, tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_what_is_missing_is_sampled_once_and_then_replayed(home: Path, tmp_path:
     first = Evaluation.load(out)
     assert first.provenance.rollouts.sampled == price
     assert [curve.name for curve in first.curves] == [
-        "learned", "pilot", "oracle", "best_of_n", "best_of_n(select=majority)", "beam_search",
+        "learned", "pilot", "prefill", "oracle",
+        "best_of_n", "best_of_n(select=majority)", "beam_search",
     ]  # fmt: skip
     assert "to sample: 0 generations, 0 tokens" in evaluated(*given, "--dry-run")
     for again in (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.simulated import ORIGIN, WORLD, Simulation
+from benchmarks.simulated import ORIGIN, WORLD, Simulation, state
 from models.errors import InputError
 from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
@@ -21,6 +21,7 @@ from router.evaluation.summary import against_fixed, differences, headline
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
+from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from strategies.base import Strategy, parse_strategy
 from strategies.registry import STRATEGIES
@@ -122,6 +123,7 @@ def test_difficulty_is_measured_on_unseen_problems(evaluation: Evaluation) -> No
     found = {one.policy: one for one in evaluation.difficulty}
     assert found["learned"].spearman.low > 0.8
     assert found["learned"].validation.problems == evaluation.problems == 90
+    assert found["prefill"].spearman.low > 0.8
     assert 0.5 < found["pilot"].spearman.value < found["learned"].spearman.value
 
 
@@ -286,6 +288,19 @@ async def test_other_problems_under_the_same_ids_are_refused(
     changed = [replace(world.problems[0], answer="-1"), *world.problems[1:]]
     with pytest.raises(InputError, match=r"'2/sim/00000' is in .* with another text or answer"):
         await evaluate(Study.of(bundle, changed), store)
+
+
+async def test_routing_by_the_prefill_needs_its_states(
+    bundle: Bundle, world: Simulation, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    assert "prefill" in evaluation.policies
+    with filled(tmp_path / "r.db", world, GRID):
+        pass
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        store.add_prefill(world.problems[0].id, StoredPrefill(2, state(0)))  # of another layer
+        found = await evaluate(Study.of(bundle, world.problems), store)
+    assert "prefill" not in found.policies
+    assert "routing by the prefill is left out" in " ".join(found.notes)
 
 
 async def test_what_the_rollouts_do_not_cover_is_left_out_and_said(

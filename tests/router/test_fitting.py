@@ -22,7 +22,7 @@ from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
 from router.fitting.workers import Job, LocalWorker, Worker
 from router.opening import Models
-from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.budget import Usage
 
@@ -220,6 +220,10 @@ class _EasyAfterHard:
         self._left = count
         self._done = asyncio.Event()
         self.generator, self.verifier = self._worker.generator, self._worker.verifier
+        self.reads_prompts = self._worker.reads_prompts
+
+    async def prefill(self, problem: Problem) -> StoredPrefill:
+        return await self._worker.prefill(problem)
 
     async def search(self, job: Job, seed: int | None) -> Run:
         run = await self._worker.search(job, seed)
@@ -235,7 +239,7 @@ class _EasyAfterHard:
         return await self._worker.score(run, problem)
 
 
-async def test_problems_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
+async def test_generations_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
     generator = FakeGenerator(seconds_per_token=0.0002)
     most = 0
     original = generator.sample
@@ -251,7 +255,8 @@ async def test_problems_run_at_once_up_to_the_bound(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         strategies = configurations([1], [MAJORITY], verifier=False)
         sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:1", merge=True)
-        await sampler.run(_worker(generator, None), in_flight=5)
+        each = 1 + LEVEL_SAMPLES
+        await sampler.run(_worker(generator, None), in_flight=5 * each + 1)
     assert most == 5
 
 

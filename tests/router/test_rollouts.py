@@ -19,7 +19,7 @@ from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.prompts import PROMPTS
 from models.types import Problem, Sampling
 from router.rollouts.export import export_store, import_store, open_rollouts
-from router.rollouts.runs import Origin, Run, StoredCandidate
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.best_of_n import BestOfN
@@ -236,6 +236,13 @@ def test_samples_are_imported_graded_and_exported_again(tmp_path: Path) -> None:
         assert pool[0].steps == ("One.\n\n", "So \\boxed{19}.")
 
 
+def test_prompts_are_of_registered_problems(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        assert store.prefills() == {}
+        with pytest.raises(InputError, match="'nobody' is not registered"):
+            store.add_prefill("nobody", StoredPrefill(1, (0.0,)))
+
+
 def test_a_store_is_exported_and_read_back_as_it_was(tmp_path: Path) -> None:
     scored = Origin.of(GENERATOR, Sampling(stop=("END",)), VERIFIER)
     file = tmp_path / "out.jsonl.gz"
@@ -245,16 +252,20 @@ def test_a_store_is_exported_and_read_back_as_it_was(tmp_path: Path) -> None:
         store.add(replace(_run("dvts(n=4)"), candidates=(), ended="deadline"))
         unscored = replace(_candidate(None), scores=None, token_ids=None, step_tokens=None)
         store.add_samples("p", [_candidate(), unscored], Usage(generations=2))
-        before = [list(store.runs()), store.problems(), store.origin]
+        store.add_prefill("later", StoredPrefill(7, (0.5, -3.0)))
+        store.add_prefill("later", StoredPrefill(16, (0.25, -2.0)))
+        before = [list(store.runs()), store.problems(), store.prefills(), store.origin]
+        assert store.prefills() == {"later": StoredPrefill(16, (0.25, -2.0))}
         assert export_store(store, file) == 4
         once = file.read_bytes()
         export_store(store, file)
         assert file.read_bytes() == once
     with open_rollouts(file) as exported, open_rollouts(tmp_path / "r.db") as same:
         for found in (exported, same):
-            assert [list(found.runs()), found.problems(), found.origin] == before
+            read = [list(found.runs()), found.problems(), found.prefills(), found.origin]
+            assert read == before
     assert import_store(file, tmp_path / "again.db") == 4
-    with pytest.raises(InputError, match=r"line 4: .*stored already"):
+    with pytest.raises(InputError, match=r"line 5: .*stored already"):
         import_store(file, tmp_path / "again.db")
     with RolloutStore.create(tmp_path / "again.db", scored) as store:
         store.add(_run(repeat=1))  # it goes on where the other one stopped

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from benchmarks.simulated import simulated_store
+from benchmarks.simulated import simulated_store, state
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.fakes import FakeGenerator, FakeVerifier
-from models.types import Problem
+from models.types import Prefill, Problem
 from router import Budget, Router
 from router.bundle import Bundle
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
-from router.policy import BundlePolicy, OraclePolicy, PilotPolicy
+from router.policy import BundlePolicy, FixedPolicy, OraclePolicy, PilotPolicy, PrefillPolicy
 from router.rollouts.store import RolloutStore
 
 QUESTION = "What is 12 + 35 + 7?"
@@ -33,6 +36,11 @@ class Simulated(FakeGenerator):
     @property
     def info(self) -> GeneratorInfo:
         return replace(super().info, model="simulated")
+
+    async def prefill(self, problem: Problem) -> Prefill:
+        kind = re.search(r"kind (\d)", problem.text)
+        found = state(int(kind[1]) if kind else 1)
+        return Prefill(np.array(found, np.float32), prompt_tokens=40, cached_tokens=10)
 
 
 class SimulatedVerifier(FakeVerifier):
@@ -180,7 +188,7 @@ def test_what_only_a_bundle_can_do_is_refused_without_one(
 
 def test_unknown_ways_to_tell_difficulty_are_refused(directory: Path) -> None:
     router = Router(bundle=directory, difficulty="guess")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="text or pilot, not 'guess'"):
+    with pytest.raises(InputError, match="text, prefill, pilot, not 'guess'"):
         router.decide(QUESTION, 8)
     router.close()
 
@@ -226,6 +234,50 @@ async def test_true_levels_are_one_row_of_the_table(bundle: Bundle) -> None:
         assert decision.levels[level - 1] == 1
     with pytest.raises(InputError, match="level of problem 'other' is not given"):
         await policy.decide(Problem("other", QUESTION), Budget(8))
+
+
+async def test_the_state_after_reading_a_problem_tells_its_level(bundle: Bundle) -> None:
+    policy = PrefillPolicy(bundle)
+    for kind in range(3):
+        read = np.array(state(kind), np.float32)
+        decision = await policy.decide(Problem("p", QUESTION), Budget(8), state=read)
+        assert decision.levels is not None
+        assert int(np.argmax(decision.levels)) == kind
+        assert decision.why.endswith("judged by the generator's state after reading it")
+    before = await policy.decide(Problem("p", QUESTION), Budget(8))
+    assert before.why.endswith("judged by its text")
+
+
+def test_a_prompt_is_read_before_the_search_and_paid_for(directory: Path) -> None:
+    easy, hard = (Problem(f"{k}", f"Is 1 + 2 of kind {k}?") for k in (0, 2))
+    router = simulated(directory)
+    router.difficulty = "prefill"
+    with router:
+        found = router.solve(hard, 8, seed=0)
+        assert router.solve(easy, 8, seed=0).decision.strategy != found.decision.strategy
+        # The service asks for a decision first, and it must not stand in for the one that counts.
+        early = router.decide(hard, 8)
+        late = asyncio.run(router.asolve(hard, 8, seed=0, decision=early))
+    assert late.decision == found.decision
+    again = FixedPolicy.parse(found.decision.strategy, Budget(8))
+    with Router(generator=Simulated(), verifier=SimulatedVerifier(), policy=again) as alone:
+        search = alone.solve(hard, 8, seed=0).usage
+    assert found.usage.prompt_tokens == (search.prompt_tokens or 0) + 40
+    assert found.usage.flops == pytest.approx((search.flops or 0) + 2 * 1_000 * 30)
+
+
+def test_a_generator_without_such_states_is_refused(directory: Path, bundle: Bundle) -> None:
+    class Blind(Simulated):
+        @property
+        def state_layer(self) -> int | None:
+            return None
+
+    router = Router(generator=Blind(), verifier=SimulatedVerifier(), bundle=directory)
+    router.difficulty = "prefill"
+    with router, pytest.raises(InputError, match=r"states of layer 1, .*'fake' hands out none"):
+        router.solve(QUESTION, 8)
+    with pytest.raises(InputError, match="its generator handed out no states"):
+        PrefillPolicy(replace(bundle, prefill=None))
 
 
 def test_a_bundle_without_scores_has_no_pilot(bundle: Bundle) -> None:
