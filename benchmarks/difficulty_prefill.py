@@ -44,7 +44,10 @@ FOLDS, RESAMPLES = 10, 2000
 def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict[str, Floats]:
     """`log_probs` (problems,), and by layer the last token's states (problems, hidden)."""
     if cache.is_file():
-        return dict(np.load(cache))
+        stored = dict(np.load(cache))
+        row = {name: i for i, name in enumerate(stored.pop("ids").tolist())}
+        rows = [row[problem.id] for problem in problems]
+        return {name: values[rows] for name, values in stored.items()}
     model = AutoModelForCausalLM.from_pretrained(find_model(), dtype=torch.bfloat16).eval()
     found: dict[str, list[Floats]] = {}
     with torch.inference_mode():
@@ -62,7 +65,7 @@ def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict
             click.echo(f"\r{number} of {len(problems)}", err=True, nl=number == len(problems))
     arrays = {name: np.array(values) for name, values in found.items()}
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, **arrays)
+    np.savez(cache, ids=np.array([problem.id for problem in problems]), **arrays)
     return arrays
 
 

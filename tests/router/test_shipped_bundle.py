@@ -1,0 +1,66 @@
+"""The bundle that comes with `router`: it fits the embedded model, and its rollouts give it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.types import Problem
+from models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
+from models.weights.find import EMBEDDED
+from router import Router
+from router.bundle import Bundle, shipped_bundle
+from router.evaluation.records import Evaluation
+from router.fitting.build import Settings, fit_bundle
+from router.io import read_problems
+from router.rollouts.export import open_rollouts
+from strategies.base import parse_strategy
+from strategies.registry import STRATEGIES
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    directory = shipped_bundle(EMBEDDED.name)
+    assert directory is not None
+    return Bundle.load(directory)
+
+
+def test_it_belongs_to_the_shipped_verifier_and_prompt(shipped: Bundle) -> None:
+    head = shipped_head(EMBEDDED.name)
+    assert head is not None
+    assert shipped.origin.model == EMBEDDED.name
+    assert shipped.origin.prompt == EMBEDDED.prompt
+    assert shipped.origin.max_tokens == EMBEDDED.max_tokens
+    assert shipped.origin.verifier == f"{HeadConfig.load(head).name}@{head_digest(head)}"
+    assert shipped.prefill is not None
+    assert shipped.prefill.layer == HeadConfig.load(head).layer
+
+
+def test_it_decides_by_default(shipped: Bundle) -> None:
+    decision = Router().decide(Problem("p", "What is 17 + 25?"), 8)
+    assert decision.levels is not None
+    assert len(decision.levels) == shipped.levels.count
+
+
+def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
+    """The numbers that are shipped are those that the committed rollouts hold."""
+    told = shipped.manifest["settings"]
+    strategies = tuple(parse_strategy(text, STRATEGIES) for text in told["strategies"])
+    settings = Settings(**{**told, "budgets": tuple(told["budgets"]), "strategies": strategies})
+    with open_rollouts(BENCHMARKS / "rollouts" / "fit.jsonl.gz") as rollouts:
+        again = fit_bundle(rollouts, settings)
+    assert again.table == shipped.table
+    assert again.levels == shipped.levels
+    assert again.prior == shipped.prior
+    assert again.manifest["data"] == shipped.manifest["data"]
+
+
+def test_it_saw_no_problem_that_it_is_evaluated_on(shipped: Bundle) -> None:
+    unseen = read_problems(BENCHMARKS / "problems" / "evaluate.jsonl").problems
+    assert not [problem.id for problem in unseen if shipped.fitted_on(problem)]
+    evaluation = Evaluation.load(BENCHMARKS / "results" / "evaluation.json")
+    assert evaluation.provenance.model == EMBEDDED.name
+    assert evaluation.provenance.bundle_problems == shipped.manifest["data"]["problems"]
