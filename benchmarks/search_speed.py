@@ -32,6 +32,7 @@ from benchmarks.search_speed_plot import plot
 from models.base import Verifier
 from models.errors import InputError
 from models.types import Problem, Sampling
+from models.verifiers.load import load_verifier
 from models.verifiers.trained_head import shipped_head
 from models.weights.find import EMBEDDED, find_model
 from router.io import read_problems
@@ -68,7 +69,8 @@ class Limits:
 class Cell:
     """One measurement.
 
-    way: `router`, `ceiling`, `lock step`, or the name of a peer.
+    way: `router`, `ceiling`, `lock step`, the name of a peer, or `second pass`: as `router`, but
+        the verifier reads new steps with a backbone of its own, not the generator's states.
     strategy: its name; the sizes are `n` and the limits.
     in_flight: problems that run at once, of `problems` in all.
     """
@@ -103,6 +105,7 @@ def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
         found.append(Cell(name, strategy, 16, 1, few))
         if strategy == "dvts" and not quick:
             found.append(Cell(name, strategy, 16, 16, 16))
+    found += [Cell(way, "beam_search", 16, 4, 4) for way in ("router", "second pass")]
     if quick:
         return found
     # The one search that the reference runs on many problems.
@@ -125,8 +128,16 @@ def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
 class Speed:
     """Measures cells on one pair of models."""
 
-    def __init__(self, models: Models, rescorer: Verifier, limits: Limits, peers: dict[str, Any]):
+    def __init__(
+        self,
+        models: Models,
+        passing: Verifier,
+        rescorer: Verifier,
+        limits: Limits,
+        peers: dict[str, Any],
+    ) -> None:
         self._models = models
+        self._verifiers = {"router": models.verifier, "second pass": passing, "ceiling": None}
         self._rescorer = rescorer
         self._limits = limits
         self._peers = peers
@@ -160,7 +171,7 @@ class Speed:
         }
 
     async def _run(self, cell: Cell, problems: Sequence[Problem]) -> Searched:
-        if cell.way in ("router", "ceiling"):
+        if cell.way in self._verifiers:
             return await self._router(cell, problems)
         lock_step = LockStep(self._models.generator, self._rescorer, self._limits.sampling)
         size = (cell.n, self._limits.width, self._limits.depth)
@@ -179,7 +190,7 @@ class Speed:
         return found, lock_step.usage
 
     async def _router(self, cell: Cell, problems: Sequence[Problem]) -> Searched:
-        verifier = self._models.verifier if cell.way == "router" else None
+        verifier = self._verifiers[cell.way]
         sizes = f"n={cell.n}, width={self._limits.width}, depth={self._limits.depth}"
         if cell.strategy == "best_of_n":
             sizes = f"n={cell.n}" if verifier else f"n={cell.n}, select=majority"
@@ -327,11 +338,12 @@ async def run(
     )
     assert models.verifier is not None
     try:
-        rescorer: Verifier = models.verifier
+        passing = rescorer = models.verifier
         if not fake:
             assert head is not None
             rescorer = await asyncio.to_thread(WholeSolutionVerifier.load, head, find_model(None))
-        speed = Speed(models, rescorer, limits, peers)
+            passing = await load_verifier(str(head))
+        speed = Speed(models, passing, rescorer, limits, peers)
         # Not measured: the first requests find cold caches, and peers import their code.
         for way, strategy in dict.fromkeys((cell.way, cell.strategy) for cell in plan):
             await speed.measure(Cell(way, strategy, limits.width, 1, 1), problems[-1:])
