@@ -32,8 +32,11 @@ def show(bundle: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(loaded.table.to_dict(), indent=1))
         return
-    console = Console(highlight=False)
-    console.print(_grid(loaded))
+    console, grid = Console(highlight=False), _grid(loaded)
+    # A terminal may wrap lines; a table squeezed into it would lose its last columns.
+    unbounded = console.options.update(max_width=10_000)
+    console.width = max(console.width, console.measure(grid, options=unbounded).minimum)
+    console.print(grid)
     console.print(_verdict(loaded.table), markup=False)
 
 
@@ -70,7 +73,8 @@ def _text(fitted: Table, cell: Cell) -> str:
     shown = cell.held_out or chosen.estimate
     tokens = "" if chosen.cost.tokens is None else f"\n{chosen.cost.tokens:,.0f} tokens"
     name, _, parameters = chosen.strategy.rstrip(")").partition("(")
-    lines = [name, *parameters.replace("select=", "").split(", "), _interval(shown)]
+    sizes = [text for text in parameters.split(", ") if not text.startswith("select=")]
+    lines = [name, *sizes, chosen.parsed().select, _interval(shown)]
     return "\n".join(lines) + tokens
 
 
