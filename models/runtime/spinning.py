@@ -8,14 +8,19 @@ core then waits for that one at the end of each operation.
 
 from __future__ import annotations
 
+import time
+
+NAP = 0.0005
+"""Seconds between two looks; a step of the engine takes a hundred times as long."""
+
 
 def stop_spinning() -> None:
-    """Make this process sleep until a message comes, as vLLM itself does after an idle second."""
-    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+    """Make this process nap between two looks for a message.
 
-    original = SpinCondition.__init__
+    Not by sleeping until vLLM announces one (`SpinCondition.busy_loop_s`): it announces by a
+    socket that drops what comes too fast, and a reader that then sleeps on stalls the engine for
+    seconds. vLLM itself relies on it after an idle second only.
+    """
+    from vllm.distributed.device_communicators import shm_broadcast
 
-    def sleeping(self: object, *args: object, **options: object) -> None:
-        original(self, *args, **{**options, "busy_loop_s": 0})
-
-    SpinCondition.__init__ = sleeping
+    shm_broadcast.sched_yield = lambda: time.sleep(NAP)
