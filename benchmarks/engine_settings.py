@@ -3,9 +3,10 @@ r"""Which settings of vLLM's CPU build are fastest for what searches ask of it.
     python -m benchmarks.engine_settings ../shared/data/gsm8k_dev.jsonl \
         --output benchmarks/results/engine_settings.json [--only "as applied"]
 
-Each setting gets an engine in a process of its own: load, a warm-up, then whole solutions of a few
-problems with every request there from the start (a full batch). The settings take turns, and the
-whole turn is repeated, since the machine's own speed drifts; the best run of each is kept.
+Each setting gets an engine in a process of its own: load, a warm-up, then the samples of one
+problem (a small batch, where what lies between two steps of the engine counts most), then those of
+more problems with every request there from the start (a full batch). The settings take turns, and
+the whole turn is repeated, since the machine's own speed drifts; the best run of each is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from models.generators.vllm import VLLMGenerator
 from models.prompts import get_prompt
 from models.runtime import vllm_process
 from models.types import Path as PathOf
-from models.types import Sampling
+from models.types import Problem, Sampling
 from models.weights.find import EMBEDDED, find_model
 from router.io import read_problems
 
@@ -62,21 +64,24 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     )
     loaded = time.monotonic()
     try:
-        await generator.sample(PathOf(problems[-1]), 4, Sampling(max_tokens=16))
-        warm = time.monotonic()
-        sampling = Sampling(max_tokens=TOKENS)
-        calls = (generator.sample(PathOf(p), SAMPLES, sampling) for p in problems[:-1])
-        sampled = sum(
-            c.tokens for found in await asyncio.gather(*calls) for c in found.continuations
-        )
-        seconds = time.monotonic() - warm
+        await generator.sample(PathOf(problems[0]), 4, Sampling(max_tokens=16))
+        small = await _rate(generator, problems[:1])
+        full = await _rate(generator, problems[1:])
     finally:
         await generator.aclose()
     return {
         "load_seconds": round(loaded - started, 1),
-        "tokens": sampled,
-        "tokens_per_second": round(sampled / seconds, 1),
+        "tokens_per_second_small_batch": small,
+        "tokens_per_second": full,
     }
+
+
+async def _rate(generator: VLLMGenerator, problems: Sequence[Problem]) -> float:
+    """Tokens a second while all samples of these problems are asked for at once."""
+    started = time.monotonic()
+    calls = (generator.sample(PathOf(p), SAMPLES, Sampling(max_tokens=TOKENS)) for p in problems)
+    sampled = sum(c.tokens for found in await asyncio.gather(*calls) for c in found.continuations)
+    return round(sampled / (time.monotonic() - started), 1)
 
 
 def apart(file: Path, name: str) -> dict[str, Any]:
@@ -91,6 +96,14 @@ def apart(file: Path, name: str) -> dict[str, Any]:
         return {"failed": found.returncode}
     run: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
     return run
+
+
+def _best(
+    choose: Callable[..., float], figure: str, runs: Sequence[dict[str, Any]]
+) -> float | None:
+    """Of the runs that did not fail; None if there is none."""
+    found = [run[figure] for run in runs if figure in run]
+    return choose(found) if found else None
 
 
 @click.command(help=__doc__)
@@ -110,12 +123,11 @@ def main(problems: Path, output: Path | None, only: tuple[str, ...], alone: str 
             click.echo(f"{name:<36} {found[-1]}")
             record["settings"] = {
                 key: {
-                    "tokens_per_second": max(
-                        (run.get("tokens_per_second", 0.0) for run in done), default=None
+                    "tokens_per_second": _best(max, "tokens_per_second", done),
+                    "tokens_per_second_small_batch": _best(
+                        max, "tokens_per_second_small_batch", done
                     ),
-                    "load_seconds": min(
-                        (run.get("load_seconds", 0.0) for run in done), default=None
-                    ),
+                    "load_seconds": _best(min, "load_seconds", done),
                     "runs": done,
                 }
                 for key, done in runs.items()

@@ -433,17 +433,3 @@ async def test_eight_problems_at_once_take_well_under_eight_times_one(
     with capsys.disabled():
         print(f"\n8 problems at once: {eight:.1f} s, one: {one:.1f} s, ratio {eight / one:.2f}")
     assert eight / one < 5
-
-
-async def test_the_engines_core_leaves_the_processor_to_its_worker(embedded: VLLMGenerator) -> None:
-    def spent(prefix: str) -> float:
-        """CPU seconds of all engines of this process; all but one are idle."""
-        children = psutil.Process().children(recursive=True)
-        found = [p.cpu_times() for p in children if alive(p) and p.name().startswith(prefix)]
-        assert found
-        return float(sum(times.user + times.system for times in found))
-
-    cores, workers = spent("VLLM::EngineCor"), spent("VLLM::Worker")
-    await seconds(embedded, 8, 60)
-    cores, workers = spent("VLLM::EngineCor") - cores, spent("VLLM::Worker") - workers
-    assert cores < 0.1 * workers  # a core that spins spends a third
