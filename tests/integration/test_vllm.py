@@ -27,6 +27,7 @@ from transformers import AutoTokenizer
 from models.base import GeneratorInfo
 from models.errors import EngineError, InputError, ModelError, PromptTooLong
 from models.generators.vllm import VLLMGenerator
+from models.generators.vllm_states import States
 from models.prompts import Prompt, get_prompt
 from models.runtime.vllm_process import CPU_BLOCK
 from models.tokens import PathEncoder, text_ends
@@ -44,6 +45,9 @@ pytestmark = [
 PROMPT = Prompt("test", system="Solve it.", delimiter="e")
 """The tiny model writes noise: a common letter makes steps of a few tokens."""
 
+LAYER = 1
+"""The one whose states the tiny model's steps carry."""
+
 LONG = Problem("long", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 12 + "How many?")
 
 
@@ -51,6 +55,15 @@ LONG = Problem("long", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 
 async def generator(tiny_checkpoint: FilePath) -> AsyncIterator[VLLMGenerator]:
     engine = await VLLMGenerator.load(
         tiny_checkpoint, name="tiny", prompt=PROMPT, disable_log_stats=False
+    )
+    yield engine
+    await engine.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tapped(tiny_checkpoint: FilePath) -> AsyncIterator[VLLMGenerator]:
+    engine = await VLLMGenerator.load(
+        tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=LAYER
     )
     yield engine
     await engine.aclose()
@@ -138,35 +151,28 @@ async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
 
 
 async def test_states_equal_a_fresh_forward_of_the_whole_path(
-    tiny_checkpoint: FilePath, tmp_path: FilePath
+    tapped: VLLMGenerator, tiny_checkpoint: FilePath, tmp_path: FilePath
 ) -> None:
     """Of every step of every path, while many are sampled at once."""
-    layer = 1
-    engine = await VLLMGenerator.load(
-        tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=layer
-    )
     step = Sampling(until="step", temperature=1.0, max_tokens=48)
 
     async def grow(index: int) -> list[Path]:
         root = Path(Problem(f"p{index}", LONG.text * (1 + index % 3)))
-        first, second = (await engine.sample(root, 2, step)).continuations
+        first, second = (await tapped.sample(root, 2, step)).continuations
         path = root.extend(*second.steps)
-        rest = await engine.sample(path, 1, Sampling(temperature=1.0, max_tokens=30))
+        rest = await tapped.sample(path, 1, Sampling(temperature=1.0, max_tokens=30))
         return [root.extend(*first.steps), path.extend(*rest.continuations[0].steps)]
 
-    try:
-        paths = [path for group in await asyncio.gather(*map(grow, range(8))) for path in group]
-        prefills = await asyncio.gather(*(engine.prefill(path.problem) for path in paths))
-        assert engine.state_layer == layer
-    finally:
-        await engine.aclose()
-    reader = StateReader(tiny_checkpoint, (layer,), tmp_path)
-    special = set(engine._encoder.tokenizer.all_special_ids)
+    paths = [path for group in await asyncio.gather(*map(grow, range(8))) for path in group]
+    prefills = await asyncio.gather(*(tapped.prefill(path.problem) for path in paths))
+    assert tapped.state_layer == LAYER
+    reader = StateReader(tiny_checkpoint, (LAYER,), tmp_path)
+    special = set(tapped._encoder.tokenizer.all_special_ids)
     for path, prefill in zip(paths, prefills, strict=True):
-        ids = engine._encoder.path_ids(path)
+        ids = tapped._encoder.path_ids(path)
         before = len(ids) - path.tokens - 1
         reads = (before, *(before + end for end in text_ends(path.steps, special)))
-        expected = reader.read([Encoded(tuple(ids), reads)])[layer]
+        expected = reader.read([Encoded(tuple(ids), reads)])[LAYER]
         states = [step.state for step in path.steps if step.state is not None]
         given = np.stack([prefill.state, *states])
         assert given.shape == (1 + path.depth, 128)
@@ -175,9 +181,9 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
         np.testing.assert_allclose(rms_normalised(torch.tensor(given)), expected, atol=0.05)
 
 
-async def test_a_layer_that_is_not_there_is_refused(tiny_checkpoint: FilePath) -> None:
+async def test_a_layer_that_is_not_there_is_refused(tapped: VLLMGenerator) -> None:
     with pytest.raises(EngineError, match="layer 3"):
-        await VLLMGenerator.load(tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=3)
+        await States.of_layer(tapped._engine, 3)
 
 
 async def test_continuations_are_independent(generator: VLLMGenerator) -> None:
