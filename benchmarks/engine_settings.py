@@ -24,7 +24,9 @@ from typing import Any
 import click
 
 from benchmarks.provenance import provenance
+from models.generators import vllm as vllm_generator
 from models.generators.vllm import VLLMGenerator
+from models.generators.vllm_worker import WorkerExtension
 from models.prompts import get_prompt
 from models.runtime import vllm_process
 from models.types import Path as PathOf
@@ -40,11 +42,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "one thread": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "0"}},
     "threads not bound": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}},
     "processes spin": {"spin": True},
+    "vLLM's own way to draw tokens": {"gumbel": True},
     "compiled": {"arguments": {"enforce_eager": False}},
     "blocks of 128": {"arguments": {"block_size": 128}},
     "64 at once": {"arguments": {"max_num_seqs": 64}},
     "256 at once": {"arguments": {"max_num_seqs": 256}},
 }
+
+
+class GumbelWorker(WorkerExtension):
+    """Leaves vLLM's sampler as it is."""
+
+    def draw_by_inversion(self) -> bool:
+        return True
 
 
 async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +64,8 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     if setting.get("spin"):
         lifeline = vllm_process.Lifeline
         vllm_process.Lifeline = lambda owner, **_: lifeline(owner)  # type: ignore[assignment,misc]
+    if setting.get("gumbel"):
+        vllm_generator.EXTENSION = "benchmarks.engine_settings.GumbelWorker"
     problems = read_problems(file).problems[: PROBLEMS + 1]
     started = time.monotonic()
     generator = await VLLMGenerator.load(

@@ -1,8 +1,8 @@
 """What racing saves against the whole grid, and how often it picks the same cell.
 
 Replays fits from complete rollouts through the real sampler: simulated ones, and real ones that are
-given (a store, or what was exported from one). Of real rollouts, those strategies race that were
-run on every problem.
+given (a store, or what was exported from one). Of real rollouts, those problems count that every
+search was run on, in several orders; searches that were run on few problems are left out.
 
     python -m benchmarks.racing benchmarks/results/racing.json [--rollouts STORE]…
 """
@@ -25,6 +25,7 @@ from benchmarks.provenance import provenance
 from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
 from difficulty.levels import fit_levels
 from models.errors import InputError
+from models.types import Problem
 from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
 from router.fitting.measurements import Measurements
@@ -44,12 +45,15 @@ SIZES = (60, 120, 240)
 SEEDS = 8
 LEVELS = "quantile:3"
 CONFIDENCES = (0.8, 0.95, 0.99)
+LEAST = 60
+"""Problems that a search must have been run on to be replayed."""
 
 
 class Replay:
     """A worker that takes each search from complete rollouts instead of a model."""
 
     generator = verifier = None
+    reads_prompts = False
 
     def __init__(self, runs: Mapping[tuple[str, str, int], Run]) -> None:
         self.runs = runs
@@ -79,21 +83,25 @@ class Tally:
 
 
 def replay(
-    full: RolloutStore, strategies: Sequence[Strategy], allocation: Allocation, levels: str
+    full: RolloutStore,
+    problems: Sequence[Problem],
+    strategies: Sequence[Strategy],
+    allocation: Allocation,
 ) -> tuple[Measurements, int]:
     """Fit from `full` with this allocation; what was measured, and the search generations."""
-    runs = {(run.problem, run.configuration, run.repeat): run for run in full.runs()}
+    ids = {problem.id for problem in problems}
+    runs = {(r.problem, r.configuration, r.repeat): r for r in full.runs() if r.problem in ids}
     with (
         tempfile.TemporaryDirectory() as directory,
         RolloutStore.create(Path(directory) / "replay.sqlite", full.origin) as store,
     ):
         with store.transaction():
-            store.add_problems(full.problems())
+            store.add_problems(problems)
             for run in runs.values():
                 if run.configuration == SAMPLES:
                     store.add(run)
         sampler = Sampler(
-            store, full.problems(), strategies, levels=levels, allocation=allocation, merge=True
+            store, problems, strategies, levels=LEVELS, allocation=allocation, merge=True
         )
         worker = Replay(runs)
         asyncio.run(sampler.run(worker))
@@ -113,15 +121,18 @@ def compare(grid: Table, raced: Table) -> tuple[float, float]:
 
 
 def measure_store(
-    full: RolloutStore, strategies: Sequence[Strategy], levels: str, tallies: Mapping[float, Tally]
+    full: RolloutStore,
+    problems: Sequence[Problem],
+    strategies: Sequence[Strategy],
+    tallies: Mapping[float, Tally],
 ) -> None:
     """Add one store's comparison to the tally of each confidence."""
-    found, whole = replay(full, strategies, Allocation.of("grid"), levels)
-    edges = fit_levels(found.pass_at_1, levels, merge=True)
+    found, whole = replay(full, problems, strategies, Allocation.of("grid"))
+    edges = fit_levels(found.pass_at_1, LEVELS, merge=True)
     grid = build_table(found, edges, BUDGETS, "generations")
     for confidence, tally in tallies.items():
         allocation = Allocation(first=Allocation.of("racing").first, confidence=confidence)
-        raced, spent = replay(full, strategies, allocation, levels)
+        raced, spent = replay(full, problems, strategies, allocation)
         same, lost = compare(grid, build_table(raced, edges, BUDGETS, "generations"))
         tally.saved.append(1 - spent / whole)
         tally.same.append(same)
@@ -135,30 +146,36 @@ def simulated(kinds: Sequence[Kind], size: int) -> dict[str, dict[str, float]]:
             path = Path(directory) / "full.sqlite"
             simulated_store(path, size, STRATEGIES, seed, kinds=kinds)
             with RolloutStore.read(path) as full:
-                measure_store(full, STRATEGIES, LEVELS, tallies)
+                measure_store(full, full.problems(), STRATEGIES, tallies)
     return _dicts(tallies)
 
 
 def real(path: Path) -> dict[str, Any]:
     tallies = {confidence: Tally() for confidence in CONFIDENCES}
     with open_rollouts(path) as full:
-        strategies = complete(full)
-        measure_store(full, strategies, LEVELS, tallies)
-        problems = len(full.problems())
-    return {"problems": problems, "strategies": list(map(str, strategies)), **_dicts(tallies)}
+        problems, strategies = complete(full)
+        for seed in range(SEEDS):  # which problems a race begins with is chance
+            order = np.random.default_rng(seed).permutation(len(problems))
+            measure_store(full, [problems[i] for i in order], strategies, tallies)
+    return {"problems": len(problems), "strategies": list(map(str, strategies)), **_dicts(tallies)}
 
 
-def complete(full: RolloutStore) -> list[Strategy]:
-    """The strategies that were run on every problem, as a grid needs.
+def complete(full: RolloutStore) -> tuple[list[Problem], list[Strategy]]:
+    """The problems that all these strategies were run on, as a grid needs.
 
     Raises:
-        InputError: none but best-of-N, which never races.
+        InputError: no strategy but best-of-N, which never races.
     """
-    problems, stored = full.problems(), full.counts()
-    whole = [s for s in STRATEGIES if not missing(problems, [s], stored)]
-    if all(isinstance(strategy, BestOfN) for strategy in whole):
-        raise InputError(f"{full.path} holds no search on all of its problems; fit with grid")
-    return whole
+    every, stored = full.problems(), full.held()
+    problems, strategies = every, []
+    for strategy in STRATEGIES:
+        lacking = {job.problem.id for job in missing(every, [strategy], stored)}
+        if len(every) - len(lacking) >= LEAST:
+            strategies.append(strategy)
+            problems = [problem for problem in problems if problem.id not in lacking]
+    if all(isinstance(strategy, BestOfN) for strategy in strategies):
+        raise InputError(f"{full.path} holds no search on {LEAST} of its problems")
+    return problems, strategies
 
 
 def main() -> None:

@@ -92,8 +92,8 @@ Searched = tuple[list[list[Candidate]], Usage]
 
 def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
     """All cells, what the targets ask about first."""
-    # Lock step takes so much longer that a quick run gives it an eighth of the problems.
-    few = 2 if quick else 16
+    # Lock step takes so much longer that a quick run gives it a quarter of the problems.
+    few = 4 if quick else 16
     found = [
         Cell("ceiling", "best_of_n", 16, 16, 16),
         Cell("router", "beam_search", 16, 16, 16),

@@ -8,6 +8,7 @@ whatever is running, so independent calls never wait for each other.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from uuid import uuid4
 
 from models.base import GeneratorInfo
 from models.errors import EngineError, InputError
-from models.generators.vllm_states import EXTENSION, States
+from models.generators.vllm_states import States
+from models.generators.vllm_worker import EXTENSION
 from models.prompts import Prompt
 from models.runtime.vllm_process import start_engine, stop_engine
 from models.tokens import PathEncoder, room, text_ends
@@ -36,6 +38,8 @@ from models.weights.find import weight_files
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger("router")
 
 
 @dataclass(slots=True)
@@ -96,8 +100,7 @@ class VLLMGenerator:
         Raises:
             ModelError: vLLM cannot load the model; carries its cause.
         """
-        if state_layer is not None:
-            engine_args["worker_extension_cls"] = EXTENSION
+        engine_args["worker_extension_cls"] = EXTENSION
         engine = await start_engine(model_path, **engine_args)
         # vLLM reads its environment when it is first imported, so not before it was started.
         from transformers import AutoTokenizer
@@ -114,6 +117,10 @@ class VLLMGenerator:
             seeds=not current_platform.is_cpu(),
         )
         try:
+            if current_platform.is_cpu() and not all(
+                await engine.collective_rpc("draw_by_inversion")
+            ):
+                logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
         except BaseException:
             await stop_engine(engine)

@@ -1,9 +1,9 @@
 """Hidden states of requests that vLLM's CPU build is sampling.
 
-vLLM hands out no states of running requests, so `StateTap` joins its worker process (the engine
-argument `worker_extension_cls`) and keeps one layer's output at every token that is fed; `States`
-fetches from there what a step needs. A verifier that reads them costs no forward pass. This needs
-layers that run as Python modules: the CPU build does, as we start it (no compilation).
+vLLM hands out no states of running requests, so `StateTap` joins its worker process and keeps one
+layer's output at every token that is fed; `States` fetches from there what a step needs. A verifier
+that reads them costs no forward pass. This needs layers that run as Python modules: the CPU build
+does, as we start it (no compilation).
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from models.errors import EngineError
 if TYPE_CHECKING:
     import torch
     from vllm.v1.engine.async_llm import AsyncLLM
-
-EXTENSION = f"{__name__}.StateTap"
-"""Value of `worker_extension_cls`."""
 
 MAX_OTHERS = 256
 """Requests that do not run whose states are kept: those that have ended and will be fetched. Those

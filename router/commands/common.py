@@ -35,6 +35,13 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
+tolerance_option: Final = option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=1),
+    default=0.0,
+    help="Accuracy to give up for a cheaper search, where a bundle decides.",
+)
+
 _OPTIONS: Final = (
     option(
         "--model",

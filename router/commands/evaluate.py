@@ -16,7 +16,8 @@ from rich.table import Table as Grid
 from models.errors import InputError
 from models.types import Problem
 from router.bundle import Bundle
-from router.commands.common import bundle_to_show, opened, option, with_router
+from router.commands.common import bundle_to_show, opened, option, tolerance_option, with_router
+from router.commands.render import print_grid
 from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
 from router.core import Router
 from router.evaluation.evaluate import check_origin
@@ -34,6 +35,7 @@ from router.evaluation.summary import (
     losses,
     percent,
     replayed,
+    sizes,
     times,
 )
 from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
@@ -77,6 +79,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--dry-run", is_flag=True, help="Print the price and stop.")
 @click.option("--drop-overlap", is_flag=True, help="Leave out problems that the bundle has seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole evaluation as JSON.")
+@tolerance_option
 @option("--seed", type=int, help="Of sampling, where the engine takes seeds, and of resamples.")
 @option("--in-flight", type=click.IntRange(min=1), default=IN_FLIGHT, help="Generations at once.")
 @with_router
@@ -92,6 +95,7 @@ def evaluate(
     dry_run: bool,
     drop_overlap: bool,
     as_json: bool,
+    tolerance: float,
     seed: int | None,
     in_flight: int,
 ) -> None:
@@ -103,7 +107,7 @@ def evaluate(
     """
     loaded = Bundle.load(bundle_to_show(bundle))
     known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
-    study = Study.of(loaded, known, budgets, strategies, seed or 0)
+    study = Study.of(loaded, known, budgets, strategies, seed or 0, tolerance)
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
             _finish(asyncio.run(measure(study, rollouts, source=from_rollouts)), out, as_json)
@@ -171,12 +175,13 @@ def _finish(evaluation: Evaluation, out: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(evaluation.to_dict()))
         return
     console = Console(highlight=False)
-    console.print(_accuracies(evaluation))
-    console.print(_compute(evaluation))
+    print_grid(_accuracies(evaluation), console)
+    print_grid(_compute(evaluation), console)
     for sentence in (
         headline(evaluation),
         against_fixed(evaluation),
         differences(evaluation),
+        *([sizes(evaluation)] if evaluation.tolerance else []),
         losses(evaluation),
         *evaluation.notes,
     ):
@@ -191,9 +196,9 @@ def _accuracies(evaluation: Evaluation) -> Grid:
         caption="problems solved, with paired 95 % bootstrap interval",
         box=SIMPLE_HEAD,
     )
-    grid.add_column("", overflow="fold")
+    grid.add_column("", min_width=len("best-of-N, "))
     for budget in evaluation.budgets:
-        grid.add_column(f"N = {budget}", justify="right", no_wrap=True)
+        grid.add_column(f"N = {budget}", justify="right", min_width=len("(28–40)"))
     best = {b: max(_values(evaluation, b), default=0.0) for b in evaluation.budgets}
     for curve in evaluation.curves:
         cells = []
@@ -221,9 +226,8 @@ def _compute(evaluation: Evaluation) -> Grid:
         caption="equal N: what it needs. x: how many times as much that is.",
         box=SIMPLE_HEAD,
     )
-    grid.add_column("", no_wrap=True)
-    for heading in ("N", "spent", "tokens", "FLOPs", "equal N", "x (interval)"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("", "N", "spent", "tokens", "FLOPs", "equal N", "x (interval)"):
+        grid.add_column(heading, justify="right" if heading else "left")
     largest = len(evaluation.baseline_curve)
     points = [(p, point) for p in evaluation.policies for point in evaluation.curve(p).points]
     for policy, point in points:

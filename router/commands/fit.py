@@ -225,7 +225,7 @@ def _price(
         jobs = missing(problems, settings.strategies, level_samples=settings.level_samples)
         return price(jobs, max_generations=most)
     with RolloutStore.read(path) as rollouts:
-        stored = rollouts.counts()
+        stored = rollouts.held()
         jobs = missing(problems, settings.strategies, stored, level_samples=settings.level_samples)
         return price(jobs, rollouts.rates(), most)
 

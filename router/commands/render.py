@@ -38,6 +38,17 @@ def show(solution: Solution, budget: Budget, console: Console) -> None:
     console.print(rows)
 
 
+def print_grid(grid: Table, console: Console) -> None:
+    """Print a table whole: a terminal may wrap lines; a squeezed table loses its last columns."""
+    unbounded = console.options.update(max_width=10_000)
+    given = console.width
+    # Rich rounds when it narrows columns, which may cost each a character.
+    least = console.measure(grid, options=unbounded).minimum + len(grid.columns)
+    console.width = max(given, least)
+    console.print(grid)
+    console.width = given
+
+
 def tokens(usage: Usage) -> str:
     """Tokens in words; what the engine does not report is said to be so."""
     cached = usage.prompt_tokens_cached

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from router.commands import render
 from router.commands.batch import Batch, run_batch
-from router.commands.common import opened, option, problem_text, with_routing
+from router.commands.common import opened, option, problem_text, tolerance_option, with_routing
 from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
 from router.io import line_file, read_text, write_line
@@ -40,12 +40,7 @@ from strategies.trace import Listener, Node
     help="`auto`, or a strategy such as 'beam_search(n=16, width=4)'; without n, the largest"
     " that the budget allows.",
 )
-@option(
-    "--tolerance",
-    type=click.FloatRange(min=0, max=1),
-    default=0.0,
-    help="Accuracy to give up for a cheaper search, where a bundle decides.",
-)
+@tolerance_option
 @with_routing
 @option("--seed", type=int, help="Make the search reproducible, where the engine takes seeds.")
 @click.option(

@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show
+from router.commands.render import print_grid
 from router.table import Cell, Entry, Estimate, Table
 
 
@@ -32,11 +33,8 @@ def show(bundle: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(loaded.table.to_dict(), indent=1))
         return
-    console, grid = Console(highlight=False), _grid(loaded)
-    # A terminal may wrap lines; a table squeezed into it would lose its last columns.
-    unbounded = console.options.update(max_width=10_000)
-    console.width = max(console.width, console.measure(grid, options=unbounded).minimum)
-    console.print(grid)
+    console = Console(highlight=False)
+    print_grid(_grid(loaded), console)
     console.print(_verdict(loaded.table), markup=False)
 
 

@@ -94,6 +94,7 @@ async def evaluate(
         problems=len(case.problems),
         left_out=len(study.problems) - len(case.problems),
         budgets=study.budgets,
+        tolerance=study.tolerance,
         level_sizes=tuple(np.bincount(case.level - 1, minlength=study.bundle.levels.count)),
         pass_at_1=mean_figure(_pass_at_1(case), case.weights),
         baseline=study.baseline,

@@ -147,6 +147,7 @@ class Evaluation(_Record):
     """Routed and fixed strategies on the same problems, with paired 95 % intervals.
 
     problems, left_out: how many were measured, and how many the rollouts do not cover.
+    tolerance: accuracy that the policies might give up for a cheaper search.
     level_sizes: problems of each true level, level 1 first.
     baseline: the strategy that compute is compared with; baseline_curve: at every N.
     pass_at_1: of one sample, over all samples.
@@ -157,6 +158,7 @@ class Evaluation(_Record):
     problems: Annotated[int, Field(ge=2)]
     left_out: int
     budgets: tuple[int, ...]
+    tolerance: Share = 0.0
     level_sizes: tuple[int, ...]
     pass_at_1: Figure
     baseline: str

@@ -77,7 +77,10 @@ def headline(evaluation: Evaluation, policy: str = "learned") -> str:
     point = evaluation.curve(policy).at(budget)
     assert point is not None
     name, ratio = baseline_label(evaluation), equal.generations
-    start = f"{label(policy).capitalize()} at {budget}: {percent(point.accuracy)}"
+    within = ""
+    if evaluation.tolerance:
+        within = f" with a tolerance of {evaluation.tolerance:g}, spending {point.generations:.1f}"
+    start = f"{label(policy).capitalize()} at {budget}{within}: {percent(point.accuracy)}"
     spent = times(evaluation, equal, "generations").replace("x", "x less compute", 1)
     if equal.samples.value is None:
         largest = len(evaluation.baseline_curve)
@@ -128,6 +131,15 @@ def differences(evaluation: Evaluation, policy: str = "learned") -> str:
         return f"One strategy wins everywhere: every problem got {label(every.pop())}."
     listed = ", ".join(f"{label(*families)} at {budget}" for budget, families in chosen.items())
     return f"At each budget every problem got the same strategy: {listed}."
+
+
+def sizes(evaluation: Evaluation, policy: str = "learned") -> str:
+    """What a tolerance made of the headline's budget: who got how much."""
+    budget = evaluation.headline_budget
+    point = evaluation.curve(policy).at(budget)
+    assert point is not None
+    listed = ", ".join(f"{text} for {share:.0%}" for text, share in point.choices.items())
+    return f"Of the problems with a budget of {budget}: {listed}."
 
 
 def by_family(point: Point) -> dict[str, float]:

@@ -107,13 +107,13 @@ def _listed(budgets: Sequence[int]) -> str:
 def missing(
     problems: Iterable[Problem],
     strategies: Sequence[Strategy],
-    stored: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    stored: Mapping[tuple[str, str], Collection[int]] = MappingProxyType({}),
     *,
     level_samples: int = LEVEL_SAMPLES,
 ) -> list[Job]:
     """The searches that these strategies need and a store lacks.
 
-    stored: as `RolloutStore.counts` gives it.
+    stored: as `RolloutStore.held` gives it.
     level_samples: further samples of each problem, as `measurements.measure` needs them.
     """
     units: dict[str, Unit] = {}
@@ -129,11 +129,11 @@ def missing(
     jobs = []
     for problem in problems:
         for name, unit in units.items():
-            start = stored.get((problem.id, name), 0)
+            held = stored.get((problem.id, name), ())
             if name != SAMPLES:
-                repeats = range(start, unit.count)
+                repeats = (repeat for repeat in range(unit.count) if repeat not in held)
                 jobs += [Job(problem, name, unit.strategy, repeat) for repeat in repeats]
-            elif start < unit.count:  # one request for all of them
+            elif (start := len(held)) < unit.count:  # one request for all of them
                 jobs.append(Job(problem, name, BestOfN(unit.count - start, select=select), start))
     return jobs
 
@@ -239,7 +239,7 @@ class Sampler:
 
     def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
         usable = [problem for problem in problems if problem.id not in self.skipped]
-        return missing(usable, strategies, self.store.counts(), level_samples=self.level_samples)
+        return missing(usable, strategies, self.store.held(), level_samples=self.level_samples)
 
     def measured(self, only: Collection[str] | None = None) -> Measurements:
         """What is stored of these problems (all by default) and strategies; from any thread."""

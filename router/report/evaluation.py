@@ -21,6 +21,7 @@ from router.evaluation.summary import (
     percent,
     points,
     replayed,
+    sizes,
     times,
 )
 from router.fitting.sampler import MAJORITY
@@ -64,9 +65,10 @@ class _Page:
             f"{origin.model}, {judge}, on {e.problems} problems that the bundle was not fitted on."
             " All intervals are 95 %, by a paired bootstrap over problems."
         )
+        sentences = [against_fixed(e), differences(e)] + ([sizes(e)] if e.tolerance else [])
         body = [
             lead([headline(e)]),
-            "".join(f"<p>{html.escape(s)}</p>" for s in (against_fixed(e), differences(e))),
+            "".join(f"<p>{html.escape(s)}</p>" for s in sentences),
             "".join(f'<p class="dim">{html.escape(note)}</p>' for note in e.notes),
             self._cards(),
             self._routing(),

@@ -14,7 +14,7 @@ import json
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -239,16 +239,28 @@ class RolloutStore:
         rows = self._db.execute("SELECT id, text, gold, source FROM problems ORDER BY rowid")
         return [Problem(id=i, text=t, answer=g, source=s) for i, t, g, s in rows]
 
+    def held(self) -> dict[tuple[str, str], Collection[int]]:
+        """The repeats stored of each (problem, configuration), in which a kill leaves gaps.
+
+        Of a pool the numbers of its samples, from 0.
+        """
+        searches = self._db.execute(
+            "SELECT problem, configuration, group_concat(repeat) FROM runs"
+            " WHERE configuration != ? GROUP BY 1, 2",
+            (SAMPLES,),
+        )
+        pools = self._db.execute(
+            "SELECT problem, COUNT(*) FROM runs JOIN candidates ON run = runs.id"
+            " WHERE configuration = ? GROUP BY 1",
+            (SAMPLES,),
+        )
+        held: dict[tuple[str, str], Collection[int]]
+        held = {(id_, name): {*map(int, repeats.split(","))} for id_, name, repeats in searches}
+        return held | {(id_, SAMPLES): range(samples) for id_, samples in pools}
+
     def counts(self) -> Counter[tuple[str, str]]:
         """Stored runs of each (problem, configuration), and samples of each pool."""
-        rows = self._db.execute(
-            "SELECT problem, configuration, COUNT(*) FROM runs WHERE configuration != ?"
-            " GROUP BY 1, 2 UNION ALL"
-            " SELECT problem, configuration, COUNT(*) FROM runs JOIN candidates ON run = runs.id"
-            " WHERE configuration = ? GROUP BY 1, 2",
-            (SAMPLES, SAMPLES),
-        )
-        return Counter({(problem, configuration): n for problem, configuration, n in rows})
+        return Counter({key: len(repeats) for key, repeats in self.held().items()})
 
     def runs(self, configuration: str | None = None) -> Iterator[Run]:
         """Every run with all that is stored, ordered by problem, configuration and repeat."""

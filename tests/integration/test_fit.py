@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,7 +36,7 @@ def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path)
     command = [
         *(sys.executable, "-m", "cli", "fit", str(tmp_path / "p.jsonl")),
         *("--out", str(tmp_path / "bundle"), "--budgets", "1,2,4", "--levels", "quantile:2"),
-        *("--merge-levels", "--level-samples", "4", "--max-tokens", "128"),
+        *("--merge-levels", "--level-samples", "4", "--max-tokens", "64"),
         *("--strategy", "best_of_n", "--strategy", "beam_search(width=2)"),
     ]
     store = tmp_path / "bundle.rollouts.sqlite"
@@ -79,24 +80,31 @@ def test_each_ray_worker_has_an_engine_that_ends_with_it(tiny_checkpoint: Path) 
     async def work() -> None:
         async with ray_workers("local", 2, router.loader, sampling) as workers:
             assert workers.generator.engine == "vllm"
-            engines = _engines()
-            assert len(engines) == 2
+            first, second = await asyncio.gather(*map(_process, workers._in_flight))
+            engines = [*first.children(recursive=True), *second.children(recursive=True)]
+            assert len(engines) >= 2, _listing()
             runs = await asyncio.gather(*(workers.search(job, None) for job in jobs))
             assert [run.problem for run in runs] == [problem.id for problem in problems]
             assert all(len(run.candidates) == 4 for run in runs)
-            os.kill(engines[0].ppid(), signal.SIGKILL)
-            gone, _ = psutil.wait_procs(engines[:1], timeout=60)
-            assert gone
+            below = first.children(recursive=True)
+            first.kill()
+            _, left = psutil.wait_procs(below, timeout=60)
+            assert not left
             runs = await asyncio.gather(*(workers.search(job, None) for job in jobs))
             assert all(len(run.candidates) == 4 for run in runs)
             assert workers.count == 1
-        gone, _ = psutil.wait_procs(engines, timeout=60)
-        assert len(gone) == 2
+        _, left = psutil.wait_procs(engines, timeout=60)
+        assert not left
 
     asyncio.run(work())
 
 
-def _engines() -> list[psutil.Process]:
-    """vLLM's engine processes under this one."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if "EngineCore" in " ".join(process.cmdline())]
+async def _process(actor: Any) -> psutil.Process:
+    """The process of a Ray worker, as it says itself."""
+    return psutil.Process(await actor.__ray_call__.remote(lambda _: os.getpid()))
+
+
+def _listing() -> str:
+    """All processes, for the message of a failure that nobody could repeat."""
+    fields = ["pid", "ppid", "create_time", "cmdline"]
+    return "\n".join(str(process.info) for process in psutil.process_iter(fields))

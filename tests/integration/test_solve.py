@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,7 +20,10 @@ pytest.importorskip("vllm")
 import psutil
 
 import cli
+from models.types import Path as Solution
+from models.types import Problem, Sampling
 from router import Router
+from router.opening import Models
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]
 
@@ -125,6 +129,32 @@ def test_token_cap_ends_a_real_search(command: Any) -> None:
     capped = command("--budget", "16", "--token-cap", "150", *majority)
     assert capped["ended"] == "tokens"
     assert capped["usage"]["sampled_tokens"] <= 150
+
+
+def test_eight_problems_at_once_take_well_under_eight_times_one(
+    shared: Router, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seconds(count: int, start: int) -> float:
+        """Time for `count` new problems of 4 samples with 64 tokens each, all at once."""
+        problems = [
+            Problem(str(number), f"A shelf holds {number} books; {number // 2} are sold. How many?")
+            for number in range(start, start + count)
+        ]
+
+        async def sample(models: Models) -> float:
+            generator, sampling = models.generator, Sampling(max_tokens=64)
+            began = time.monotonic()
+            await asyncio.gather(*(generator.sample(Solution(p), 4, sampling) for p in problems))
+            return time.monotonic() - began
+
+        return shared.run(sample)
+
+    seconds(1, 10)
+    one = min(seconds(1, 20), seconds(1, 30))
+    eight = seconds(8, 40)
+    with capsys.disabled():
+        print(f"\n8 problems at once: {eight:.1f} s, one: {one:.1f} s, ratio {eight / one:.2f}")
+    assert eight / one < 5
 
 
 def _session(process: psutil.Process) -> int | None:

@@ -88,7 +88,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing_and_nothing_is_done_twice(
     with RolloutStore.read(tmp_path / "r.db") as store:
         counts = store.counts()
         runs = list(store.runs())
-        assert missing(PROBLEMS, STRATEGIES, counts) == []
+        assert missing(PROBLEMS, STRATEGIES, store.held()) == []
     # Exactly what was asked for, once: more would be twice.
     searches = {str(s) for s in STRATEGIES if not isinstance(s, BestOfN)}
     assert counts == {

@@ -33,6 +33,12 @@ def evaluated(*arguments: object) -> str:
     return done.stdout
 
 
+def tables(text: str) -> list[str]:
+    """The words of an evaluation's two tables."""
+    words = text[: text.index("Routed by learned difficulty at")].split()
+    return [word for word in words if not word.startswith("─")]
+
+
 def written(path: Path, problems: list[Problem]) -> Path:
     records = [{"id": p.id, "problem": p.text, "answer": p.answer} for p in problems]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -79,6 +85,16 @@ def test_what_is_missing_is_sampled_once_and_then_replayed(home: Path, tmp_path:
         assert found.provenance.rollouts.replayed == price
         same = ("curves", "gains", "equal", "regret", "difficulty")
         assert all(getattr(found, name) == getattr(first, name) for name in same)
+
+
+def test_a_narrow_terminal_loses_no_column(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = (home / "dev.jsonl", *FAKE, "--bundle", home / "bundle", "--store", home / "r.sqlite")
+    monkeypatch.setenv("COLUMNS", "300")
+    wide = evaluated(*given)
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = evaluated(*given)
+    assert "…" not in narrow
+    assert sorted(tables(narrow)) == sorted(tables(wide)) != []
 
 
 def test_other_strategies_are_sampled_only_where_they_are_picked(

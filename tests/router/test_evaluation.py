@@ -17,7 +17,7 @@ from router.evaluation.outcomes import Outcomes
 from router.evaluation.records import Evaluation
 from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
 from router.evaluation.study import Study, family
-from router.evaluation.summary import against_fixed, differences, headline
+from router.evaluation.summary import against_fixed, differences, headline, sizes
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
@@ -169,6 +169,32 @@ async def test_regret_tells_which_part_loses(
 
 
 # -- policies -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 5, 16, 40])
+def test_every_sample_is_in_a_pilot_about_equally_often(
+    bundle: Bundle, world: Simulation, samples: int
+) -> None:
+    orders = Study.of(bundle, world.problems).orders(world.problems[0], samples)
+    assert (np.sort(orders) == np.arange(samples)).all()
+    first = np.bincount(orders[:, 0], minlength=samples)
+    assert first.max() - first.min() <= 1
+
+
+async def test_a_tolerance_gives_up_some_accuracy_for_cheaper_searches(
+    bundle: Bundle, world: Simulation, store: RolloutStore, evaluation: Evaluation
+) -> None:
+    found = await evaluate(Study.of(bundle, world.problems, tolerance=0.1), store)
+    for name in ("learned", "prefill", "oracle"):
+        cheap, best = found.curve(name).at(8), evaluation.curve(name).at(8)
+        assert cheap is not None
+        assert best is not None
+        assert cheap.generations < best.generations
+        assert cheap.accuracy.value > best.accuracy.value - 0.15
+    assert "with a tolerance of 0.1, spending" in headline(found)
+    assert sizes(found).startswith("Of the problems with a budget of 8: ")
+    with pytest.raises(InputError, match="tolerance"):
+        Study.of(bundle, world.problems, tolerance=2)
 
 
 def test_every_point_says_what_was_really_spent(evaluation: Evaluation) -> None:

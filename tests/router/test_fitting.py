@@ -89,7 +89,7 @@ def test_a_grid_that_makes_no_sense_is_refused(
 async def test_a_grid_samples_what_every_configuration_needs_once(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         sampler = _sampler(store)
-        due = price(missing(PROBLEMS, STRATEGIES, store.counts()), store.rates())
+        due = price(missing(PROBLEMS, STRATEGIES, store.held()), store.rates())
         assert due.tokens is None  # nothing was measured yet
         ticks: list[int] = []
         await sampler.run(_worker(FakeGenerator()), tick=ticks.append)
@@ -100,16 +100,29 @@ async def test_a_grid_samples_what_every_configuration_needs_once(tmp_path: Path
             assert counts[problem.id, "beam_search(n=2, width=2)"] == 1
         assert sum(ticks) == due.generations
         assert not np.isnan(sampler.measured().accuracy).any()
-        assert missing(PROBLEMS, STRATEGIES, store.counts()) == []
+        assert missing(PROBLEMS, STRATEGIES, store.held()) == []
         again = await _run(_sampler(store))
         assert again.calls == 0
+
+
+async def test_a_gap_in_the_stored_repeats_is_filled(tmp_path: Path) -> None:
+    strategies = configurations([8], ["dvts(width=4)"], verifier=True)
+    jobs = [job for job in missing(PROBLEMS, strategies) if job.configuration != SAMPLES]
+    assert {job.repeat for job in jobs} == {0, 1}  # two subtrees a problem
+    with _store(tmp_path / "r.db") as store:
+        last = [job for job in jobs if job.repeat == 1]
+        await _sampler(store).run_jobs(last, _worker(FakeGenerator()))  # and was killed
+        lacking = missing(PROBLEMS, strategies, store.held())
+        assert {job.repeat for job in lacking if job.configuration != SAMPLES} == {0}
+        await _sampler(store).run_jobs(lacking, _worker(FakeGenerator()))
+        assert missing(PROBLEMS, strategies, store.held()) == []
 
 
 async def test_the_next_price_knows_the_measured_rates(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         await _run(_sampler(store))
         more = configurations([1, 2, 4, 8], DEFAULTS[:5], verifier=True)
-        jobs = missing(PROBLEMS, more, store.counts())
+        jobs = missing(PROBLEMS, more, store.held())
         due = price(jobs, store.rates())
         per_generation, per_second = store.rates()
         assert per_generation is not None
@@ -185,7 +198,7 @@ async def test_racing_spends_no_more_than_the_grid_and_can_be_resumed(tmp_path: 
     race = Allocation(first=4, confidence=0.6)
     ticks: list[int] = []
     with _store(tmp_path / "race.db") as store:
-        due = price(missing(PROBLEMS, STRATEGIES, store.counts())).generations
+        due = price(missing(PROBLEMS, STRATEGIES, store.held())).generations
         await _sampler(store, allocation=race).run(_worker(FakeGenerator()), tick=ticks.append)
         raced = len(list(store.runs()))
         assert raced < grid
@@ -205,7 +218,7 @@ async def test_a_level_does_not_wait_for_another(tmp_path: Path) -> None:
         found = pools.measured()
         level = fit_levels(found.pass_at_1, "quantile:2").of(found.pass_at_1)
         hard = {name for name, number in zip(found.problems, level, strict=True) if number == 2}
-        due = missing(PROBLEMS, STRATEGIES, store.counts())
+        due = missing(PROBLEMS, STRATEGIES, store.held())
         worker = _EasyAfterHard(hard, sum(job.problem.id in hard for job in due))
         async with asyncio.timeout(30):
             await _sampler(store, allocation=race).run(worker, in_flight=1000)
@@ -302,4 +315,4 @@ async def test_a_pool_of_samples_from_elsewhere_is_reused(tmp_path: Path) -> Non
             wrong = replace(right, answer="-1", correct=False)
             store.add_samples(problem.id, [right, wrong] * 6, Usage(generations=12))
         strategies = configurations([4], [MAJORITY], verifier=True)
-        assert missing(PROBLEMS, strategies, store.counts()) == []
+        assert missing(PROBLEMS, strategies, store.held()) == []
