@@ -43,6 +43,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "threads not bound": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}},
     "processes spin": {"spin": True},
     "vLLM's own way to draw tokens": {"gumbel": True},
+    "float32": {"arguments": {"dtype": "float32"}},
+    "bfloat16": {"arguments": {"dtype": "bfloat16"}},
     "compiled": {"arguments": {"enforce_eager": False}},
     "blocks of 128": {"arguments": {"block_size": 128}},
     "64 at once": {"arguments": {"max_num_seqs": 64}},

@@ -30,6 +30,7 @@ import torch
 
 from models.base import Generator, Verifier, VerifierInfo
 from models.prompts import Prompt, get_prompt
+from models.runtime.numbers import compute_dtype
 from models.tokens import PathEncoder
 from models.types import Path as Solution
 from models.types import Problem, Sampling, Scored, Step
@@ -166,7 +167,7 @@ def _in_steps(beam: Beam) -> Solution:
 class WholeSolutionVerifier:
     """A trained head on its backbone's first layers, without a cache: every call pays for all.
 
-    Computes in bfloat16 like `models.verifiers.transformers`, one batch at a time.
+    Computes in the format of `models.verifiers.transformers`, one batch at a time.
     """
 
     def __init__(
@@ -190,7 +191,7 @@ class WholeSolutionVerifier:
         config = HeadConfig.load(head)
         spec = get_format(config.format).head
         assert isinstance(spec, ClassHead)
-        model = pretrained(AutoModel, backbone, "bfloat16", layers=config.layer).eval()
+        model = pretrained(AutoModel, backbone, compute_dtype(), layers=config.layer).eval()
         torch.nn.init.ones_(model.norm.weight)  # the head reads states that are only normalised
         encoder = PathEncoder(
             AutoTokenizer.from_pretrained(backbone), prompt or get_prompt(config.prompt)

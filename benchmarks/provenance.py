@@ -12,6 +12,8 @@ from typing import Any
 
 from router.provenance import commit
 
+_CPU = Path("/proc/cpuinfo")
+
 
 def provenance() -> dict[str, Any]:
     """The command, the date, the commit, and the machine with how busy it was."""
@@ -21,6 +23,7 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "machine": {
             "processor": _processor(),
+            "native_bfloat16": "bf16" in _CPU.read_text() if _CPU.is_file() else None,
             "cores": len(os.sched_getaffinity(0)),
             "memory_gigabytes": round(
                 os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -36,9 +39,8 @@ def _module() -> str:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
+    if _CPU.is_file():
+        for line in _CPU.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

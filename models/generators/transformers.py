@@ -16,6 +16,7 @@ from models.base import GeneratorInfo
 from models.errors import EngineError, InputError, ModelError
 from models.generators.decoding import Decoder, Ended, Request, Row
 from models.prompts import Prompt
+from models.runtime.numbers import compute_dtype
 from models.tokens import PathEncoder, room, text_ends
 from models.types import (
     Continuation,
@@ -61,7 +62,7 @@ class TransformersGenerator:
         prompt: Prompt,
         state_layer: int | None = None,
     ) -> TransformersGenerator:
-        """Load a checkpoint directory in bfloat16, on a GPU if there is one.
+        """Load a checkpoint directory in `compute_dtype`, on a GPU if there is one.
 
         Raises:
             ModelError: not a causal language model with attention caches only.
@@ -75,7 +76,7 @@ class TransformersGenerator:
     ) -> TransformersGenerator:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_path)
-            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=compute_dtype())
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"transformers cannot load {str(model_path)!r}: {error}") from error
         layers = DynamicCache(config=model.config).layers

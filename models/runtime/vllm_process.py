@@ -69,6 +69,8 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        from models.runtime.numbers import compute_dtype
+
         longest = AutoConfig.from_pretrained(model_path).get_text_config()
         defaults: dict[str, Any] = {
             "max_model_len": min(longest.max_position_embeddings, DEFAULT_CONTEXT),
@@ -83,6 +85,8 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
                 "block_size": CPU_BLOCK,
                 "kv_cache_memory_bytes": CPU_CACHE_BYTES,
             }
+            if getattr(longest, "quantization_config", None) is None:
+                defaults["dtype"] = compute_dtype()
         args = AsyncEngineArgs(
             model=str(model_path),
             additional_config=Lifeline(os.getpid(), spin=not current_platform.is_cpu()),

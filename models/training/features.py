@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModel, DynamicCache
 
 from models.errors import InputError
 from models.runtime.kv_cache import BatchCache, layers_of
+from models.runtime.numbers import compute_dtype
 from models.runtime.threads import map_on_cores
 from models.verifiers.prm import Encoded
 from models.verifiers.reward_heads import rms_normalised
@@ -84,7 +85,7 @@ class StateReader:
         depth = decoder_layers(self._model)
         if not 1 <= self._layers[0] <= self._layers[-1] <= depth:
             raise InputError(f"{self._model} has layers 1 to {depth}, not {self._layers}")
-        model = pretrained(AutoModel, self._model, "bfloat16", layers=self._layers[-1]).eval()
+        model = pretrained(AutoModel, self._model, compute_dtype(), layers=self._layers[-1]).eval()
         for layer in self._layers:
             model.layers[layer - 1].register_forward_hook(self._recorder(layer))
         return model

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
 
+from models.runtime.numbers import compute_dtype
 from models.training.head import Progress, calibration_temperature
 from models.verifiers.prm import Encoded
 from models.verifiers.reward_heads import RewardHead
@@ -129,7 +130,7 @@ def _adapted(model: Path, layer: int, settings: LoraSettings) -> Any:
     """The cut backbone with adapters on its last layers; its final norm as heads read it."""
     from peft import LoraConfig, get_peft_model
 
-    backbone = pretrained(AutoModel, model, "bfloat16", layers=layer)
+    backbone = pretrained(AutoModel, model, compute_dtype(), layers=layer)
     with torch.no_grad():
         backbone.norm.weight.fill_(1.0)
     last = "|".join(map(str, range(max(0, layer - settings.layers), layer)))
@@ -184,7 +185,7 @@ def _merged(backbone: Any, layer: int, settings: LoraSettings) -> dict[str, Tens
     first = max(0, layer - settings.layers)
     changed = tuple(f"layers.{index}." for index in range(first, layer))
     weights = backbone.merge_and_unload().state_dict()
-    return {f"model.{n}": w.cpu() for n, w in weights.items() if n.startswith(changed)}
+    return {f"model.{n}": w.cpu().bfloat16() for n, w in weights.items() if n.startswith(changed)}
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -20,6 +20,7 @@ from models.errors import ModelError, VerifierError
 from models.prompts import Prompt, get_prompt
 from models.runtime.batching import MicroBatcher
 from models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from models.runtime.numbers import compute_dtype
 from models.tokens import PathEncoder
 from models.types import Path, Problem, Scored
 from models.verifiers.prm import (
@@ -115,19 +116,19 @@ class TransformersVerifier:
         prm: PrmFormat,
         info: VerifierInfo,
         *,
-        dtype: str = "bfloat16",
+        dtype: str | None = None,
     ) -> TransformersVerifier:
         """Load a generator's first `layer` layers, and a head trained on them. Blocks.
 
         The final norm gets unit weights, as such a head reads `rms_normalised` states.
 
         prompt: what the generator is prompted with; self-verifiers read the same tokens.
-        dtype: as in `load`; bfloat16 is what generators compute in and training has read.
+        dtype: as in `load`; what generators compute in by default.
 
         Raises:
             ModelError: the weights cannot be loaded.
         """
-        backbone = pretrained(AutoModel, generator, dtype, layers=layer)
+        backbone = pretrained(AutoModel, generator, dtype or compute_dtype(), layers=layer)
         with torch.no_grad():
             backbone.norm.weight.fill_(1.0)
         tokenizer = AutoTokenizer.from_pretrained(generator)

@@ -213,7 +213,7 @@ async def test_tokens_come_as_often_as_the_models_chances_say(generator: VLLMGen
     common = [token for token, count in expected.items() if count >= 5]
     counts = [sum(token == drawn for drawn, _ in found) for token in common]
     due = [expected[token] for token in common]
-    assert len(common) > 2
+    assert len(common) > 1
     result = chisquare([*counts, draws - sum(counts)], [*due, draws - sum(due)])
     assert result.pvalue > 1e-4
 
