@@ -40,7 +40,7 @@ def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path)
         *(sys.executable, "-m", "cli", "fit", str(tmp_path / "p.jsonl")),
         *("--out", str(tmp_path / "bundle"), "--budgets", "1,2,4", "--levels", "quantile:2"),
         *("--merge-levels", "--level-samples", "2", "--max-tokens", "160"),
-        *("--strategy", "best_of_n", "--strategy", "beam_search(width=2)"),
+        *("--strategy", "best_of_n", "--strategy", "beam_search(n=2, width=2)"),
     ]
     store = tmp_path / "bundle.rollouts.sqlite"
     fit = subprocess.Popen(command, cwd=ROOT)
