@@ -34,7 +34,7 @@ from models.types import Problem, Sampling
 from models.weights.find import EMBEDDED, find_model
 from router.io import read_problems
 
-PROBLEMS, SAMPLES, TOKENS, TURNS = 8, 16, 96, 2
+PROBLEMS, SAMPLES, TOKENS = 8, 16, 48
 APPLIED = "as applied"
 SETTINGS: dict[str, dict[str, Any]] = {
     APPLIED: {},
@@ -124,14 +124,17 @@ def _best(
 @click.argument("problems", type=click.Path(path_type=Path, exists=True))
 @click.option("--output", type=click.Path(path_type=Path))
 @click.option("--only", multiple=True, type=click.Choice(list(SETTINGS)))
+@click.option("--turns", default=2, show_default=True)
 @click.option("--one", "alone", type=click.Choice(list(SETTINGS)), hidden=True)
-def main(problems: Path, output: Path | None, only: tuple[str, ...], alone: str | None) -> None:
+def main(
+    problems: Path, output: Path | None, only: tuple[str, ...], turns: int, alone: str | None
+) -> None:
     if alone:
         click.echo(json.dumps(asyncio.run(one(problems, SETTINGS[alone]))))
         return
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in only or SETTINGS}
     record = {**provenance(), "problems": PROBLEMS, "samples": SAMPLES, "max_tokens": TOKENS}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for name, found in runs.items():
             found.append(apart(problems, name))
             click.echo(f"{name:<36} {found[-1]}")
