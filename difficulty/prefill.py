@@ -21,6 +21,9 @@ from difficulty.validation import Validation
 from models.errors import InputError, NotFinite
 
 COMPONENTS: Final = 16
+_RELATIVE_VARIANCE: Final = 1e-9
+"""Of a component, to the first one's, below which states in float32 cannot tell it from zero."""
+_DECIMALS: Final = 5
 _TENSORS: Final = {"layer", "mean", "components", "scale"}
 _FILE: Final = "projection.safetensors"
 
@@ -44,7 +47,7 @@ class Projection:
         """Learn from training problems.
 
         states: of each problem's last token, shape (problems, hidden). At most as many components
-            as problems less one are kept.
+            as problems less one are kept, and none that hold rounding errors only.
 
         Raises:
             NotFinite: a state holds NaN or infinity.
@@ -57,8 +60,10 @@ class Projection:
             raise InputError(f"prefill features need at least 2 problems, not {len(states)}")
         kept = min(components, len(states) - 1, states.shape[1])
         pca = PCA(kept, svd_solver="full").fit(np.asarray(states, np.float64))
-        scale = np.maximum(np.sqrt(pca.explained_variance_), 1e-6)
-        arrays = (pca.mean_, pca.components_, scale)
+        variance = pca.explained_variance_
+        real = variance >= _RELATIVE_VARIANCE * variance[0]
+        scale = np.maximum(np.sqrt(variance[real]), 1e-6)
+        arrays = (pca.mean_, pca.components_[real], scale)
         return cls(*(np.asarray(array, np.float32) for array in arrays))
 
     @property
@@ -81,8 +86,11 @@ class Projection:
                 f"prefill features were fitted on hidden states of {len(self.mean)} dimensions,"
                 f" not {states.shape[1]}: another generator? Fit the bundle again"
             )
-        projected = (np.asarray(states, np.float32) - self.mean) @ self.components.T / self.scale
-        return projected.astype(np.float64)
+        centred = np.asarray(states, np.float64) - self.mean
+        projected = centred @ self.components.T.astype(np.float64) / self.scale
+        # One problem alone is multiplied in another order than many, which must not decide a split.
+        rounded: Floats = projected.round(_DECIMALS)
+        return rounded
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from transformers import AutoModel
 from models.errors import InputError, ModelError, VerifierError
 from models.generators.transformers import TransformersGenerator
 from models.prompts import PROMPTS, Prompt
+from models.runtime.numbers import compute_dtype
 from models.types import Path, Problem, Sampling, Step
 from models.verifiers.checkpoint import cached_checkpoint
 from models.verifiers.load import GeneratorStates, load_verifier
@@ -145,7 +146,7 @@ async def test_states_that_the_generator_left_score_for_nothing(
         bare = start.extend(*(Step(s.text, s.finish, s.tokens, s.token_ids) for s in path.steps))
         computed = await computing.score(bare, known=1)
         assert computed.tokens
-        # The generator computes in bfloat16.
+        # The generator computes in bfloat16, where the machine does.
         assert read.values == pytest.approx(computed.values, abs=0.03)
         assert max(read.values) - min(read.values) > 0.06
         # Steps without states, such as stored ones, are computed.
@@ -210,7 +211,7 @@ async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
     assert cached_checkpoint(tiny_checkpoint, directory, head) == checkpoint
     assert (await load_verifier(str(checkpoint))).info.format == "qwen-prm"
     whole = TransformersVerifier.load(
-        checkpoint, get_format("qwen-prm"), trained.info, dtype="bfloat16"
+        checkpoint, get_format("qwen-prm"), trained.info, dtype=compute_dtype()
     )
     values = (await whole.score(PATH)).values
     assert values == pytest.approx((await trained.score(PATH)).values, abs=1e-5)

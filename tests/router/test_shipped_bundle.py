@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_it_decides_by_default(shipped: Bundle) -> None:
     assert len(decision.levels) == shipped.levels.count
 
 
+def _rounded(value: Any) -> Any:
+    """Without the last digits of its numbers, which differ from one CPU to another."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
 def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
     """The numbers that are shipped are those that the committed rollouts hold."""
     told = shipped.manifest["settings"]
@@ -52,7 +62,7 @@ def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
     settings = Settings(**{**told, "budgets": tuple(told["budgets"]), "strategies": strategies})
     with open_rollouts(BENCHMARKS / "rollouts" / "fit.jsonl.gz") as rollouts:
         again = fit_bundle(rollouts, settings)
-    assert again.table == shipped.table
+    assert _rounded(again.table.model_dump()) == _rounded(shipped.table.model_dump())
     assert again.levels == shipped.levels
     assert again.prior == shipped.prior
     assert again.manifest["data"] == shipped.manifest["data"]
