@@ -6,7 +6,8 @@ r"""Which settings of vLLM's CPU build are fastest for what searches ask of it.
 Each setting gets an engine in a process of its own: load, a warm-up, then the samples of one
 problem (a small batch, where what lies between two steps of the engine counts most), then those of
 more problems with every request there from the start (a full batch). The settings take turns, and
-the whole turn is repeated, since the machine's own speed drifts; the best run of each is kept.
+the whole turn is repeated, since the machine's own speed drifts; the best run of each is kept. Runs
+that the output already holds count too, so the same command measures further.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "64 at once": {"arguments": {"max_num_seqs": 64}},
     "256 at once": {"arguments": {"max_num_seqs": 256}},
 }
+
+
+_MACHINE, _LOAD = ("processor", "native_bfloat16", "cores"), ("problems", "samples", "max_tokens")
 
 
 class GumbelWorker(WorkerExtension):
@@ -120,6 +124,15 @@ def _best(
     return choose(found) if found else None
 
 
+def _earlier(output: Path, record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The runs that a file holds. Raises UsageError if they cannot be compared with new ones."""
+    found = json.loads(output.read_text())
+    ours, theirs = ([r["machine"][key] for key in _MACHINE] for r in (record, found))
+    if ours != theirs or any(record[key] != found[key] for key in _LOAD):
+        raise click.UsageError(f"{output} was measured on another machine or load: name a new file")
+    return {name: setting["runs"] for name, setting in found["settings"].items()}
+
+
 @click.command(help=__doc__)
 @click.argument("problems", type=click.Path(path_type=Path, exists=True))
 @click.option("--output", type=click.Path(path_type=Path))
@@ -132,12 +145,12 @@ def main(
     if alone:
         click.echo(json.dumps(asyncio.run(one(problems, SETTINGS[alone]))))
         return
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in only or SETTINGS}
     record = {**provenance(), "problems": PROBLEMS, "samples": SAMPLES, "max_tokens": TOKENS}
+    runs = _earlier(output, record) if output and output.exists() else {}
     for _ in range(turns):
-        for name, found in runs.items():
-            found.append(apart(problems, name))
-            click.echo(f"{name:<36} {found[-1]}")
+        for name in only or SETTINGS:
+            runs.setdefault(name, []).append(apart(problems, name))
+            click.echo(f"{name:<36} {runs[name][-1]}")
             record["settings"] = {
                 key: {
                     "tokens_per_second": _best(max, "tokens_per_second", done),
