@@ -17,6 +17,8 @@ from models.weights.find import find_model
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
 
 PROBLEMS = Path(__file__).parents[2] / "benchmarks" / "problems" / "fit.jsonl"
+SHORT = ("/chain_sum/", "/basic_arithmetic/", "/products/", "/simple_equations/")
+"""Kinds of problems with short solutions, some of them right."""
 NEW = Problem("new", "Tom has 3 boxes of 4 pens and gives 5 pens away. How many has he left?")
 
 
@@ -24,7 +26,9 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     """20 problems x 4 samples: 80 solutions sampled, read, and a head trained on them."""
     find_model()
     problems = tmp_path / "problems.jsonl"
-    problems.write_text("".join(PROBLEMS.read_text().splitlines(keepends=True)[:20]))
+    lines = PROBLEMS.read_text().splitlines(keepends=True)
+    short = [line for line in lines if any(kind in line for kind in SHORT)]
+    problems.write_text("".join(short[:20]))
     head = tmp_path / "head"
     command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
     command += ["--max-tokens", "256"]  # no minute for the last solution that rambles
