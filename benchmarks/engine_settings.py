@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no allocator, no OpenMP preloaded": {"preload": False},
     "one thread": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "0"}},
     "threads not bound": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}},
-    "processes spin": {"spin": True},
+    "the worker in a process of its own": {"arguments": {"distributed_executor_backend": "mp"}},
     "vLLM's own way to draw tokens": {"gumbel": True},
     "float32": {"arguments": {"dtype": "float32"}},
     "bfloat16": {"arguments": {"dtype": "bfloat16"}},
@@ -67,9 +67,6 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     """Load, warm up and sample under one setting, in this process."""
     if not setting.get("preload", True):
         vllm_process._fast_libraries = lambda: []
-    if setting.get("spin"):
-        lifeline = vllm_process.Lifeline
-        vllm_process.Lifeline = lambda owner, **_: lifeline(owner)  # type: ignore[assignment,misc]
     if setting.get("gumbel"):
         vllm_generator.EXTENSION = "benchmarks.engine_settings.GumbelWorker"
     problems = read_problems(file).problems[: PROBLEMS + 1]

@@ -16,30 +16,25 @@ import signal
 import threading
 from collections.abc import Callable
 
-from models.runtime.spinning import stop_spinning
-
 
 class Lifeline:
     """A picklable promise: whoever unpickles this does not outlive process `owner`.
 
-    spin: let vLLM's processes wait for each other in busy loops.
-
     Satisfies vLLM's `SupportsHash`, so that it may be its `additional_config`.
     """
 
-    def __init__(self, owner: int, *, spin: bool = True) -> None:
+    def __init__(self, owner: int) -> None:
         self.owner = owner
-        self.spin = spin
 
     def compute_hash(self) -> str:
         """A constant, as the owner must not change the keys of vLLM's compilation cache."""
         return "lifeline"
 
-    def __reduce__(self) -> tuple[Callable[[int, bool], Lifeline], tuple[int, bool]]:
-        return _attach, (self.owner, self.spin)
+    def __reduce__(self) -> tuple[Callable[[int], Lifeline], tuple[int]]:
+        return _attach, (self.owner,)
 
 
-def _attach(owner: int, spin: bool) -> Lifeline:
+def _attach(owner: int) -> Lifeline:
     # Copying the configuration inside the owner itself ends here too.
     if os.getpid() != owner and hasattr(os, "pidfd_open"):
         try:
@@ -47,9 +42,7 @@ def _attach(owner: int, spin: bool) -> Lifeline:
         except ProcessLookupError:
             _die()
         threading.Thread(target=_follow, args=(handle,), name="lifeline", daemon=True).start()
-        if not spin:
-            stop_spinning()
-    return Lifeline(owner, spin=spin)
+    return Lifeline(owner)
 
 
 def _follow(handle: int) -> None:

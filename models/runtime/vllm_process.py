@@ -16,6 +16,7 @@ from models.errors import ModelError
 from models.runtime.lifeline import Lifeline
 
 if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
 DEFAULT_CONTEXT = 4096
@@ -67,7 +68,6 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
         from transformers import AutoConfig
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         from models.runtime.numbers import compute_dtype
 
@@ -89,10 +89,31 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
                 defaults["dtype"] = compute_dtype()
         args = AsyncEngineArgs(
             model=str(model_path),
-            additional_config=Lifeline(os.getpid(), spin=not current_platform.is_cpu()),
+            additional_config=Lifeline(os.getpid()),
             **(defaults | dict(engine_args)),
         )
-        return AsyncLLM.from_engine_args(args)
+        return _launch(args)
+
+
+def _launch(args: AsyncEngineArgs) -> AsyncLLM:
+    """Start the processes; on one CPU the model runs in the engine's own.
+
+    vLLM gives its CPU worker a process only to set its threads before it loads OpenMP. An engine
+    that starts with these threads itself needs no second process to load, and no messages between
+    the two at every step (`benchmarks/README.md`, "What each change gave").
+    """
+    from vllm.platforms import current_platform
+    from vllm.utils.ompmultiprocessing import OMPProcessManager
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    config = args.create_engine_config()
+    parallel = config.parallel_config
+    alone = parallel.world_size_across_dp == 1 and args.distributed_executor_backend is None
+    if not (current_platform.is_cpu() and alone):
+        return AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
+    parallel.distributed_executor_backend = "uni"
+    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
+        return AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
 
 
 @contextmanager
