@@ -28,6 +28,9 @@ LAYER = 1
 WRONG = 12
 """Distinct wrong answers of a problem."""
 
+OTHER_TEMPERATURE = 0.5
+"""A sample at a temperature of a strategy's own is right so much less often."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -79,16 +82,21 @@ class Simulation:
             for i, k in enumerate(self.kind)
         ]
         self._rng = rng
+        self._rng_colder = np.random.default_rng([seed, 1])  # other draws stay as they were
 
     def chance(self, index: int, strategy: Strategy) -> float:
         """Chance that one unit of the strategy ends right on problem number `index`."""
         kind = self.kinds[self.kind[index]]
-        return kind.searches.get(strategy.name, float(self.pass_at_1[index]))
+        sampled = float(self.pass_at_1[index])
+        if strategy.temperature is not None:
+            sampled *= OTHER_TEMPERATURE
+        return kind.searches.get(strategy.name, sampled)
 
-    def candidates(self, index: int, chance: float, count: int) -> tuple[StoredCandidate, ...]:
-        right = self._rng.random(count) < chance
-        answers = np.where(right, 0, self._rng.integers(1, WRONG + 1, count))
-        scores = np.where(right, self._rng.beta(4, 2, count), self._rng.beta(2, 4, count))
+    def candidates(self, index: int, strategy: Strategy, count: int) -> tuple[StoredCandidate, ...]:
+        rng = self._rng if strategy.temperature is None else self._rng_colder
+        right = rng.random(count) < self.chance(index, strategy)
+        answers = np.where(right, 0, rng.integers(1, WRONG + 1, count))
+        scores = np.where(right, rng.beta(4, 2, count), rng.beta(2, 4, count))
         return tuple(
             StoredCandidate(
                 steps=("A solution.",),
@@ -104,7 +112,7 @@ class Simulation:
     def run(self, index: int, job: Job) -> Run:
         """One search: for best-of-N `n` samples, for others one candidate that stands for all."""
         count = job.strategy.cost if job.configuration == SAMPLES else 1
-        found = self.candidates(index, self.chance(index, job.strategy), count)
+        found = self.candidates(index, job.strategy, count)
         spent = usage(job.strategy.cost)
         return Run(job.problem.id, job.configuration, job.repeat, "completed", spent, found)
 

@@ -157,6 +157,7 @@ class Router(Session):
         *,
         strategy: str | None = None,
         tolerance: float = 0.0,
+        sampling: Sampling | None = None,
     ) -> Decision:
         """Which search the problem would get; opens no model.
 
@@ -166,7 +167,7 @@ class Router(Session):
         Raises:
             InputError: as `solve`.
         """
-        limits, policy = self._plan(budget, strategy, tolerance)
+        limits, policy = self._plan(budget, strategy, tolerance, sampling)
         return self._loop().run(policy.decide(_problem(problem), limits))
 
     async def adecide(
@@ -176,9 +177,10 @@ class Router(Session):
         *,
         strategy: str | None = None,
         tolerance: float = 0.0,
+        sampling: Sampling | None = None,
     ) -> Decision:
         """As `decide`, on the caller's event loop: it does not wait for what searches do."""
-        limits, policy = self._plan(budget, strategy, tolerance)
+        limits, policy = self._plan(budget, strategy, tolerance, sampling)
         return await policy.decide(_problem(problem), limits)
 
     def solve(
@@ -257,7 +259,7 @@ class Router(Session):
             InputError: a bad budget or strategy; at once, before anything is opened.
             ModelError: the models cannot be opened.
         """
-        limits, _ = self._plan(budget, strategy, tolerance)
+        limits, _ = self._plan(budget, strategy, tolerance, sampling)
         work = [_problem(problem) for problem in problems]
         results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
 
@@ -297,18 +299,26 @@ class Router(Session):
         finally:
             future.cancel()
 
-    def _by_bundle(self, tolerance: float = 0.0) -> Policy:
-        verified = self.verifier is not None
-        return self._routing.policy(tolerance, verified=verified, models=self.opened)
+    def _by_bundle(self, tolerance: float = 0.0, sampling: Sampling | None = None) -> Policy:
+        return self._routing.policy(
+            tolerance,
+            (sampling or self.sampling).temperature,
+            verified=self.verifier is not None,
+            models=self.opened,
+        )
 
     def _plan(
-        self, budget: int | Budget, strategy: str | None, tolerance: float
+        self,
+        budget: int | Budget,
+        strategy: str | None,
+        tolerance: float,
+        sampling: Sampling | None,
     ) -> tuple[Budget, Policy]:
         """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         text = self.strategy if strategy is None else strategy
         if text == AUTO and self.policy is None:
-            return limits, self._by_bundle(tolerance)
+            return limits, self._by_bundle(tolerance, sampling)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
@@ -330,10 +340,11 @@ class Router(Session):
         listener: Listener | None = None,
         decision: Decision | None = None,
     ) -> Solution:
-        self._plan(budget, strategy, tolerance)  # refuses bad input before a model is opened
+        # Refuses bad input before a model is opened.
+        self._plan(budget, strategy, tolerance, sampling)
         problem = _problem(problem)
         models = await self._models()
-        limits, policy = self._plan(budget, strategy, tolerance)
+        limits, policy = self._plan(budget, strategy, tolerance, sampling)
         return await solve(
             problem,
             policy,

@@ -118,7 +118,8 @@ class BundlePolicy(Policy):
     """Decides by a bundle's table, on the level that a problem's text suggests.
 
     tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
-    of the budget; the table's own by default.
+    of the budget; the table's own by default. own_temperature: whether strategies that set a
+    temperature of their own count.
 
     Raises:
         InputError: a tolerance outside 0 to 1.
@@ -127,6 +128,7 @@ class BundlePolicy(Policy):
     bundle: Bundle
     tolerance: float = 0.0
     cost: CostUnit | None = None
+    own_temperature: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -155,7 +157,12 @@ class BundlePolicy(Policy):
         self, levels: Sequence[float], budget: Budget, known: str, drawn: int = 0
     ) -> Decision:
         decision = self.bundle.table.choose(
-            levels, budget.generations, tolerance=self.tolerance, cost=self.cost, drawn=drawn
+            levels,
+            budget.generations,
+            tolerance=self.tolerance,
+            cost=self.cost,
+            drawn=drawn,
+            own_temperature=self.own_temperature,
         )
         return replace(decision, why=f"{decision.why}; difficulty judged by {known}")
 

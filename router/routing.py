@@ -46,9 +46,13 @@ class Routing:
                 f"difficulty is told by one of {', '.join(_POLICIES)}, not {self.difficulty!r}"
             )
 
-    def policy(self, tolerance: float, *, verified: bool, models: Models | None) -> Policy:
+    def policy(
+        self, tolerance: float, temperature: float, *, verified: bool, models: Models | None
+    ) -> Policy:
         """What decides.
 
+        temperature: of sampling. Where it is not the bundle's, the caller has chosen it, and no
+            strategy that would set another counts.
         verified: whether there is, or will be, a verifier.
         models: None before they are opened; the bundle is then taken to fit them.
 
@@ -65,7 +69,8 @@ class Routing:
                     raise
                 because = f"the shipped bundle is left out ({error})"
             else:
-                policy = _POLICIES[self.difficulty](self.bundle, tolerance)
+                usual = temperature == self.bundle.origin.temperature
+                policy = _POLICIES[self.difficulty](self.bundle, tolerance, own_temperature=usual)
                 if policy.reads_prompt and models is not None:
                     _check_layer(self.bundle, models.generator)
                 return policy

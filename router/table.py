@@ -201,6 +201,7 @@ class Table(_Record):
         tolerance: float = 0.0,
         cost: CostUnit | None = None,
         drawn: int = 0,
+        own_temperature: bool = True,
     ) -> Decision:
         """The configuration with the best expected accuracy that costs no more than the budget.
 
@@ -210,6 +211,8 @@ class Table(_Record):
             table's own by default. Generations never exceed the budget in any unit.
         drawn: plain samples that this budget has paid for already. Strategies that sample whole
             solutions take them as their own; others cost as much on top of them.
+        own_temperature: whether configurations that set a temperature of their own count; not
+            where the caller asks for one.
 
         Raises:
             InputError: no probabilities, a budget below the table's first, a unit that was not
@@ -217,10 +220,11 @@ class Table(_Record):
         """
         unit = cost or self.cost
         weights = self._weights(levels)
-        rows = self._rows(weights, budget, unit, drawn)
+        rows = self._rows(weights, budget, unit, drawn, own_temperature)
         if not rows:
+            free = "" if own_temperature else " and leaves the temperature to the caller"
             raise InputError(
-                f"no configuration of the table costs at most {budget} in units of {unit}"
+                f"no configuration of the table costs at most {budget} in units of {unit}{free}"
             )
         rows.sort(key=lambda row: (-row.accuracy, row.price, row.order))
         best = rows[0]
@@ -244,7 +248,12 @@ class Table(_Record):
         return [p / total for p in levels]
 
     def _rows(
-        self, weights: Sequence[float], budget: int, unit: CostUnit, drawn: int
+        self,
+        weights: Sequence[float],
+        budget: int,
+        unit: CostUnit,
+        drawn: int,
+        own_temperature: bool,
     ) -> list[_Row]:
         """What every configuration of the budget's cells is worth, over the levels."""
         present = [(w, self.cell(i, budget)) for i, w in enumerate(weights, 1) if w > 0]
@@ -262,7 +271,10 @@ class Table(_Record):
             prices = [getattr(entry.cost, unit) for entry in entries]
             if len(entries) < len(by_name) or None in prices:
                 continue
-            extra = drawn if drawn and not entries[0].parsed().takes_samples else 0
+            strategy = entries[0].parsed()
+            if not own_temperature and strategy.temperature is not None:
+                continue
+            extra = drawn if drawn and not strategy.takes_samples else 0
             row = _Row.mixed(order, entries, shares, prices, scale, extra)
             if row.considered.cost <= budget and row.price <= budget + _SLACK:
                 rows.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from models.base import Aggregation
@@ -37,6 +37,7 @@ class Strategy(ABC):
     n: solutions in parallel.
     select: how the driver turns candidates into one answer.
     aggregate: how step scores become one score; None takes the verifier's own default.
+    temperature: of sampling, from 0 to 2; None takes the caller's own.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Strategy(ABC):
     n: int
     select: Select = "weighted"
     aggregate: Aggregation | None = None
+    temperature: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -61,6 +63,16 @@ class Strategy(ABC):
             raise InputError(
                 f"{self.name}: aggregate must be one of {', '.join(get_args(Aggregation))},"
                 f" not {self.aggregate!r}"
+            )
+        self._check_temperature()
+
+    def _check_temperature(self) -> None:
+        value = self.temperature
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
+            raise InputError(
+                f"{self.name}: temperature must lie between 0 and 2, not {self.temperature!r}"
             )
 
     @property

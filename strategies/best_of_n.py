@@ -27,7 +27,7 @@ class BestOfN(Strategy):
 
     @property
     def takes_samples(self) -> bool:
-        return True
+        return self.temperature is None  # else they are samples of another distribution
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         paths = await search.sample(search.root, self.n, whole=True)

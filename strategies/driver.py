@@ -64,6 +64,7 @@ async def run_search(
         seed=seed,
         listener=listener,
         score_samples=strategy.scores_samples,
+        temperature=strategy.temperature,
     )
     try:
         found, ended = await _run(strategy, problem, search)

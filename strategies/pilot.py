@@ -31,6 +31,10 @@ class Pilot:
         return self.samples
 
     @property
+    def temperature(self) -> None:
+        """The caller's own: the samples of a pilot are compared with those of the fit."""
+
+    @property
     def needs_verifier(self) -> bool:
         return True
 
@@ -43,10 +47,11 @@ class Pilot:
         paths = await search.sample(search.root, self.samples, whole=True)
         scores = await step_values(search, paths, search.aggregation())
         strategy = await self.choose(scores)
-        search.kept = paths
-        search.score_samples = strategy.scores_samples
+        search.kept = paths if strategy.takes_samples else []
+        search.score_samples, search.temperature = strategy.scores_samples, strategy.temperature
         found = await strategy.run(problem, search)
-        return found + await candidates(search, search.kept, scored=True)
+        left = search.kept if strategy.takes_samples else paths
+        return found + await candidates(search, left, scored=True)
 
     def __str__(self) -> str:
         return f"a pilot of {self.samples} samples"

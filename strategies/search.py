@@ -33,6 +33,7 @@ class Search:
         listener: told of every node as the tree grows.
         score_samples: begin to score each sampled path at once, so that verifier work overlaps
             generation; for strategies that will ask for those scores anyway.
+        temperature: the strategy's own, in place of that of `sampling`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Search:
         seed: int | None = None,
         listener: Listener | None = None,
         score_samples: bool = False,
+        temperature: float | None = None,
     ) -> None:
         self.root = Path(problem)
         self.budget = budget
@@ -59,6 +61,7 @@ class Search:
         self._sampling = sampling
         self._seed = seed
         self.score_samples = score_samples and verifier is not None
+        self.temperature = temperature
         self._one_by_one = listener is not None or budget.seconds is not None or self.score_samples
         self._generations = Generations(budget.generations)
         self._purse = TokenPurse(budget.tokens)
@@ -93,6 +96,8 @@ class Search:
         self._generations.charge(path.depth, n, whole=whole)
         room = max(1, self._sampling.max_tokens - path.tokens)
         sampling = replace(self._sampling, until="end" if whole else "step", max_tokens=room)
+        if self.temperature is not None:
+            sampling = replace(sampling, temperature=self.temperature)
         if n == 1 or not (self._purse.capped or (whole and self._one_by_one)):
             return self._record(await self._call(path, n, sampling))
         # Separate calls share the prefix in the engine's cache, and each can finish, be scored,

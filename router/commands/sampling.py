@@ -88,7 +88,8 @@ def _log_lines(total: int) -> Ticker:
         nonlocal done, last
         done += generations
         now = time.monotonic()
-        if done < total and now < last + LOG_SECONDS:
+        ended = generations > 0 and done >= total
+        if not ended and now < last + LOG_SECONDS:
             return
         last = now
         left = _time((now - started) * (total - done) / done / 3600) if done else "unknown time"

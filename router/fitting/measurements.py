@@ -1,9 +1,10 @@
 """Stored rollouts as arrays: how often each configuration is right on each problem, at what cost.
 
 What is run is smaller than what is known: a pool of whole solutions serves best-of-N at every N and
-selection, DVTS is a pool of independent subtrees, and any other search serves every selection.
+selection (one pool for each temperature), DVTS is a pool of independent subtrees, and any other
+search serves every selection.
 
-The first samples of each pool decide the problem's level and nothing else. Were pass@1 and
+The first samples of each problem decide the problem's level and nothing else. Were pass@1 and
 best-of-N taken from the same few samples, problems would be called hard because these samples
 failed, and best-of-N would look worse on hard problems than it is (Snell et al. 2024 had 2,048
 samples a question, for which this vanishes).
@@ -54,7 +55,8 @@ class Unit:
 def unit_of(strategy: Strategy) -> Unit:
     """The unit that a strategy is made of; selection is no part of it."""
     if isinstance(strategy, BestOfN):
-        return Unit(SAMPLES, BestOfN(n=1), strategy.n)
+        sample = BestOfN(n=1, temperature=strategy.temperature)
+        return Unit(SAMPLES if strategy.takes_samples else str(sample), sample, strategy.n)
     one: Strategy = replace(strategy, select="weighted")
     if isinstance(strategy, DVTS):
         one = replace(one, n=strategy.width)

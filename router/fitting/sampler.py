@@ -46,6 +46,9 @@ DEFAULTS = (
     "beam_search(width=4)",
     "dvts(width=4)",
     "lookahead(width=4, k=1)",
+    # Small budgets cannot vote off the errors that a high temperature makes.
+    "best_of_n(select=majority, temperature=0.3)",
+    "best_of_n(temperature=0.3)",
 )
 IN_FLIGHT = 256
 """Generations that run at once: they keep an engine's own batch full, and are lost with a kill."""
@@ -131,8 +134,11 @@ def missing(
         for name, unit in units.items():
             held = stored.get((problem.id, name), ())
             if name != SAMPLES:
+                one = unit.strategy
+                if isinstance(one, BestOfN):
+                    one = replace(one, select=select)
                 repeats = (repeat for repeat in range(unit.count) if repeat not in held)
-                jobs += [Job(problem, name, unit.strategy, repeat) for repeat in repeats]
+                jobs += [Job(problem, name, one, repeat) for repeat in repeats]
             elif (start := len(held)) < unit.count:  # one request for all of them
                 jobs.append(Job(problem, name, BestOfN(unit.count - start, select=select), start))
     return jobs
@@ -200,7 +206,7 @@ class Sampler:
             EngineError, VerifierError: a model failed; what finished is stored.
         """
         shift = _Shift(worker, tick, _Room(in_flight))
-        whole = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
+        whole = [strategy for strategy in self.strategies if strategy.takes_samples]
         await self._score_old(shift)
         await self._read_prompts(shift)
         await self._all(self._missing(self.problems, whole), shift)
@@ -314,9 +320,11 @@ class Sampler:
             async with shift.room.hold(len(run.candidates)):
                 self.store.set_scores(await shift.worker.score(run, ours[run.problem]))
 
+        pools = {unit_of(s).configuration for s in self.strategies if isinstance(s, BestOfN)}
         await _gather(
             one(run)
-            for run in list(self.store.runs(SAMPLES))
+            for name in {SAMPLES, *pools}
+            for run in list(self.store.runs(name))
             if run.problem in ours and any(c.scores is None for c in run.candidates)
         )
 

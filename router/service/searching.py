@@ -93,7 +93,11 @@ class Searches:
     async def _search(self, job: Job, feed: Feed | None) -> Solution:
         router, budget = self._engine.router, job.budget()
         decision = await router.adecide(
-            job.problem, budget, strategy=job.strategy, tolerance=job.tolerance
+            job.problem,
+            budget,
+            strategy=job.strategy,
+            tolerance=job.tolerance,
+            sampling=job.sampling,
         )
         if feed is not None:
             feed.decision = decision

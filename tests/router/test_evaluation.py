@@ -102,7 +102,7 @@ def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
     names = {parse_strategy(text, STRATEGIES).name for text in at.choices}
     assert names == set(BEST.values())
     gains = [g.gain for g in evaluation.gains if (g.policy, g.budget) == ("learned", 8)]
-    assert len(gains) == 7
+    assert len(gains) == 9
     assert all(gain.value > 0.05 and gain.low > -0.02 for gain in gains)
     assert "At no budget" in against_fixed(evaluation)
     assert differences(evaluation) == "Problems got different strategies at budgets 2, 4, 8."

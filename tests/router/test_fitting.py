@@ -150,6 +150,27 @@ async def test_pools_grow_by_fresh_samples_only(tmp_path: Path) -> None:
         assert all(c.scores is not None for pool in pools.values() for c in pool)
 
 
+async def test_each_temperature_has_a_pool_that_is_scored_like_the_other(tmp_path: Path) -> None:
+    colder = "best_of_n(select=majority, temperature=0.3)"
+    pool = "best_of_n(n=1, temperature=0.3)"
+    with _store(tmp_path / "r.db", verifier=False) as store:
+        strategies = configurations([2, 4], [MAJORITY, colder], verifier=False)
+        jobs = missing(PROBLEMS, strategies)
+        assert price(jobs).generations == len(PROBLEMS) * (LEVEL_SAMPLES + 4 + 4)
+        assert not any(job.strategy.needs_verifier for job in jobs)
+        generator = FakeGenerator()
+        sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
+        await sampler.run(_worker(generator, None))
+        assert all(store.counts()[problem.id, pool] == 4 for problem in PROBLEMS)
+        assert missing(PROBLEMS, strategies, store.held()) == []
+    with _store(tmp_path / "r.db") as store:
+        strategies = configurations([4], ["best_of_n(temperature=0.3)"], verifier=True)
+        sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
+        await sampler.run(_worker(generator))
+        assert all(c.scores is not None for run in store.runs(pool) for c in run.candidates)
+        assert not np.isnan(sampler.measured().accuracy).any()
+
+
 async def test_samples_without_scores_get_them_before_a_fit(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db", verifier=False) as store:
         strategies = configurations([4], [MAJORITY], verifier=False)

@@ -63,16 +63,18 @@ def test_units_say_what_must_be_run() -> None:
         text: unit_of(parse_strategy(text, STRATEGIES))
         for text in (
             "best_of_n(n=8, select=best)",
+            "best_of_n(n=8, select=majority, temperature=0.3)",
             "dvts(n=16, select=best)",
             "lookahead(n=8, k=2)",
         )
     }
     assert [(u.configuration, u.count) for u in units.values()] == [
         ("best_of_n", 8),
+        ("best_of_n(n=1, temperature=0.3)", 8),
         ("dvts(n=4)", 4),
         ("lookahead(n=8, k=2)", 1),
     ]
-    assert [u.strategy.cost for u in units.values()] == [1, 4, 24]
+    assert [u.strategy.cost for u in units.values()] == [1, 1, 4, 24]
 
 
 def test_equal_answers_vote_together(tmp_path: Path) -> None:
@@ -91,6 +93,22 @@ def test_the_first_samples_decide_the_level_and_nothing_else(tmp_path: Path) -> 
     assert found.accuracy[0, 0] == 1.0
     assert np.isnan(found.accuracy[0, 1])  # two samples are left, not four
     assert found.samples[0] == 4
+
+
+def test_another_temperature_is_a_pool_of_its_own(tmp_path: Path) -> None:
+    colder = "best_of_n(n=1, temperature=0.3)"
+    runs = [(colder, [_candidate(answer)]) for answer in ("1/2", "1/2", "3", "4")]
+    texts = [
+        "best_of_n(n=1, select=majority)",
+        colder,
+        "best_of_n(n=3, select=majority, temperature=0.3)",
+        "best_of_n(n=5, temperature=0.3)",
+    ]
+    found = _measured(tmp_path, [_candidate("3"), _candidate("4")], runs, texts, level_samples=1)
+    # Three of the four: both right ones in half of the subsets, one of three answers in the others.
+    np.testing.assert_allclose(found.accuracy[0, :3], [0.0, 0.5, 0.5 + 0.5 / 3])
+    assert np.isnan(found.accuracy[0, 3])
+    assert found.pass_at_1[0] == 0.0  # its samples tell no level
 
 
 def test_dvts_is_a_pool_of_subtrees(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from benchmarks.simulated import simulated_store, state
 from models.base import GeneratorInfo, VerifierInfo
 from models.errors import InputError
 from models.fakes import FakeGenerator, FakeVerifier
-from models.types import Prefill, Problem
+from models.types import Prefill, Problem, Sampling
 from router import Budget, Router
 from router.bundle import Bundle
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.policy import BundlePolicy, FixedPolicy, OraclePolicy, PilotPolicy, PrefillPolicy
 from router.rollouts.store import RolloutStore
+from router.table import Estimate
 
 QUESTION = "What is 12 + 35 + 7?"
 BUDGETS = (1, 2, 4, 8)
@@ -112,6 +113,35 @@ def test_a_tolerance_buys_a_cheaper_search(directory: Path) -> None:
             router.solve(QUESTION, 8, tolerance=-1)
         with pytest.raises(InputError, match="a tolerance is for what a bundle decides"):
             router.solve(QUESTION, 8, tolerance=0.1, strategy="best_of_n")
+
+
+async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Path) -> None:
+    colder = _only("best_of_n(n=8, temperature=0.3)", bundle)
+    colder.save(directory.parent / "colder")
+    with simulated(directory.parent / "colder") as router:
+        assert router.decide(QUESTION, 8).strategy == "best_of_n(n=8, temperature=0.3)"
+        asked = Sampling(temperature=0.6)
+        decision = await router.adecide(QUESTION, 8, sampling=asked)
+        assert "temperature" not in decision.strategy
+        solution = router.solve(QUESTION, 8, sampling=asked)
+        assert solution.decision.strategy == decision.strategy
+
+
+def _only(winner: str, bundle: Bundle) -> Bundle:
+    """The bundle with a strategy that is always right."""
+    sure = Estimate(accuracy=1.0, low=1.0, high=1.0, problems=9)
+    cells = tuple(
+        cell.model_copy(
+            update={
+                "entries": tuple(
+                    e.model_copy(update={"estimate": sure}) if e.strategy == winner else e
+                    for e in cell.entries
+                )
+            }
+        )
+        for cell in bundle.table.cells
+    )
+    return replace(bundle, table=bundle.table.model_copy(update={"cells": cells}))
 
 
 def test_a_named_bundle_of_other_models_is_refused(directory: Path) -> None:

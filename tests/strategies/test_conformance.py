@@ -21,15 +21,22 @@ CONFIGURATIONS = [
     "best_of_n(n=8, select=majority)",
     "best_of_n(n=8, select=best)",
     "best_of_n(n=1)",
+    "best_of_n(n=4, temperature=0.3)",
     "beam_search(n=8)",
     "beam_search(n=8, width=2, depth=3)",
     "beam_search(n=4, width=1, aggregate=min)",
     "dvts(n=8, width=4)",
+    "dvts(n=8, temperature=1.2)",
     "dvts(n=8, width=2, depth=2, aggregate=mean)",
     "lookahead(n=4, k=1)",
     "lookahead(n=4, width=2, k=3, aggregate=prod)",
 ]
-AFTER_A_PILOT = ["best_of_n(n=8)", "beam_search(n=8)", "dvts(n=4, width=2)"]
+AFTER_A_PILOT = [
+    "best_of_n(n=8)",
+    "best_of_n(n=6, temperature=0.3)",
+    "beam_search(n=8)",
+    "dvts(n=4, width=2)",
+]
 PROBLEM = Problem("p", "What is 17 + 25 + 38 + 4?", "84")
 
 

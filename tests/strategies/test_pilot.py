@@ -61,7 +61,16 @@ async def test_best_of_n_takes_the_pilot_as_its_first_samples(select: str) -> No
     assert finals == spy.scores
 
 
-@pytest.mark.parametrize("text", ["beam_search(n=12)", "dvts(n=12)", "lookahead(n=4, k=2)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "beam_search(n=12)",
+        "dvts(n=12)",
+        "lookahead(n=4, k=2)",
+        "best_of_n(n=12, temperature=0.3)",
+        "beam_search(n=12, depth=1)",
+    ],
+)
 async def test_the_pilot_votes_beside_the_candidates_of_other_searches(text: str) -> None:
     outcome, _ = await pilot(text, 16)
     alone = await run_search(

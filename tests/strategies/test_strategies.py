@@ -187,6 +187,8 @@ async def test_one_request_serves_all_continuations_of_a_path() -> None:
         ("lookahead", 16, "lookahead(n=8)"),
         ("lookahead(k=3)", 16, "lookahead(n=4, k=3)"),
         ("beam_search(n=16, width=4, select=best)", None, "beam_search(n=16, select=best)"),
+        ("best_of_n(temperature=0)", 2, "best_of_n(n=2, temperature=0)"),
+        ("dvts(temperature=0.3)", 4, "dvts(n=4, temperature=0.3)"),
     ],
 )
 def test_a_strategy_reads_and_writes_itself(text: str, budget: int | None, expected: str) -> None:
@@ -207,6 +209,9 @@ def test_a_strategy_reads_and_writes_itself(text: str, budget: int | None, expec
         ("best_of_n(n=4, select=bets)", "select must be one of"),
         ("best_of_n(n=4, aggregate=median)", "aggregate must be one of"),
         ("beam_search", "needs at least 4"),
+        ("best_of_n(n=4, temperature=-0.1)", "temperature must lie between 0 and 2"),
+        ("best_of_n(n=4, temperature=2.5)", "temperature must lie between 0 and 2"),
+        ("best_of_n(n=4, temperature=hot)", "temperature must lie between 0 and 2"),
         ("best_of_n(4)", "cannot read"),
         ("best_of_n(n=", "cannot read"),
         ("", "cannot read"),
@@ -229,3 +234,31 @@ async def test_a_strategy_that_needs_a_verifier_says_so() -> None:
     strategy = parse_strategy("dvts(n=4)", STRATEGIES)
     with pytest.raises(InputError, match="needs a verifier"):
         await run_search(strategy, PROBLEM, digits(2), None, Budget(4), Sampling())
+
+
+@pytest.mark.parametrize("text", ["best_of_n(n=4, {})", "beam_search(n=4, {})", "dvts(n=4, {})"])
+async def test_a_strategy_samples_at_its_own_temperature(text: str) -> None:
+    for wanted, own in ((0.25, "temperature=0.25"), (0.8, "select=weighted")):
+        generator = Asked()
+        strategy = parse_strategy(text.format(own), STRATEGIES)
+        await run_search(strategy, PROBLEM, generator, FakeVerifier(), Budget(4), Sampling())
+        assert set(generator.temperatures) == {wanted}
+
+
+async def test_a_look_ahead_is_greedy_at_any_temperature() -> None:
+    generator = Asked()
+    strategy = parse_strategy("lookahead(n=4, temperature=1.5)", STRATEGIES)
+    await run_search(strategy, PROBLEM, generator, FakeVerifier(), Budget(8), Sampling())
+    assert set(generator.temperatures) == {0.0, 1.5}
+
+
+class Asked(FakeGenerator):
+    """Keeps the temperatures that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperatures: list[float] = []
+
+    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        self.temperatures.append(sampling.temperature)
+        return await super().sample(path, n, sampling)
