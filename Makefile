@@ -44,9 +44,9 @@ clean:  ## Remove the virtual environment and all caches of the tools
 
 $(READY):
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet '$(TORCH)'
-	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
+	$(BIN)/pip install -qq --upgrade pip
+	$(BIN)/pip install -qq '$(TORCH)'
+	$(BIN)/pip install -qq --editable '.[$(EXTRAS)]'
 	# Their default builds want CUDA: beside a CPU torch they break `import transformers`.
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	# vLLM on CPU is faster with this allocator, and works without.

@@ -45,10 +45,22 @@ from strategies.driver import run_search
 from strategies.registry import STRATEGIES
 from strategies.selection import select
 
-FULL_N = (16, 4, 64)
-FULL_IN_FLIGHT = (16, 1, 4, 32)
-MOST_AT_ONCE = 512
-"""Solutions in flight; far more than an engine without a GPU runs at once."""
+LOADS = (
+    (16, 1, 2),
+    (16, 4, 4),
+    (16, 32, 32),
+    (4, 1, 4),
+    (4, 16, 16),
+    (4, 32, 32),
+    (64, 1, 1),
+    (64, 4, 4),
+)
+"""N, problems in flight and problems in all of a whole run: the fewer there are at once, the longer
+each takes, so the fewer there are. At most 512 solutions are in flight, four times what an engine
+without a GPU runs at once."""
+
+BASELINE_LOADS = ((4, 1, 4), (64, 1, 1))
+"""The same for lock step, beside N = 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +123,17 @@ def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
     # The one search that the reference runs on many problems.
     found.append(Cell("lock step", "dvts", 16, 16, 16))
     found += [
-        Cell("router", strategy, n, in_flight, max(in_flight, 64 // n))
-        for n in FULL_N
-        for in_flight in FULL_IN_FLIGHT
-        for strategy in ("beam_search", "dvts", "best_of_n", "lookahead")
-        if n * in_flight <= MOST_AT_ONCE
+        Cell("router", strategy, *load) for load in LOADS for strategy in ("beam_search", "dvts")
     ]
     found += [
-        Cell("lock step", strategy, n, 1, 64 // n)
-        for n in (4, 64)
+        Cell("lock step", strategy, *load)
+        for load in BASELINE_LOADS
         for strategy in ("beam_search", "dvts")
+    ]
+    found += [
+        Cell("router", strategy, *load)
+        for load in ((16, 16, 16), (4, 16, 16), (64, 4, 4))
+        for strategy in ("best_of_n", "lookahead")
     ]
     return list(dict.fromkeys(found))
 

@@ -116,7 +116,7 @@ def test_a_tolerance_buys_a_cheaper_search(directory: Path) -> None:
 
 
 async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Path) -> None:
-    colder = _only("best_of_n(n=8, temperature=0.3)", bundle)
+    colder = only("best_of_n(n=8, temperature=0.3)", bundle)
     colder.save(directory.parent / "colder")
     with simulated(directory.parent / "colder") as router:
         assert router.decide(QUESTION, 8).strategy == "best_of_n(n=8, temperature=0.3)"
@@ -127,7 +127,7 @@ async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Pat
         assert solution.decision.strategy == decision.strategy
 
 
-def _only(winner: str, bundle: Bundle) -> Bundle:
+def only(winner: str, bundle: Bundle) -> Bundle:
     """The bundle with a strategy that is always right."""
     sure = Estimate(accuracy=1.0, low=1.0, high=1.0, problems=9)
     cells = tuple(

@@ -23,7 +23,7 @@ from router.rollouts.runs import Origin
 from router.service.keys import ApiKeys
 from router.service.server import bind
 from router.service.settings import Settings
-from tests.router.test_routing import bundle  # noqa: F401 (a fixture)
+from tests.router.test_routing import bundle, only  # noqa: F401 (a fixture)
 from tests.service.serving import CHAT, QUESTION, Engine, Served, served, until
 
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
@@ -329,6 +329,26 @@ def test_a_bundle_decides_and_shows_its_table(
         name = cheap["strategy"].partition("(")[0]
         labels = f'{{level="{level}",strategy="{name}"}}'
         assert service.metric(f"router_decisions_total{labels}") == 1
+
+
+def test_a_temperature_that_the_request_names_is_used(
+    bundle: Bundle,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    generator, judge = Engine(), FakeVerifier()
+    origin = Origin.of(generator.info, Sampling(), judge.info)
+    colder = only("best_of_n(n=8, temperature=0.3)", bundle)
+    replace(colder, origin=origin, manifest={**bundle.manifest, "origin": origin.to_dict()}).save(
+        tmp_path / "bundle"
+    )
+    router = Router(generator=generator, verifier=judge, bundle=tmp_path / "bundle")
+    with served(generator, router=router) as service:
+        for asked, used in (({}, 0.3), ({"temperature": 0.6}, 0.6)):
+            generator.samplings.clear()
+            answer = service.chat(router={"budget": 8}, **asked).json()
+            assert {sampling.temperature for sampling in generator.samplings} == {used}
+            strategy = answer["router"]["decision"]["strategy"]
+            assert ("temperature=0.3" in strategy) == (not asked)
 
 
 class Stranger(Engine):
