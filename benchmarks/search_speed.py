@@ -45,22 +45,10 @@ from strategies.driver import run_search
 from strategies.registry import STRATEGIES
 from strategies.selection import select
 
-LOADS = (
-    (16, 1, 2),
-    (16, 4, 4),
-    (16, 32, 32),
-    (4, 1, 4),
-    (4, 16, 16),
-    (4, 32, 32),
-    (64, 1, 1),
-    (64, 4, 4),
-)
-"""N, problems in flight and problems in all of a whole run: the fewer there are at once, the longer
-each takes, so the fewer there are. At most 512 solutions are in flight, four times what an engine
-without a GPU runs at once."""
-
-BASELINE_LOADS = ((4, 1, 4), (64, 1, 1))
-"""The same for lock step, beside N = 16."""
+SEARCHES = ("beam_search", "dvts")
+LOADS = ((16, 1, 2), (16, 4, 4), (4, 1, 4), (4, 16, 16), (4, 32, 32), (64, 1, 1), (64, 4, 4))
+"""N, problems in flight and problems in all of a whole run: the fewer are in flight, the longer
+each takes, so the fewer there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +110,18 @@ def cells(quick: bool, peers: Sequence[str]) -> list[Cell]:
         return found
     # The one search that the reference runs on many problems.
     found.append(Cell("lock step", "dvts", 16, 16, 16))
-    found += [
-        Cell("router", strategy, *load) for load in LOADS for strategy in ("beam_search", "dvts")
-    ]
+    found += [Cell("router", strategy, *load) for load in LOADS for strategy in SEARCHES]
     found += [
         Cell("lock step", strategy, *load)
-        for load in BASELINE_LOADS
-        for strategy in ("beam_search", "dvts")
+        for load in ((4, 1, 4), (64, 1, 1))
+        for strategy in SEARCHES
     ]
     found += [
         Cell("router", strategy, *load)
-        for load in ((16, 16, 16), (4, 16, 16), (64, 4, 4))
+        for load in ((4, 16, 16), (16, 4, 4), (64, 4, 4), (16, 16, 16))
         for strategy in ("best_of_n", "lookahead")
     ]
+    found.append(Cell("router", "beam_search", 16, 32, 32))
     return list(dict.fromkeys(found))
 
 

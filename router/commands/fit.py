@@ -26,7 +26,7 @@ from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
     DEFAULTS,
     IN_FLIGHT,
-    MAJORITY,
+    UNVERIFIED,
     Price,
     Sampler,
     configurations,
@@ -202,7 +202,7 @@ def fit(
 def _expanded(settings: Settings, texts: tuple[str, ...], verified: bool) -> Settings:
     """With every strategy at every budget; without texts, all defaults that can run."""
     if not texts:
-        texts = DEFAULTS if verified else (MAJORITY,)
+        texts = DEFAULTS if verified else UNVERIFIED
         texts = tuple(text for text in texts if _fits(text, settings.budgets))
     strategies = configurations(settings.budgets, texts, verifier=verified)
     return replace(settings, strategies=strategies)
