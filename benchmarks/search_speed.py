@@ -29,7 +29,7 @@ import psutil
 from benchmarks.lock_step import Beam, LockStep, WholeSolutionVerifier
 from benchmarks.provenance import provenance
 from benchmarks.search_speed_plot import plot
-from models.base import Verifier
+from models.base import Aggregation, Verifier
 from models.errors import InputError
 from models.types import Problem, Sampling
 from models.verifiers.load import load_verifier
@@ -148,7 +148,8 @@ class Speed:
         found, usage = await self._run(cell, problems)
         seconds, loop = time.monotonic() - started, time.thread_time() - loop
         cpu = cpu_seconds() - cpu
-        right = [await self._right(p, c) for p, c in zip(problems, found, strict=True)]
+        how = self._rescorer.info.aggregation
+        right = [await answers_right(p, c, how) for p, c in zip(problems, found, strict=True)]
         sampled = usage.sampled_tokens or 0
         cached, prompt = usage.prompt_tokens_cached, usage.prompt_tokens
         return {
@@ -212,14 +213,16 @@ class Speed:
         done = await asyncio.gather(*map(one, problems))
         return [found for found, _ in done], sum((usage for _, usage in done), Usage())
 
-    async def _right(self, problem: Problem, candidates: Sequence[Candidate]) -> bool:
-        """Whether the same selection as everywhere picks the right answer."""
-        assert problem.answer is not None
-        scored = all(candidate.scores for candidate in candidates)
-        groups = await group([candidate.answer for candidate in candidates])
-        how = self._rescorer.info.aggregation
-        choice = select(candidates, groups, "weighted" if scored else "majority", how)
-        return await correct(choice.answer, problem.answer)
+
+async def answers_right(
+    problem: Problem, candidates: Sequence[Candidate], how: Aggregation
+) -> bool:
+    """Whether the same selection as everywhere picks the right answer."""
+    assert problem.answer is not None
+    scored = all(candidate.scores for candidate in candidates)
+    groups = await group([candidate.answer for candidate in candidates])
+    choice = select(candidates, groups, "weighted" if scored else "majority", how)
+    return await correct(choice.answer, problem.answer)
 
 
 def cpu_seconds() -> float:

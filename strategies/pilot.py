@@ -47,10 +47,11 @@ class Pilot:
         paths = await search.sample(search.root, self.samples, whole=True)
         scores = await step_values(search, paths, search.aggregation())
         strategy = await self.choose(scores)
-        search.kept = paths if strategy.takes_samples else []
+        takes = strategy.takes_samples
+        search.kept = paths if takes else []
         search.score_samples, search.temperature = strategy.scores_samples, strategy.temperature
         found = await strategy.run(problem, search)
-        left = search.kept if strategy.takes_samples else paths
+        left = search.kept if takes else paths
         return found + await candidates(search, left, scored=True)
 
     def __str__(self) -> str:

@@ -94,10 +94,13 @@ class Search:
             n -= len(taken)
             return taken + (await self.sample(path, n, whole=True) if n else [])
         self._generations.charge(path.depth, n, whole=whole)
-        room = max(1, self._sampling.max_tokens - path.tokens)
-        sampling = replace(self._sampling, until="end" if whole else "step", max_tokens=room)
-        if self.temperature is not None:
-            sampling = replace(sampling, temperature=self.temperature)
+        given, own = self._sampling, self.temperature
+        sampling = replace(
+            given,
+            until="end" if whole else "step",
+            max_tokens=max(1, given.max_tokens - path.tokens),
+            temperature=given.temperature if own is None else own,
+        )
         if n == 1 or not (self._purse.capped or (whole and self._one_by_one)):
             return self._record(await self._call(path, n, sampling))
         # Separate calls share the prefix in the engine's cache, and each can finish, be scored,
