@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.refilling import Refilled, main
-from models.fakes import FakeGenerator, FakeVerifier
+from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.types import FinishReason, Problem, Sampled, Sampling
 from models.types import Path as Solution
 from strategies.beam_search import BeamSearch
@@ -52,11 +52,15 @@ async def test_one_rule_fills_every_round_and_the_other_only_what_is_still_open(
 
 
 def test_the_command_compares_both_rules_on_the_same_problems(tmp_path: Path) -> None:
-    output = tmp_path / "refilling.json"
-    unread = tmp_path / "problems.jsonl"
-    unread.touch()
+    output, problems = tmp_path / "refilling.json", tmp_path / "problems.jsonl"
+    problems.write_text(
+        "".join(
+            json.dumps({"id": p.id, "problem": p.text, "answer": p.answer}) + "\n"
+            for p in fake_problems(14)
+        )
+    )
     done = CliRunner().invoke(
-        main, [str(unread), "--output", str(output), "--engine", "fake", "--count", "12"]
+        main, [str(problems), "--output", str(output), "--engine", "fake", "--count", "12"]
     )
     assert done.exit_code == 0, done.output
     record = json.loads(output.read_text())
