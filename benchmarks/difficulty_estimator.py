@@ -164,7 +164,7 @@ def milliseconds(fitted: DifficultyClassifier, texts: Sequence[str]) -> list[flo
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def main(problems: Path, samples: Path, output: Path) -> None:
     texts, right = graded(problems, samples)
-    X, pass_at_1 = extract(texts), right.mean(axis=1)
+    X, pass_at_1 = extract(texts).astype(float), right.mean(axis=1)
     results: dict[str, Any] = {}
     for how in SPECIFICATIONS:
         levels = fit_levels(pass_at_1, how, merge=True).of(pass_at_1)

@@ -65,7 +65,8 @@ def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict
             click.echo(f"\r{number} of {len(problems)}", err=True, nl=number == len(problems))
     arrays = {name: np.array(values) for name, values in found.items()}
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, ids=np.array([problem.id for problem in problems]), **arrays)
+    names = np.array([problem.id for problem in problems])
+    np.savez(cache, ids=names, **arrays)  # type: ignore[arg-type]  # the stub's allow_pickle
     return arrays
 
 
@@ -97,7 +98,7 @@ def main(cache: Path, output: Path) -> None:
     pools = read_pools(ROLLOUTS, {}, encoder)
     pass_at_1 = np.array([np.mean([one.correct for one in pool.candidates]) for pool in pools])
     levels = fit_levels(pass_at_1, "absolute", merge=True).of(pass_at_1)
-    text = extract([pool.problem.text for pool in pools])
+    text = extract([pool.problem.text for pool in pools]).astype(float)
     arrays = read([pool.problem for pool in pools], encoder, cache)
     told = arrays["log_probs"]
     sets = {

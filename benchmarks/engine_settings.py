@@ -68,7 +68,7 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     if not setting.get("preload", True):
         vllm_process._fast_libraries = lambda: []
     if setting.get("gumbel"):
-        vllm_generator.EXTENSION = "benchmarks.engine_settings.GumbelWorker"
+        vllm_generator.EXTENSION = "benchmarks.engine_settings.GumbelWorker"  # type: ignore[attr-defined]
     problems = read_problems(file).problems[: PROBLEMS + 1]
     started = time.monotonic()
     generator = await VLLMGenerator.load(
@@ -95,7 +95,9 @@ async def _rate(generator: VLLMGenerator, problems: Sequence[Problem]) -> float:
     """Tokens a second while all samples of these problems are asked for at once."""
     started = time.monotonic()
     calls = (generator.sample(PathOf(p), SAMPLES, Sampling(max_tokens=TOKENS)) for p in problems)
-    sampled = sum(c.tokens for found in await asyncio.gather(*calls) for c in found.continuations)
+    sampled = sum(
+        c.tokens or 0 for found in await asyncio.gather(*calls) for c in found.continuations
+    )
     return round(sampled / (time.monotonic() - started), 1)
 
 

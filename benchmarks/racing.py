@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
 from router.fitting.measurements import Measurements
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
-from router.fitting.workers import Job
+from router.fitting.workers import Job, Worker
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
@@ -104,7 +104,8 @@ def replay(
             store, problems, strategies, levels=LEVELS, allocation=allocation, merge=True
         )
         worker = Replay(runs)
-        asyncio.run(sampler.run(worker))
+        # Scores are there already, and no prompt is read.
+        asyncio.run(sampler.run(cast(Worker, worker)))
         return sampler.measured(), worker.generations
 
 

@@ -70,7 +70,7 @@ class Refilled(BeamSearch):
 
 async def compare(problems: Sequence[Problem], models: Models) -> dict[str, Any]:
     """Right answers of both rules on every problem, and their paired difference."""
-    size = {"n": N, "width": LIMITS.width, "depth": LIMITS.depth}
+    size: dict[str, Any] = {"n": N, "width": LIMITS.width, "depth": LIMITS.depth}
     places = asyncio.Semaphore(IN_FLIGHT)
     verifier = models.verifier
     assert verifier is not None

@@ -314,7 +314,8 @@ def summary(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _per_problem(row: dict[str, Any], other: dict[str, Any], what: str) -> float | None:
     if row[what] is None or not other[what]:
         return None
-    return round((row[what] / row["problems"]) / (other[what] / other["problems"]), 3)
+    ratio: float = (row[what] / row["problems"]) / (other[what] / other["problems"])
+    return round(ratio, 3)
 
 
 def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:

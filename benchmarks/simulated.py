@@ -86,7 +86,7 @@ class Simulation:
 
     def chance(self, index: int, strategy: Strategy) -> float:
         """Chance that one unit of the strategy ends right on problem number `index`."""
-        kind = self.kinds[self.kind[index]]
+        kind: Kind = self.kinds[self.kind[index]]
         sampled = float(self.pass_at_1[index])
         if strategy.temperature is not None:
             sampled *= OTHER_TEMPERATURE
@@ -166,4 +166,5 @@ def _answer(index: int, number: int) -> str:
 
 
 def _cuts(shares: np.ndarray, total: int) -> np.ndarray:
-    return np.concatenate([[0], np.rint(np.cumsum(shares / shares.sum()) * total)]).astype(int)
+    ends = np.rint(np.cumsum(shares / shares.sum()) * total)
+    return np.array([0, *ends], int)

@@ -38,7 +38,8 @@ def inside(pools: list[SolutionPool], last: bool) -> Floats:
     """AUC inside each problem, NaN where it has one kind only, shape (problems,)."""
     found = []
     for pool in pools:
-        scores, right = [], []
+        scores: list[float] = []
+        right: list[bool] = []
         for candidate in pool.candidates:
             own = (candidate.scores or ())[-1:] if last else candidate.scores or ()
             scores += own
