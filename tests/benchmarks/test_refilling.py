@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,11 @@ class Counting(FakeGenerator):
     def __init__(self) -> None:
         super().__init__(half_end)
         self.asked: Counter[int] = Counter()
+        self.continued: defaultdict[int, set[str]] = defaultdict(set)
 
     async def sample(self, path: Solution, n: int, sampling: Sampling) -> Sampled:
         self.asked[path.depth] += n
+        self.continued[path.depth].add(path.text)
         return await super().sample(path, n, sampling)
 
 
@@ -43,6 +45,7 @@ async def test_one_rule_fills_every_round_and_the_other_only_what_is_still_open(
             rule, Problem("p", "any"), generator, FakeVerifier(), Budget(48), Sampling(), seed=1
         )
         assert len(found.candidates) == 8
+        assert all(len(paths) <= 8 // 2 for paths in generator.continued.values())
         asked[rule.name] = list(generator.asked.values())
     assert len(asked["refilled"]) > 1
     assert set(asked["refilled"]) == {8}

@@ -16,6 +16,7 @@ import cli
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.types import Problem, Sampling
 from router.bundle import Bundle
+from router.commands.sampling import sampling_progress
 from router.opening import default_sampling
 from router.rollouts.export import export_store
 from router.rollouts.runs import Origin
@@ -258,12 +259,19 @@ def test_ray_that_is_not_installed_is_named(
     assert "pip install 'compute-optimal-router[ray]'" in message
 
 
+def test_a_log_that_has_ended_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with sampling_progress(4) as tick:
+        tick(4)
+        tick(0)  # a prompt was read
+    assert capsys.readouterr().err.count("4 of 4 generations") == 1
+
+
 def test_a_log_gets_a_line_now_and_then(
     problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (problems, "--out", tmp_path / "b", *SMALL, *FAKE, "--allocation", "grid")
     log = run(*options, "--max-generations", 48).stderr
-    assert log.count("48 of 48 generations, 0 minutes left") == 1
+    assert "48 of 48 generations, 0 minutes left" in log
     assert "24 of 48 generations" not in log
     monkeypatch.setattr("router.commands.sampling.LOG_SECONDS", 0.0)
     log = run(*options).stderr
