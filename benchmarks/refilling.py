@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,16 +21,14 @@ import click
 import numpy as np
 
 from benchmarks.provenance import provenance
-from benchmarks.search_speed import Limits, answers_right
+from benchmarks.search_speed import Limits, answers_right, open_models
 from models.types import Path as Solution
 from models.types import Problem
-from models.verifiers.trained_head import shipped_head
-from models.weights.find import EMBEDDED
 from router.intervals import Figure, mean_figure, resamples
 from router.io import read_problems
-from router.opening import FAKE, Models, load_models
+from router.opening import Models
 from strategies.base import Candidate
-from strategies.beam_search import BeamSearch, expand
+from strategies.beam_search import BeamSearch, expand, shares
 from strategies.budget import Budget
 from strategies.driver import run_search
 from strategies.scoring import candidates, step_values
@@ -61,10 +60,9 @@ class Refilled(BeamSearch):
             if not running:
                 break
             values = await step_values(search, running, how)
-            best = sorted(range(len(running)), key=lambda i: -values[i])[: self.n // self.width]
-            beam = [
-                (running[i], len(range(place, self.n, len(best)))) for place, i in enumerate(best)
-            ]
+            order = sorted(range(len(running)), key=lambda i: -values[i])
+            kept = [running[i] for i in order[: self.n // self.width]]
+            beam = list(zip(kept, shares(self.n, kept), strict=True))
         return await candidates(search, done[: self.n], scored=True)
 
 
@@ -103,14 +101,8 @@ async def compare(problems: Sequence[Problem], models: Models) -> dict[str, Any]
 
 
 async def run(problems: Sequence[Problem], engine: str) -> dict[str, Any]:
-    head = FAKE if engine == FAKE else str(shipped_head(EMBEDDED.name))
-    models = await load_models(None, head, model=None, engine=engine, endpoints=(), prompt=None)
-    assert models.verifier is not None
-    try:
+    async with aclosing(await open_models(engine)) as models:
         return await compare(problems, models)
-    finally:
-        await models.generator.aclose()
-        await models.verifier.aclose()
 
 
 @click.command()
@@ -123,7 +115,7 @@ def main(problems: Path, output: Path, engine: str, count: int) -> None:
     chosen = [problem for problem in read_problems(problems).problems if problem.answer][:count]
     found = asyncio.run(run(chosen, engine))
     record = {
-        "provenance": provenance(),
+        **provenance(),
         "n": N,
         **asdict(LIMITS),
         "problems": [problem.id for problem in chosen],

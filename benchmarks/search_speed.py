@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -327,6 +328,12 @@ def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:
     return peers
 
 
+async def open_models(engine: str) -> Models:
+    """The embedded model with the shipped head, or fakes."""
+    head = FAKE if engine == FAKE else str(shipped_head(EMBEDDED.name))
+    return await load_models(None, head, model=None, engine=engine, endpoints=(), prompt=None)
+
+
 async def run(
     problems: Sequence[Problem],
     engine: str,
@@ -335,15 +342,11 @@ async def run(
     peers: dict[str, Any],
     results: Results,
 ) -> None:
-    fake = engine == FAKE
-    head = shipped_head(EMBEDDED.name)
-    models = await load_models(
-        None, FAKE if fake else str(head), model=None, engine=engine, endpoints=(), prompt=None
-    )
-    assert models.verifier is not None
-    try:
+    async with aclosing(await open_models(engine)) as models:
+        assert models.verifier is not None
         passing = rescorer = models.verifier
-        if not fake:
+        if engine != FAKE:
+            head = shipped_head(EMBEDDED.name)
             assert head is not None
             rescorer = await asyncio.to_thread(WholeSolutionVerifier.load, head, find_model(None))
             passing = await load_verifier(str(head))
@@ -355,9 +358,6 @@ async def run(
             measured = await speed.measure(cell, problems[: cell.problems])
             results.add(cell, measured)
             click.echo(json.dumps(measured), err=True)
-    finally:
-        await models.generator.aclose()
-        await models.verifier.aclose()
 
 
 @click.command()

@@ -15,10 +15,8 @@ COLOURS = {
     "lookahead": "tab:green",
     "best_of_n": "tab:grey",
 }
-
-
 SIZES = (4, 16, 64)
-LOADS = (1, 4, 16, 32)
+TICKS = (1, 4, 16, 32)
 
 
 def plot(record: Mapping[str, Any], file: Path) -> None:
@@ -75,5 +73,5 @@ def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]], n: int) -> None:
             axes.axhline(0.8 * rate, color="black", linestyle=":", alpha=0.4, label="80 % of it")
     axes.set(title=f"N = {n}", xlabel="problems in flight")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(LOADS, labels=[str(load) for load in LOADS])
+    axes.set_xticks(TICKS, labels=[str(load) for load in TICKS])
     axes.set_xlim(0.8, 40)

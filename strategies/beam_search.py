@@ -52,7 +52,7 @@ class BeamSearch(Strategy):
             kept = await self._keep(search, [p for p in grown if not p.finished], live, how)
             if not kept:
                 break
-            beam = [(path, share) for path, share in zip(kept, _shares(live, kept), strict=True)]
+            beam = list(zip(kept, shares(live, kept), strict=True))
         return await candidates(search, done, scored=True)
 
     async def _keep(
@@ -123,7 +123,7 @@ async def expand(search: Search, beam: Sequence[tuple[Path, int]], *, whole: boo
     return [child for task in tasks for child in task.result()]
 
 
-def _shares(total: int, kept: Sequence[Path]) -> list[int]:
+def shares(total: int, kept: Sequence[Path]) -> list[int]:
     """`total` continuations dealt out evenly, the better paths first."""
     each, extra = divmod(total, len(kept))
     return [each + (i < extra) for i in range(len(kept))]

@@ -26,7 +26,6 @@ from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
     DEFAULTS,
     IN_FLIGHT,
-    UNVERIFIED,
     Price,
     Sampler,
     configurations,
@@ -202,16 +201,15 @@ def fit(
 def _expanded(settings: Settings, texts: tuple[str, ...], verified: bool) -> Settings:
     """With every strategy at every budget; without texts, all defaults that can run."""
     if not texts:
-        texts = DEFAULTS if verified else UNVERIFIED
-        texts = tuple(text for text in texts if _fits(text, settings.budgets))
+        texts = tuple(text for text in DEFAULTS if _fits(text, settings.budgets, verified))
     strategies = configurations(settings.budgets, texts, verifier=verified)
     return replace(settings, strategies=strategies)
 
 
-def _fits(text: str, budgets: tuple[int, ...]) -> bool:
-    """Whether a default has anything to offer at these budgets."""
+def _fits(text: str, budgets: tuple[int, ...], verified: bool) -> bool:
+    """Whether a default can run, and has anything to offer at these budgets."""
     try:
-        configurations(sorted(set(budgets)), [text], verifier=True)
+        configurations(sorted(set(budgets)), [text], verifier=verified)
     except InputError:
         return False
     return True

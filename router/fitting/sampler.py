@@ -38,8 +38,6 @@ from strategies.registry import STRATEGIES
 log = logging.getLogger("router")
 
 MAJORITY = "best_of_n(select=majority)"
-GREEDY = "best_of_n(n=1, select=majority, temperature=0)"
-COLDER = "best_of_n(select=majority, temperature=0.3)"
 DEFAULTS = (
     MAJORITY,
     "best_of_n",
@@ -49,12 +47,10 @@ DEFAULTS = (
     "dvts(width=4)",
     "lookahead(width=4, k=1)",
     # Small budgets cannot vote off the errors that a high temperature makes.
-    GREEDY,
-    COLDER,
+    "best_of_n(n=1, select=majority, temperature=0)",
+    "best_of_n(select=majority, temperature=0.3)",
     "best_of_n(temperature=0.3)",
 )
-UNVERIFIED = (MAJORITY, GREEDY, COLDER)
-"""Those that need no verifier."""
 IN_FLIGHT = 256
 """Generations that run at once: they keep an engine's own batch full, and are lost with a kill."""
 

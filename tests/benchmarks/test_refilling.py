@@ -17,6 +17,7 @@ from models.types import Path as Solution
 from strategies.beam_search import BeamSearch
 from strategies.budget import Budget
 from strategies.driver import run_search
+from tests.problem_file import problem_file
 
 
 class Counting(FakeGenerator):
@@ -55,13 +56,8 @@ async def test_one_rule_fills_every_round_and_the_other_only_what_is_still_open(
 
 
 def test_the_command_compares_both_rules_on_the_same_problems(tmp_path: Path) -> None:
-    output, problems = tmp_path / "refilling.json", tmp_path / "problems.jsonl"
-    problems.write_text(
-        "".join(
-            json.dumps({"id": p.id, "problem": p.text, "answer": p.answer}) + "\n"
-            for p in fake_problems(14)
-        )
-    )
+    output = tmp_path / "refilling.json"
+    problems = problem_file(tmp_path / "problems.jsonl", fake_problems(14))
     done = CliRunner().invoke(
         main, [str(problems), "--output", str(output), "--engine", "fake", "--count", "12"]
     )

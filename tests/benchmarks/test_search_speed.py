@@ -18,6 +18,7 @@ from models.types import FinishReason, Problem, Sampled, Sampling, Scored, Step
 from models.types import Path as Solution
 from models.verifiers.load import GeneratorStates, load_verifier
 from tests.models.test_verifiers import save_head
+from tests.problem_file import problem_file
 
 PROBLEM = Problem("p", "any")
 
@@ -96,13 +97,7 @@ async def test_dvts_runs_all_problems_in_the_same_rounds() -> None:
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) -> None:
-    problems = tmp_path / "problems.jsonl"
-    problems.write_text(
-        "".join(
-            json.dumps({"id": p.id, "problem": p.text, "answer": p.answer}) + "\n"
-            for p in fake_problems(20)
-        )
-    )
+    problems = problem_file(tmp_path / "problems.jsonl", fake_problems(20))
     output = tmp_path / "speed.json"
     common = [str(problems), "--output", str(output), "--engine", "fake", "--quick"]
 

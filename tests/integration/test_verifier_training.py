@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,14 @@ from models.tokens import PathEncoder
 from models.training import features
 from models.training.features import StateReader
 from models.types import Path as Solution
-from models.types import Problem, Sampling, Step
+from models.types import Sampling, Step
 from models.verifiers.load import GeneratorStates, load_verifier
 from models.verifiers.prm import get_format
 from models.verifiers.reward_heads import rms_normalised
 from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
+from tests.problem_file import problem_file
 
 pytestmark = pytest.mark.model
 
@@ -42,13 +42,7 @@ def router(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_problems(tmp_path_factory.mktemp("data") / "problems.jsonl", fake_problems(8))
-
-
-def write_problems(file: Path, problems: Iterable[Problem]) -> Path:
-    rows = [{"id": p.id, "problem": p.text, "answer": p.answer} for p in problems]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return problem_file(tmp_path_factory.mktemp("data") / "problems.jsonl", fake_problems(8))
 
 
 def train(problems: Path, model: Path, out: Path, *more: object) -> Result:
@@ -120,7 +114,7 @@ def evaluate(head: Path, model: Path, out: Path, *more: object) -> Result:
 def test_evaluation_samples_what_is_missing_measures_and_draws(
     trained: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    unseen = write_problems(tmp_path / "unseen.jsonl", fake_problems(4, seed=5))
+    unseen = problem_file(tmp_path / "unseen.jsonl", fake_problems(4, seed=5))
     out = tmp_path / "out"
     result = evaluate(trained, tiny_checkpoint, out, unseen, "--samples", 5, "--json")
     assert result.exit_code == 0, result.output
@@ -261,7 +255,7 @@ def test_problems_that_are_never_solved_teach_nothing(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     impossible = [replace(problem, answer="-1") for problem in fake_problems(3)]
-    file = write_problems(tmp_path / "problems.jsonl", impossible)
+    file = problem_file(tmp_path / "problems.jsonl", impossible)
     result = train(file, tiny_checkpoint, tmp_path / "out")
     assert result.exit_code == 2
     assert "3 only wrong ones" in result.stderr

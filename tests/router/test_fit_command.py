@@ -14,13 +14,14 @@ from click.testing import CliRunner, Result
 
 import cli
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import Problem, Sampling
+from models.types import Sampling
 from router.bundle import Bundle
 from router.commands.sampling import sampling_progress
 from router.opening import default_sampling
 from router.rollouts.export import export_store
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
+from tests.problem_file import problem_file
 
 FAKE = ("--engine", "fake", "--verifier", "fake")
 SMALL = ("--budgets", "1,2,4", "--levels", "quantile:2", "--merge-levels")
@@ -30,12 +31,6 @@ ORIGIN = Origin.of(FakeGenerator().info, Sampling(), FakeVerifier().info)
 @pytest.fixture
 def problems(tmp_path: Path) -> Path:
     return problem_file(tmp_path / "p.jsonl", fake_problems(12))
-
-
-def problem_file(path: Path, problems: list[Problem]) -> Path:
-    records = ({"id": p.id, "problem": p.text, "answer": p.answer} for p in problems)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def run(*args: Any) -> Result:
@@ -109,6 +104,16 @@ def test_a_store_and_its_export_give_the_same_table(problems: Path, tmp_path: Pa
         fitted("--from-rollouts", name, "--out", out, *SMALL)
         tables.append(Bundle.load(out).table)
     assert tables[0] == tables[1] == Bundle.load(tmp_path / "first").table
+
+
+def test_without_a_verifier_the_defaults_that_need_none_are_fitted(
+    problems: Path, tmp_path: Path
+) -> None:
+    fitted(problems, "--out", tmp_path / "b", *SMALL, "--engine", "fake", "--verifier", "none")
+    strategies = Bundle.load(tmp_path / "b").manifest["settings"]["strategies"]
+    votes = [f"best_of_n(n={n}, select=majority)" for n in (1, 2, 4)]
+    colder = [vote.replace(")", ", temperature=0.3)") for vote in votes]
+    assert strategies == [*votes, "best_of_n(n=1, select=majority, temperature=0)", *colder]
 
 
 def test_rollouts_of_no_such_strategy_are_named(problems: Path, tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ import httpx
 
 from models.errors import InputError
 from models.fakes import fake_problems
-from models.types import Problem
 from router.bundle import Bundle
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, configurations
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
 from strategies.best_of_n import BestOfN
+from tests.problem_file import problem_file
 
 PROBLEMS = fake_problems(12)
 BUDGETS = (1, 2, 4)
@@ -75,12 +75,6 @@ def wait(until: Callable[[], bool], process: subprocess.Popen[bytes], seconds: f
         assert process.poll() is None, "it ended too early"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def problem_file(path: Path, problems: list[Problem]) -> Path:
-    records = ({"id": p.id, "problem": p.text, "answer": p.answer} for p in problems)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def fit(directory: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -22,6 +22,7 @@ from models.errors import VerifierError
 from models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from models.types import FinishReason, Sampling, Scored
 from models.types import Path as SearchPath
+from tests.problem_file import problem_file
 
 QUESTION = "What is 12 + 35 + 7?"
 FAKE = ("--engine", "fake", "--seed", "0")
@@ -53,13 +54,6 @@ def jsonl(path: Path, *records: dict[str, Any] | str) -> Path:
     lines = (r if isinstance(r, str) else json.dumps(r) for r in records)
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
-
-
-def problem_file(path: Path, count: int) -> Path:
-    return jsonl(
-        path,
-        *({"id": p.id, "problem": p.text, "answer": p.answer} for p in fake_problems(count)),
-    )
 
 
 # -- one problem ------------------------------------------------------------------------------
@@ -328,7 +322,7 @@ def test_seed_on_an_engine_without_seeds_is_told(monkeypatch: pytest.MonkeyPatch
 
 
 def test_many_problems_to_stdout_with_accuracy(tmp_path: Path) -> None:
-    file = problem_file(tmp_path / "p.jsonl", 12)
+    file = problem_file(tmp_path / "p.jsonl", fake_problems(12))
     done = run("--file", str(file), *FAKE, "--budget", "8")
     assert done.exit_code == 0
     solutions = [json.loads(line) for line in done.stdout.splitlines()]
@@ -365,7 +359,7 @@ def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
 
 
 def test_out_is_never_overwritten_and_resume_goes_on(tmp_path: Path) -> None:
-    file, out = problem_file(tmp_path / "p.jsonl", 6), tmp_path / "out.jsonl"
+    file, out = problem_file(tmp_path / "p.jsonl", fake_problems(6)), tmp_path / "out.jsonl"
     args = ("--file", str(file), *FAKE, "--budget", "2", "--out", str(out))
     assert run(*args).exit_code == 0
     complete = sorted(out.read_text().splitlines())
@@ -393,13 +387,13 @@ def test_out_is_never_overwritten_and_resume_goes_on(tmp_path: Path) -> None:
 
 
 def test_out_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    file = problem_file(tmp_path / "p.jsonl", 1)
+    file = problem_file(tmp_path / "p.jsonl", fake_problems(1))
     message = refused("--file", str(file), *FAKE, "--out", str(tmp_path / "no" / "out.jsonl"))
     assert "cannot write" in message
 
 
 def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    file, full = problem_file(tmp_path / "p.jsonl", 3), tmp_path / "out.jsonl"
+    file, full = problem_file(tmp_path / "p.jsonl", fake_problems(3)), tmp_path / "out.jsonl"
     full.symlink_to("/dev/full")
     done = run("--file", str(file), *FAKE, "--trace", str(full))
     assert done.exit_code == 1
@@ -427,7 +421,7 @@ cli.main()
 
 
 def test_interrupt_keeps_what_has_finished(tmp_path: Path) -> None:
-    file, out = problem_file(tmp_path / "p.jsonl", 200), tmp_path / "out.jsonl"
+    file, out = problem_file(tmp_path / "p.jsonl", fake_problems(200)), tmp_path / "out.jsonl"
     args = ["solve", "--file", str(file), "--out", str(out), "--budget", "1", "--in-flight", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_CLI, *args], stderr=subprocess.PIPE, text=True
