@@ -1,11 +1,12 @@
-"""The problems that the shipped bundle is fitted and evaluated on.
+"""The problems that the shipped verifier is trained on, and the bundle fitted and evaluated on.
 
 Three sorts: grade-school word problems (GSM8K), procedural arithmetic and algebra (from the package
 reasoning-gym, https://github.com/open-thought/reasoning-gym), and problems in the manner of MATH
 (`benchmarks.math_templates`, since MATH's own training set is not at hand). The fit uses GSM8K
 *train* problems that no verifier was trained on; the evaluation uses the development halves of the
 GSM8K and MATH-500 tests, and procedural problems of other seeds. Sorts are interleaved, so that
-any prefix of a file is balanced.
+any prefix of a file is balanced. The verifier's are of the train parts of every source at hand:
+those of GSM8K that nothing else has used, and a share of `mixed_train`, whose rest is the fit's.
 
     pip install reasoning-gym==0.1.25
     python -m benchmarks.problems ../shared/data
@@ -33,9 +34,19 @@ OUT = Path(__file__).with_name("problems")
 ROLLOUTS = Path(__file__).with_name("rollouts")
 FIT = {"gsm8k": 60, "procedural": 50, "templates": 40}
 EVALUATE = {"gsm8k": 100, "math500": 40, "procedural": 40}
+VERIFIER = {
+    "gsm8k": 300,
+    "college_math": 400,
+    "mmlu_stem": 300,
+    "mawps": 150,
+    "svamp": 150,
+    "procedural": 100,
+    "templates": 100,
+}
 
 TRIVIAL = {"0", "1"}  # as of primes between 85 and 85, or at least 0 heads
 WHOLE = "Give the answer as a whole number."
+LETTER = "Answer with the letter of the correct option."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,30 @@ def gsm8k_train(data: Path, rng: random.Random, number: int) -> list[Record]:
     return rng.sample(fresh, number)
 
 
+def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[Record]:
+    """Problems of every train part; none that the bundle is fitted on."""
+    rng = random.Random(SEED + 1)
+    used = {record["id"] for record in fit}
+    parts = [
+        [r for r in gsm8k_train(data, rng, VERIFIER["gsm8k"] + len(used)) if r["id"] not in used]
+    ]
+    mixed = read(data / "mixed_train.jsonl")
+    for source in ("college_math", "mmlu_stem", "mawps", "svamp"):
+        parts.append([lettered(record) for record in mixed if record["source"] == source])
+    parts.append(procedural("train", SEED + 100_000, VERIFIER["procedural"], taken))
+    parts.append(templates(rng, VERIFIER["templates"], taken))
+    return interleaved(
+        [part[:number] for part, number in zip(parts, VERIFIER.values(), strict=True)]
+    )
+
+
+def lettered(record: Record) -> Record:
+    """The record; one with lettered choices says that a letter is wanted."""
+    if record.get("kind") != "choice":
+        return record
+    return {**record, "problem": f"{record['problem']}\n\n{LETTER}"}
+
+
 def math500(data: Path, number: int) -> list[Record]:
     """The first of the development half, as many of each level."""
     records = read(data / "math500_dev.jsonl")
@@ -182,7 +217,8 @@ def main() -> None:
     unseen = procedural("dev", SEED + 500, EVALUATE["procedural"], taken)
     like_math = templates(rng, FIT["templates"], taken)
     OUT.mkdir(exist_ok=True)
-    write(OUT / "fit.jsonl", interleaved([word_problems, arithmetic, like_math]))
+    fit = interleaved([word_problems, arithmetic, like_math])
+    write(OUT / "fit.jsonl", fit)
     write(OUT / "procedural_dev.jsonl", unseen)
     held_out = [
         read(data / "gsm8k_dev.jsonl")[: EVALUATE["gsm8k"]],
@@ -190,6 +226,7 @@ def main() -> None:
         unseen,
     ]
     write(OUT / "evaluate.jsonl", interleaved(held_out))
+    write(OUT / "verifier_train.jsonl", verifier_train(data, fit, taken))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -36,7 +36,7 @@ from models.types import (
 from models.weights.find import weight_files
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    from vllm import CompletionOutput, RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger("router")
@@ -46,11 +46,17 @@ logger = logging.getLogger("router")
 class _Sample:
     """One continuation as the engine reports it, over all requests that it needed."""
 
-    token_ids: list[int]
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     finish: FinishReason = "step"
     prompt_tokens: int = 0
     cached_tokens: int = 0
     last_request: str = ""
+
+    def extend(self, completion: CompletionOutput) -> None:
+        """Append what a request sampled; log-probabilities are the model's own, at T = 1."""
+        self.token_ids += completion.token_ids
+        self.logprobs += getattr(completion.logprobs, "logprobs", ())
 
     def count(self, output: RequestOutput) -> None:
         self.prompt_tokens += len(output.prompt_token_ids or ())
@@ -187,7 +193,7 @@ class VLLMGenerator:
     ) -> tuple[Continuation, _Sample]:
         """Sample one continuation."""
         sample = await self._sample(ids, sampling, index)
-        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop)
+        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop, sample.logprobs)
         if self._states is not None:
             steps = await self._with_states(self._states, ids, sample, steps)
         return Continuation(steps, len(sample.token_ids)), sample
@@ -197,13 +203,13 @@ class VLLMGenerator:
 
         A model may begin with the delimiter itself; then this goes on until the step has content.
         """
-        sample = _Sample([])
+        sample = _Sample()
         while True:
             prompt = [*ids, *sample.token_ids]
             limit = room(len(prompt), self._context, sampling.max_tokens - len(sample.token_ids))
             output = await self._request(prompt, self._params(sampling, limit, index))
             [completion] = output.outputs
-            sample.token_ids += completion.token_ids
+            sample.extend(completion)
             sample.count(output)
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
             blank = finish == "step" and not self._encoder.decode(sample.token_ids).strip()
@@ -269,6 +275,8 @@ class VLLMGenerator:
                 stop=[*delimiter, *sampling.stop],
                 include_stop_str_in_output=True,
                 seed=None if sampling.seed is None else sampling.seed + index,
+                logprobs=0,  # of the sampled tokens alone
+                flat_logprobs=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         except (ValueError, VLLMClientError) as error:

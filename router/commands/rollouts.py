@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from models.errors import InputError
+from router.commands.common import option, with_router
+from router.commands.verifier import graded_problems, stage_progress
+from router.core import Router
 from router.rollouts.export import export_store, import_store
 from router.rollouts.lines import SUFFIXES
 from router.rollouts.store import RolloutStore
@@ -17,6 +20,26 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.group()
 def rollouts() -> None:
     """Write stored rollouts to one file, to commit or to send, and read them back."""
+
+
+@rollouts.command()
+@click.argument("problems", type=_file)
+@click.argument("store", type=_file)
+@option("--samples", type=click.IntRange(min=1), default=8, help="Solutions for each problem.")
+@with_router
+def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
+    """Sample solutions of PROBLEMS (JSONL with gold answers) into STORE, unscored.
+
+    Each problem's solutions are stored as they finish, with their log-probabilities; start an
+    interrupted run again and it goes on. What is sampled first is what stands first in PROBLEMS.
+    """
+    from models.generators.load import choose_prompt
+    from router.verifier.sampling import fill_store
+
+    known = graded_problems(problems, None)
+    prompt = choose_prompt(router.prompt, router.model)
+    with stage_progress() as report:
+        fill_store(router, prompt, known, samples, 0, store, report)
 
 
 @rollouts.command()

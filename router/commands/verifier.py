@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -103,17 +102,18 @@ def train(
     from models.training.lora import LoraSettings
     from models.weights.find import find_model
     from router.verifier.data import read_pools
+    from router.verifier.sampling import fill_store
     from router.verifier.training import Training, train_verifier
 
     if lora is not None:
         _check_lora(format_id)
-    known = _read(problems, from_rollouts)
+    known = graded_problems(problems, from_rollouts)
     model = find_model(router.model)
     layers = _layers(layer, model)
     encoder = _encoder(model, choose_prompt(router.prompt, router.model))
-    with _progress() as report:
+    with stage_progress() as report:
         if from_rollouts is None:
-            _sample(router, encoder.prompt, known, samples, rollouts, out / STORE, report)
+            fill_store(router, encoder.prompt, known, samples, rollouts, out / STORE, report)
         pools = read_pools(from_rollouts or out / STORE, known, encoder)
         training = Training(
             model=model,
@@ -159,15 +159,16 @@ def evaluate(
     from router.verifier.data import data_digest, read_pools
     from router.verifier.evaluation import measure
     from router.verifier.report import render, save_pictures
+    from router.verifier.sampling import fill_store
     from router.verifier.scoring import Scorer
 
     check_drawable()
-    known = _read(problems, from_rollouts)
+    known = graded_problems(problems, from_rollouts)
     scorer = Scorer.load(head, find_model(router.model))
     encoder = _encoder(scorer.model, get_prompt(router.prompt or scorer.config.prompt))
-    with _progress() as report:
+    with stage_progress() as report:
         if from_rollouts is None:
-            _sample(router, encoder.prompt, known, samples, 0, out / STORE, report)
+            fill_store(router, encoder.prompt, known, samples, 0, out / STORE, report)
         pools = read_pools(from_rollouts or out / STORE, known, encoder)
         scored = scorer.score(pools, encoder, out / FEATURES, report)
     measured = measure(scored)
@@ -189,54 +190,7 @@ def evaluate(
         _print(measured, f"on {measured.problems} problems")
 
 
-def _sample(
-    router: Router,
-    prompt: Prompt,
-    problems: Mapping[str, Problem],
-    samples: int,
-    completions: int,
-    file: Path,
-    report: Reporter,
-) -> None:
-    """Sample what the store in `file` lacks; opens no model where that is nothing."""
-    from models.base import GeneratorInfo
-    from models.generators.load import short_name
-    from router.opening import load_models
-    from router.rollouts.runs import Origin
-    from router.rollouts.store import RolloutStore
-    from router.verifier.sampling import is_complete, sample_completions, sample_pools
-
-    wanted = list(problems.values())
-    named = GeneratorInfo(short_name(router.model), router.engine, prompt.id)
-    if is_complete(file, Origin.of(named, router.sampling), wanted, samples, completions):
-        return
-
-    async def sample() -> None:
-        models = await load_models(
-            None,
-            None,
-            model=router.model,
-            engine=router.engine,
-            endpoints=router.endpoints,
-            prompt=prompt.id,
-            endpoint_key=router.endpoint_key,
-            tokenizer=router.tokenizer,
-        )
-        generator = models.generator
-        try:
-            with RolloutStore.create(file, Origin.of(generator.info, router.sampling)) as store:
-                await sample_pools(generator, wanted, samples, router.sampling, store, report)
-                if completions:
-                    await sample_completions(
-                        generator, set(problems), completions, router.sampling, store, report
-                    )
-        finally:
-            await generator.aclose()
-
-    asyncio.run(sample())
-
-
-def _read(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
+def graded_problems(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
     """The problems of a file by id; a broken line is an error: training must be repeatable."""
     from router.verifier.data import check_graded
 
@@ -278,7 +232,7 @@ def _layers(text: str, model: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def _progress() -> Iterator[Reporter]:
+def stage_progress() -> Iterator[Reporter]:
     """A progress bar for each stage, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bars: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SCHEMA, RolloutStore
 from strategies.budget import Usage
 
-_SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids"})
+_SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids", "logprobs"})
 
 
 def export_store(store: RolloutStore, file: Path) -> int:

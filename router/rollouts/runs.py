@@ -95,6 +95,7 @@ class StoredCandidate:
 
     scores: verifier's score of each step; None if it was never scored.
     step_tokens: tokens of each step, summing to `len(token_ids)`; None if not known.
+    logprobs: mean log-probability of each step's tokens, at temperature 1; None if not known.
     """
 
     steps: tuple[str, ...]
@@ -105,6 +106,7 @@ class StoredCandidate:
     scores: tuple[float, ...] | None = None
     step_tokens: tuple[int, ...] | None = None
     token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
 
     @property
     def text(self) -> str:
@@ -119,6 +121,7 @@ class StoredCandidate:
         assert steps
         counts = [step.tokens for step in steps if step.tokens is not None]
         ids = [step.token_ids for step in steps if step.token_ids is not None]
+        logprobs = [round(step.logprob, 4) for step in steps if step.logprob is not None]
         complete = len(ids) == len(steps) and [len(i) for i in ids] == counts
         return cls(
             steps=tuple(step.text for step in steps),
@@ -129,6 +132,7 @@ class StoredCandidate:
             scores=None if scores is None else tuple(scores),
             step_tokens=tuple(counts) if len(counts) == len(steps) else None,
             token_ids=tuple(token for i in ids for token in i) if complete else None,
+            logprobs=tuple(logprobs) if len(logprobs) == len(steps) else None,
         )
 
     def with_tokens(self, tokens: int | None, token_ids: Sequence[int] | None) -> StoredCandidate:
@@ -148,7 +152,8 @@ class StoredCandidate:
             if exact and self.token_ids is not None and count is not None:
                 ids = self.token_ids[start : start + count]
                 start += count
-            path = path.extend(Step(text, self.finish if last else "step", count, ids))
+            logprob = None if self.logprobs is None else self.logprobs[index]
+            path = path.extend(Step(text, self.finish if last else "step", count, ids, logprob))
         return path
 
     def to_row(self) -> tuple[Any, ...]:
@@ -165,11 +170,12 @@ class StoredCandidate:
             dump(self.steps),
             dump(self.step_tokens),
             ids,
+            dump(self.logprobs),
         )
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> StoredCandidate:
-        answer, correct, finish, tokens, scores, steps, step_tokens, token_ids = row
+        answer, correct, finish, tokens, scores, steps, step_tokens, token_ids, logprobs = row
         return cls(
             steps=tuple(json.loads(steps)),
             finish=finish,
@@ -179,6 +185,7 @@ class StoredCandidate:
             scores=None if scores is None else tuple(json.loads(scores)),
             step_tokens=None if step_tokens is None else tuple(json.loads(step_tokens)),
             token_ids=None if token_ids is None else tuple(array("I", zlib.decompress(token_ids))),
+            logprobs=None if logprobs is None else tuple(json.loads(logprobs)),
         )
 
 

@@ -46,7 +46,8 @@ CREATE TABLE runs (
 CREATE TABLE candidates (
     run INTEGER NOT NULL REFERENCES runs(id), idx INTEGER NOT NULL, answer TEXT,
     correct INTEGER NOT NULL, finish TEXT NOT NULL, tokens INTEGER, scores TEXT,
-    steps TEXT NOT NULL, step_tokens TEXT, token_ids BLOB, PRIMARY KEY (run, idx)
+    steps TEXT NOT NULL, step_tokens TEXT, token_ids BLOB, logprobs TEXT,
+    PRIMARY KEY (run, idx)
 ) WITHOUT ROWID;
 """
 
@@ -98,6 +99,8 @@ class RolloutStore:
                     _put_meta(connection, "schema", SCHEMA)
                     _put_meta(connection, "origin", origin.to_dict())
                 origin = _check(connection, path, origin)
+                if not _has_logprobs(connection):
+                    connection.execute("ALTER TABLE candidates ADD COLUMN logprobs TEXT")
                 _put_meta(connection, "origin", origin.to_dict())
         except BaseException:
             lock.release()
@@ -228,7 +231,7 @@ class RolloutStore:
                 f" {run.problem!r}: it is stored already, or the problem is not registered"
             ) from error
         self._db.executemany(
-            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(row, index, *c.to_row()) for index, c in enumerate(run.candidates)],
         )
 
@@ -264,14 +267,15 @@ class RolloutStore:
 
     def runs(self, configuration: str | None = None) -> Iterator[Run]:
         """Every run with all that is stored, ordered by problem, configuration and repeat."""
+        logprobs = "logprobs" if _has_logprobs(self._db) else "NULL"
         for row in self._db.execute(
             "SELECT id, problem, configuration, repeat, ended, usage FROM runs"
             " WHERE ?1 IS NULL OR configuration = ?1 ORDER BY problem, configuration, repeat",
             (configuration,),
         ):
             candidates = self._db.execute(
-                "SELECT answer, correct, finish, tokens, scores, steps, step_tokens, token_ids"
-                " FROM candidates WHERE run = ? ORDER BY idx",
+                "SELECT answer, correct, finish, tokens, scores, steps, step_tokens, token_ids,"
+                f" {logprobs} FROM candidates WHERE run = ? ORDER BY idx",
                 (row[0],),
             )
             _, problem, name, repeat, ended, usage = row
@@ -371,6 +375,12 @@ def _execute_all(connection: sqlite3.Connection, script: str) -> None:
     for statement in script.split(";"):
         if statement.strip():
             connection.execute(statement)
+
+
+def _has_logprobs(connection: sqlite3.Connection) -> bool:
+    """Whether candidates have the column that stores of earlier versions lack."""
+    columns = connection.execute("PRAGMA table_info(candidates)")
+    return any(name == "logprobs" for _, name, *_ in columns)
 
 
 def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:

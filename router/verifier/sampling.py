@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence, Set
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-from models.base import Generator
+from models.base import Generator, GeneratorInfo
 from models.errors import InputError
+from models.generators.load import short_name
+from models.prompts import Prompt
 from models.types import Path, Problem, Sampled, Sampling
+from router.core import Router
+from router.opening import load_models
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.verifier.data import completions_name
@@ -19,6 +23,50 @@ from strategies.budget import Usage
 
 IN_FLIGHT = 32
 """Calls to the generator at once; enough to keep an engine's own batch full."""
+
+
+def fill_store(
+    router: Router,
+    prompt: Prompt,
+    problems: Mapping[str, Problem],
+    samples: int,
+    completions: int,
+    file: FilePath,
+    report: Reporter,
+) -> None:
+    """Sample what the store in `file` lacks; opens no model where that is nothing.
+
+    samples, completions: as `sample_pools` and `sample_completions` take them; 0 of the latter
+        asks for none.
+    """
+    wanted = list(problems.values())
+    named = GeneratorInfo(short_name(router.model), router.engine, prompt.id)
+    if is_complete(file, Origin.of(named, router.sampling), wanted, samples, completions):
+        return
+
+    async def sample() -> None:
+        models = await load_models(
+            None,
+            None,
+            model=router.model,
+            engine=router.engine,
+            endpoints=router.endpoints,
+            prompt=prompt.id,
+            endpoint_key=router.endpoint_key,
+            tokenizer=router.tokenizer,
+        )
+        generator = models.generator
+        try:
+            with RolloutStore.create(file, Origin.of(generator.info, router.sampling)) as store:
+                await sample_pools(generator, wanted, samples, router.sampling, store, report)
+                if completions:
+                    await sample_completions(
+                        generator, set(problems), completions, router.sampling, store, report
+                    )
+        finally:
+            await generator.aclose()
+
+    asyncio.run(sample())
 
 
 def is_complete(

@@ -42,6 +42,7 @@ def _candidate(answer: str | None = "2") -> StoredCandidate:
         (0.5, 0.25),
         (2, 3),
         (1, 2, 3, 151_000, 5),
+        (-0.25, -1.5),
     )
 
 
@@ -54,6 +55,21 @@ def _store(path: Path, origin: Origin = ORIGIN) -> RolloutStore:
     store = RolloutStore.create(path, origin)
     store.add_problems([PROBLEM])
     return store
+
+
+def test_a_store_from_before_log_probabilities_is_read_and_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with _store(file) as store:
+        store.add(_run())
+    with sqlite3.connect(file) as old:
+        old.execute("ALTER TABLE candidates DROP COLUMN logprobs")
+    old.close()
+    with RolloutStore.read(file) as store:
+        assert [c.logprobs for run in store.runs() for c in run.candidates] == [None, None]
+    with RolloutStore.create(file, ORIGIN) as store:
+        store.add(_run(repeat=1))
+        known = [c.logprobs for run in store.runs() for c in run.candidates]
+    assert known == [None, None, (-0.25, -1.5), (-0.25, -1.5)]
 
 
 def test_runs_come_back_as_they_were_stored(tmp_path: Path) -> None:

@@ -34,3 +34,18 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     assert (missing.exit_code, "no rollout store at" in missing.stderr) == (2, True)
     named = rollouts("export", tmp_path / "none.sqlite", tmp_path / "a.csv")
     assert (named.exit_code, "must end in .jsonl" in named.stderr) == (2, True)
+
+
+def test_solutions_are_sampled_into_a_store_with_their_log_probabilities(tmp_path: Path) -> None:
+    problems, store = tmp_path / "problems.jsonl", tmp_path / "s.sqlite"
+    problems.write_text('{"id": "p", "problem": "1 + 1", "answer": "2"}\n', encoding="utf-8")
+    for wanted in (2, 3):  # the second run goes on from the first
+        arguments = ("sample", problems, store, "--samples", wanted, "--engine", "fake")
+        result = rollouts(*arguments, "--prompt", "qwen-math")
+        assert result.exit_code == 0, result.stderr
+        with RolloutStore.read(store) as opened:
+            [(_, pool)] = opened.samples()
+        assert len(pool) == wanted
+    for candidate in pool:
+        assert candidate.logprobs is not None
+        assert len(candidate.logprobs) == len(candidate.steps)
