@@ -6,17 +6,18 @@ import logging
 import sys
 import traceback
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
+
+from router.models.errors import RouterError
 
 COMMANDS = {
     "solve": "Solve one problem, or many, within a budget.",
     "model": "Get models, and show what is here.",
     "verifier": "Train and measure a verifier for any generator.",
     "fit": "Find out which search pays, per level of difficulty and budget, on PROBLEMS.",
-    "rollouts": "Write stored rollouts to one file, to commit or to send, and read them back.",
+    "rollouts": "Sample solutions into a store, write a store to one file, and read it back.",
     "table": "Show what a fitted bundle has learned.",
     "difficulty": "Explain how hard a problem looks.",
     "evaluate": "Measure the routed policy on unseen problems.",
@@ -25,8 +26,6 @@ COMMANDS = {
 }
 """Name and help line; kept here so that `--help` imports no command."""
 
-_HOME = Path(__file__).parent / "router" / "commands"
-
 INTERRUPTED = 130
 
 
@@ -34,10 +33,10 @@ class Commands(click.Group):
     """Imports a command when it is called, and turns every error into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [name for name in COMMANDS if (_HOME / f"{name}.py").is_file()]
+        return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.list_commands(ctx):
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"router.commands.{name}"), name)
         return command
@@ -62,11 +61,9 @@ def _report(error: Exception, *, debug: bool) -> int:
     """Say what went wrong on stderr; return the exit code."""
     if debug:
         traceback.print_exception(error)
-    # Not `isinstance(error, RouterError)`: that `models` is shadowed may be the error.
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
+    if isinstance(error, RouterError):
         click.echo(f"error: {error}", err=True)
-        return code
+        return error.exit_code
     hint = "" if debug else "; --debug shows where"
     click.echo(f"error: {type(error).__name__}: {error}{hint}", err=True)
     return 1

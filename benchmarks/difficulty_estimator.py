@@ -32,14 +32,14 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from difficulty.estimator import DifficultyClassifier
-from difficulty.features import NAMES, extract
-from difficulty.levels import Floats, Ints, fit_levels
-from difficulty.ordinal import ProportionalOdds
-from difficulty.validation import Validation
+from router.difficulty.estimator import DifficultyClassifier
+from router.difficulty.features import NAMES, extract
+from router.difficulty.levels import Floats, Ints, fit_levels
+from router.difficulty.ordinal import ProportionalOdds
+from router.difficulty.validation import Validation
 from router.io import read_problems
-from strategies.answers import equivalent
-from strategies.answers import extract as extract_answer
+from router.strategies.answers import equivalent
+from router.strategies.answers import extract as extract_answer
 
 FOLDS, REPEATS, RESAMPLES = 10, 3, 2000
 SPECIFICATIONS = ("absolute", "quantile:5", "quantile:3")

@@ -24,15 +24,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.provenance import provenance
 from benchmarks.verifier import ROLLOUTS
-from difficulty.estimator import DifficultyClassifier
-from difficulty.features import extract
-from difficulty.levels import Floats, Ints, fit_levels
-from difficulty.prefill import Projection
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.types import Path as PathOf
-from models.types import Problem
-from models.weights.find import EMBEDDED, find_model
+from router.difficulty.estimator import DifficultyClassifier
+from router.difficulty.features import extract
+from router.difficulty.levels import Floats, Ints, fit_levels
+from router.difficulty.prefill import Projection
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.types import Path as PathOf
+from router.models.types import Problem
+from router.models.weights.find import EMBEDDED, find_model
 from router.verifier.data import read_pools
 
 LAYERS = (8, 16, 24)

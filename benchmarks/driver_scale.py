@@ -26,14 +26,14 @@ import click
 import numpy as np
 
 from benchmarks.provenance import provenance
-from models.base import GeneratorInfo, VerifierInfo
-from models.prompts import get_prompt
-from models.types import Continuation, Problem, Sampled, Sampling, Scored, Step
-from models.types import Path as Solution
-from strategies.base import parse_strategy
-from strategies.budget import Budget
-from strategies.driver import Outcome, run_search
-from strategies.registry import STRATEGIES
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.prompts import get_prompt
+from router.models.types import Continuation, Problem, Sampled, Sampling, Scored, Step
+from router.models.types import Path as Solution
+from router.strategies.base import parse_strategy
+from router.strategies.budget import Budget
+from router.strategies.driver import Outcome, run_search
+from router.strategies.registry import STRATEGIES
 
 DEPTH = 8
 STEP_TOKENS = 32
@@ -137,8 +137,8 @@ def measure_tokens(lengths: Sequence[int]) -> list[dict[str, Any]]:
     """CPU time to cut one sample into steps, and to make the prompt that continues it."""
     from transformers import AutoTokenizer
 
-    from models.tokens import PathEncoder
-    from models.weights.find import find_model
+    from router.models.tokens import PathEncoder
+    from router.models.weights.find import find_model
 
     encoder = PathEncoder(AutoTokenizer.from_pretrained(find_model(None)), get_prompt("qwen-math"))
     unit = encoder.tokenizer.encode(TEXT)

@@ -25,15 +25,15 @@ from typing import Any
 import click
 
 from benchmarks.provenance import provenance
-from models.generators import vllm as vllm_generator
-from models.generators.vllm import VLLMGenerator
-from models.generators.vllm_worker import WorkerExtension
-from models.prompts import get_prompt
-from models.runtime import vllm_process
-from models.types import Path as PathOf
-from models.types import Problem, Sampling
-from models.weights.find import EMBEDDED, find_model
 from router.io import read_problems
+from router.models.generators import vllm as vllm_generator
+from router.models.generators.vllm import VLLMGenerator
+from router.models.generators.vllm_worker import WorkerExtension
+from router.models.prompts import get_prompt
+from router.models.runtime import vllm_process
+from router.models.types import Path as PathOf
+from router.models.types import Problem, Sampling
+from router.models.weights.find import EMBEDDED, find_model
 
 PROBLEMS, SAMPLES, TOKENS = 8, 16, 48
 APPLIED = "as applied"

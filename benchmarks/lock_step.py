@@ -28,20 +28,20 @@ from pathlib import Path
 
 import torch
 
-from models.base import Generator, Verifier, VerifierInfo
-from models.prompts import Prompt, get_prompt
-from models.runtime.numbers import compute_dtype
-from models.tokens import PathEncoder
-from models.types import Path as Solution
-from models.types import Problem, Sampling, Scored, Step
-from models.verifiers.prm import ClassHead, get_format
-from models.verifiers.reward_heads import RewardHead, load_head
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
-from models.verifiers.transformers import pretrained
-from strategies.answers import extract
-from strategies.base import Candidate
-from strategies.budget import Usage
-from strategies.selection import aggregate
+from router.models.base import Generator, Verifier, VerifierInfo
+from router.models.prompts import Prompt, get_prompt
+from router.models.runtime.numbers import compute_dtype
+from router.models.tokens import PathEncoder
+from router.models.types import Path as Solution
+from router.models.types import Problem, Sampling, Scored, Step
+from router.models.verifiers.prm import ClassHead, get_format
+from router.models.verifiers.reward_heads import RewardHead, load_head
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.models.verifiers.transformers import pretrained
+from router.strategies.answers import extract
+from router.strategies.base import Candidate
+from router.strategies.budget import Usage
+from router.strategies.selection import aggregate
 
 FORWARD_ROWS = 8
 """Solutions a forward pass of the verifier; the reference's default for its main verifier."""

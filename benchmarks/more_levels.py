@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 
 from benchmarks.difficulty_prefill import read
 from benchmarks.verifier import ROLLOUTS
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.weights.find import EMBEDDED, find_model
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.weights.find import EMBEDDED, find_model
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore

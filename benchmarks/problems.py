@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.math_templates import TEMPLATES
-from strategies.answers import equivalent
+from router.strategies.answers import equivalent
 
 Record = dict[str, Any]
 

@@ -22,12 +22,12 @@ from typing import Any
 import click
 import numpy as np
 
-from models.generators.load import load_generator
-from models.prompts import PROMPTS
-from models.types import Path as Solution
-from models.types import Problem, Sampling
 from router.io import read_problems
-from strategies.answers import correct, extract
+from router.models.generators.load import load_generator
+from router.models.prompts import PROMPTS
+from router.models.types import Path as Solution
+from router.models.types import Problem, Sampling
+from router.strategies.answers import correct, extract
 
 RESAMPLES = 10_000
 

@@ -23,20 +23,20 @@ import numpy as np
 
 from benchmarks.provenance import provenance
 from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
-from difficulty.levels import fit_levels
-from models.errors import InputError
-from models.types import Problem
+from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
 from router.fitting.measurements import Measurements
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
 from router.fitting.workers import Job, Worker
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
+from router.strategies.base import Strategy
+from router.strategies.best_of_n import BestOfN
 from router.table import Table
-from strategies.base import Strategy
-from strategies.best_of_n import BestOfN
 
 BUDGETS = (1, 2, 4, 8, 16)
 STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)

@@ -22,17 +22,17 @@ import numpy as np
 
 from benchmarks.provenance import provenance
 from benchmarks.search_speed import Limits, answers_right, open_models
-from models.types import Path as Solution
-from models.types import Problem
 from router.intervals import Figure, mean_figure, resamples
 from router.io import read_problems
+from router.models.types import Path as Solution
+from router.models.types import Problem
 from router.opening import Models
-from strategies.base import Candidate
-from strategies.beam_search import BeamSearch, expand, shares
-from strategies.budget import Budget
-from strategies.driver import run_search
-from strategies.scoring import candidates, step_values
-from strategies.search import Search
+from router.strategies.base import Candidate
+from router.strategies.beam_search import BeamSearch, expand, shares
+from router.strategies.budget import Budget
+from router.strategies.driver import run_search
+from router.strategies.scoring import candidates, step_values
+from router.strategies.search import Search
 
 N = 16
 LIMITS = Limits(width=4, depth=8, max_tokens=512, temperature=0.8)

@@ -30,21 +30,21 @@ import psutil
 from benchmarks.lock_step import Beam, LockStep, WholeSolutionVerifier
 from benchmarks.provenance import provenance
 from benchmarks.search_speed_plot import plot
-from models.base import Aggregation, Verifier
-from models.errors import InputError
-from models.types import Problem, Sampling
-from models.verifiers.load import load_verifier
-from models.verifiers.trained_head import shipped_head
-from models.weights.find import EMBEDDED, find_model
 from router.io import read_problems
+from router.models.base import Aggregation, Verifier
+from router.models.errors import InputError
+from router.models.types import Problem, Sampling
+from router.models.verifiers.load import load_verifier
+from router.models.verifiers.trained_head import shipped_head
+from router.models.weights.find import EMBEDDED, find_model
 from router.opening import FAKE, Models, load_models
 from router.provenance import digest
-from strategies.answers import correct, group
-from strategies.base import Candidate, parse_strategy
-from strategies.budget import Budget, Usage
-from strategies.driver import run_search
-from strategies.registry import STRATEGIES
-from strategies.selection import select
+from router.strategies.answers import correct, group
+from router.strategies.base import Candidate, parse_strategy
+from router.strategies.budget import Budget, Usage
+from router.strategies.driver import run_search
+from router.strategies.registry import STRATEGIES
+from router.strategies.selection import select
 
 SEARCHES = ("beam_search", "dvts")
 LOADS = ((16, 1, 2), (16, 4, 4), (4, 1, 4), (4, 16, 16), (4, 32, 32), (64, 1, 1), (64, 4, 4))

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.provenance import provenance
 from benchmarks.service_process import measured
-from models.fakes import fake_problems
+from router.models.fakes import fake_problems
 
 CLIENTS = 64
 BUDGETS = (1, 4, 16, 64)

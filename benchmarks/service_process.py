@@ -22,13 +22,13 @@ from typing import Any
 from prometheus_client import Gauge
 
 from benchmarks.simulated import simulated_store
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import Path as Steps
-from models.types import Sampling
 from router import Router
 from router.fitting.build import Settings as FitSettings
 from router.fitting.build import fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import Path as Steps
+from router.models.types import Sampling
 from router.opening import Models
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.base import GeneratorInfo, VerifierInfo
-from models.types import Problem, Sampling
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import missing
 from router.fitting.workers import Job
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.base import Strategy
-from strategies.budget import Usage
+from router.strategies.base import Strategy
+from router.strategies.budget import Usage
 
 ORIGIN = Origin.of(
     GeneratorInfo("simulated", "fake", "plain", parameters=1_000),

@@ -20,11 +20,11 @@ from pathlib import Path
 import click
 from transformers import AutoTokenizer
 
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.training.head import HeadSettings
-from models.verifiers.prm import SELF
-from models.weights.find import EMBEDDED, find_model
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.training.head import HeadSettings
+from router.models.verifiers.prm import SELF
+from router.models.weights.find import EMBEDDED, find_model
 from router.verifier.data import read_pools
 from router.verifier.report import render, save_pictures
 from router.verifier.training import Training, train_verifier

@@ -20,14 +20,14 @@ from transformers import AutoTokenizer
 
 from benchmarks.provenance import provenance
 from benchmarks.verifier import ROLLOUTS
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.training.features import StateReader
-from models.training.head import HeadSettings, train_head
-from models.training.metrics import auc
-from models.verifiers.prm import SELF
-from models.weights.find import EMBEDDED, find_model
 from router.intervals import Floats, mean_figure, resamples
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.training.features import StateReader
+from router.models.training.head import HeadSettings, train_head
+from router.models.training.metrics import auc
+from router.models.verifiers.prm import SELF
+from router.models.weights.find import EMBEDDED, find_model
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.training import encode_pools, read_states, to_examples, with_scores
 

@@ -24,10 +24,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from difficulty import features
-from difficulty.levels import Floats
-from difficulty.ordinal import ProportionalOdds
-from models.errors import InputError, NotFinite
+from router.difficulty import features
+from router.difficulty.levels import Floats
+from router.difficulty.ordinal import ProportionalOdds
+from router.models.errors import InputError, NotFinite
 
 SCHEMA: Final = 1
 RECORD: Final = "estimator.json"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from difficulty.levels import Floats, Ints
+from router.difficulty.levels import Floats, Ints
 
 _PRIOR = 0.5
 """Weight of the belief that a score is calibrated already (slope 1), against one observation."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difficulty.levels import Floats, Ints
-from difficulty.ordinal import ProportionalOdds
-from models.errors import InputError, NotFinite
+from router.difficulty.levels import Floats, Ints
+from router.difficulty.ordinal import ProportionalOdds
+from router.models.errors import InputError, NotFinite
 
 _EXTREME = 1e-3
 """How close to 0 and 1 mean scores are told apart."""

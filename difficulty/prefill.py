@@ -15,10 +15,10 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from difficulty.estimator import FEWEST, DifficultyClassifier
-from difficulty.levels import Floats, Ints
-from difficulty.validation import Validation
-from models.errors import InputError, NotFinite
+from router.difficulty.estimator import FEWEST, DifficultyClassifier
+from router.difficulty.levels import Floats, Ints
+from router.difficulty.validation import Validation
+from router.models.errors import InputError, NotFinite
 
 COMPONENTS: Final = 16
 _RELATIVE_VARIANCE: Final = 1e-9

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from difficulty import features
-from difficulty.estimator import FEWEST, DifficultyClassifier
-from difficulty.levels import Floats, Ints
-from difficulty.validation import Validation
-from models.errors import InputError
-from models.types import Problem
+from router.difficulty import features
+from router.difficulty.estimator import FEWEST, DifficultyClassifier
+from router.difficulty.levels import Floats, Ints
+from router.difficulty.validation import Validation
+from router.models.errors import InputError
+from router.models.types import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from difficulty.levels import Floats, Ints
+from router.difficulty.levels import Floats, Ints
 
 BINS: Final = 10
 

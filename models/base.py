@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from models.types import Path, Prefill, Problem, Sampled, Sampling, Scored
+from router.models.types import Path, Prefill, Problem, Sampled, Sampling, Scored
 
 Aggregation = Literal["last", "min", "mean", "prod"]
 """How the scores of a solution's steps become one score."""

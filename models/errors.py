@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.types import EndReason
+    from router.models.types import EndReason
 
 
 class RouterError(Exception):

@@ -17,9 +17,9 @@ from weakref import WeakSet
 
 import numpy as np
 
-from models.base import Aggregation, GeneratorInfo, VerifierInfo
-from models.errors import EngineError, PromptTooLong, VerifierError
-from models.types import (
+from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
+from router.models.errors import EngineError, PromptTooLong, VerifierError
+from router.models.types import (
     Continuation,
     FinishReason,
     Path,

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from models.errors import InputError
-from models.types import Message, Problem
+from router.models.errors import InputError
+from router.models.types import Message, Problem
 
 
 @dataclass(frozen=True, slots=True)

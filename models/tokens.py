@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from models.errors import InputError, PromptTooLong
-from models.prompts import Prompt
-from models.types import FinishReason, Path, Problem, Step
+from router.models.errors import InputError, PromptTooLong
+from router.models.prompts import Prompt
+from router.models.types import FinishReason, Path, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

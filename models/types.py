@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.errors import InputError
+from router.models.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from difficulty.levels import Levels
-from difficulty.pilot import PilotLevels
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.types import Problem, Sampling
+from router.difficulty.levels import Levels
+from router.difficulty.pilot import PilotLevels
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin
 from router.table import Table
 
 if TYPE_CHECKING:
-    from difficulty.prefill import PrefillEstimator
-    from difficulty.text_estimator import TextEstimator
+    from router.difficulty.prefill import PrefillEstimator
+    from router.difficulty.text_estimator import TextEstimator
 
 SCHEMA = 1
 MANIFEST, TABLE, LEVELS, PILOT = "manifest.json", "table.json", "levels.json", "pilot.json"
@@ -182,7 +182,7 @@ def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
 def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
     if not directory.is_dir():
         return None
-    from difficulty.text_estimator import TextEstimator
+    from router.difficulty.text_estimator import TextEstimator
 
     estimator = TextEstimator.load(directory)
     _check_levels(directory, estimator.levels, levels)
@@ -192,7 +192,7 @@ def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
 def _load_prefill(directory: Path, levels: int) -> PrefillEstimator | None:
     if not directory.is_dir():
         return None
-    from difficulty.prefill import PrefillEstimator
+    from router.difficulty.prefill import PrefillEstimator
 
     prefill = PrefillEstimator.load(directory)
     _check_levels(directory, prefill.levels, levels)

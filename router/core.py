@@ -10,10 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from models.base import Generator, Verifier
-from models.errors import InputError, RouterError
-from models.types import Problem, Sampling
 from router.bundle import Bundle
+from router.models.base import Generator, Verifier
+from router.models.errors import InputError, RouterError
+from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
     default_bundle,
@@ -26,9 +26,9 @@ from router.records import Decision, Failure, Solution
 from router.routing import Routing
 from router.session import Session
 from router.solving import solve
-from strategies.budget import Budget
-from strategies.driver import check
-from strategies.trace import Listener
+from router.strategies.budget import Budget
+from router.strategies.driver import check
+from router.strategies.trace import Listener
 
 DEFAULT_BUDGET = 16
 IN_FLIGHT = 32

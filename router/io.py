@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from models.errors import InputError, RouterError
-from models.types import Problem
+from router.models.errors import InputError, RouterError
+from router.models.types import Problem
 from router.records import Solution
 
 

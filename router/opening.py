@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from models.base import Generator, Verifier
-from models.types import Sampling
-from models.weights.find import EMBEDDED
 from router.bundle import shipped_bundle
+from router.models.base import Generator, Verifier
+from router.models.types import Sampling
+from router.models.weights.find import EMBEDDED
 
 FAKE = "fake"
 """The verifier that goes with the fake engine, and that engine."""
@@ -40,7 +40,7 @@ def default_verifier(model: str | None, engine: str, endpoints: Sequence[str] = 
 
     Behind endpoints it runs here, on a backbone of its own.
     """
-    from models.verifiers.trained_head import shipped_head
+    from router.models.verifiers.trained_head import shipped_head
 
     name = known_model(model, engine, endpoints)
     if name is None or not (find_spec("torch") and find_spec("transformers")):
@@ -88,7 +88,7 @@ async def load_models(
     """
     layer = None
     if generator is None:
-        from models.generators.load import load_generator
+        from router.models.generators.load import load_generator
 
         layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
         options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
@@ -120,12 +120,12 @@ async def _verifier(
     given: bool,
 ) -> Verifier | None:
     if verifier == FAKE:
-        from models.fakes import FakeVerifier
+        from router.models.fakes import FakeVerifier
 
         return FakeVerifier()
     if not isinstance(verifier, str):
         return verifier
-    from models.verifiers.load import GeneratorStates, load_verifier
+    from router.models.verifiers.load import GeneratorStates, load_verifier
 
     states = GeneratorStates(model, prompt, given)
     return await load_verifier(verifier, format=format, generator=states)
@@ -139,9 +139,9 @@ def _state_layer(
     None where the verifier is no trained head on the generator's own tokens, or where the engine
     does not give states.
     """
-    from models.generators.load import gives_states, pick_engine
-    from models.verifiers.prm import SELF
-    from models.verifiers.trained_head import HeadConfig, is_head
+    from router.models.generators.load import gives_states, pick_engine
+    from router.models.verifiers.prm import SELF
+    from router.models.verifiers.trained_head import HeadConfig, is_head
 
     if not isinstance(verifier, str) or not is_head(Path(verifier)):
         return None

@@ -12,15 +12,15 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.records import Decision
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.strategies.registry import STRATEGIES
 from router.table import CostUnit
-from strategies.base import Strategy, parse_strategy
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget
-from strategies.registry import STRATEGIES
 
 State = npt.NDArray[np.float32]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.types import EndReason, FinishReason
-from strategies.base import Select
-from strategies.budget import Usage
-from strategies.selection import Vote
-from strategies.trace import Trace
+from router.models.types import EndReason, FinishReason
+from router.strategies.base import Select
+from router.strategies.budget import Usage
+from router.strategies.selection import Vote
+from router.strategies.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

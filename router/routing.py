@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from models.base import Generator, state_layer
-from models.errors import InputError
 from router.bundle import Bundle
+from router.models.base import Generator, state_layer
+from router.models.errors import InputError
 from router.opening import Models
 from router.policy import (
     BundlePolicy,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from models.errors import RouterError
 from router.loop import LoopThread
+from router.models.errors import RouterError
 from router.opening import Models
 
 T = TypeVar("T")

@@ -6,19 +6,19 @@ import logging
 import time
 from collections.abc import Sequence
 
-from models.base import Generator, Prefiller, Verifier
-from models.errors import EngineError
-from models.types import Problem, Sampling
+from router.models.base import Generator, Prefiller, Verifier
+from router.models.errors import EngineError
+from router.models.types import Problem, Sampling
 from router.policy import Policy
 from router.records import Decision, Finished, Solution
-from strategies.answers import correct, group
-from strategies.base import Candidate, Select, Strategy, parse_strategy
-from strategies.budget import Budget, Usage
-from strategies.driver import run_search
-from strategies.pilot import Pilot
-from strategies.registry import STRATEGIES
-from strategies.selection import select
-from strategies.trace import Listener
+from router.strategies.answers import correct, group
+from router.strategies.base import Candidate, Select, Strategy, parse_strategy
+from router.strategies.budget import Budget, Usage
+from router.strategies.driver import run_search
+from router.strategies.pilot import Pilot
+from router.strategies.registry import STRATEGIES
+from router.strategies.selection import select
+from router.strategies.trace import Listener
 
 log = logging.getLogger("router")
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.errors import InputError
+from router.models.errors import InputError
 from router.records import Considered, Decision
-from strategies.base import Strategy, parse_strategy
-from strategies.registry import STRATEGIES
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.registry import STRATEGIES
 
 SCHEMA: Final = 1
 

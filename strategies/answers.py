@@ -22,7 +22,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
 
-from strategies import symbolic
+from router.strategies import symbolic
 
 _MAX_LENGTH = 400  # characters; a longer answer equals only its own text
 _WINDOW = 2000  # characters after `\\boxed` or "the answer is" in which the answer must end

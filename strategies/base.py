@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from models.base import Aggregation
-from models.errors import InputError
-from models.types import Path, Problem
-from strategies.search import Search
+from router.models.base import Aggregation
+from router.models.errors import InputError
+from router.models.types import Path, Problem
+from router.strategies.search import Search
 
 Select = Literal["majority", "best", "weighted"]
 """How candidates become one answer: see `strategies.selection`."""

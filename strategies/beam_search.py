@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from models.base import Aggregation
-from models.errors import InputError
-from models.types import Path, Problem
-from strategies.base import Candidate, Strategy
-from strategies.scoring import candidates, step_values
-from strategies.search import Search
+from router.models.base import Aggregation
+from router.models.errors import InputError
+from router.models.types import Path, Problem
+from router.strategies.base import Candidate, Strategy
+from router.strategies.scoring import candidates, step_values
+from router.strategies.search import Search
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from models.types import Problem
-from strategies.base import Candidate, Strategy
-from strategies.scoring import candidates
-from strategies.search import Search
+from router.models.types import Problem
+from router.strategies.base import Candidate, Strategy
+from router.strategies.scoring import candidates
+from router.strategies.search import Search
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from models.errors import BudgetExhausted, InputError
+from router.models.errors import BudgetExhausted, InputError
 
 MAX_GENERATIONS = 65_536
 """A larger budget is a typing error; no published sweep goes past 2,048 samples a problem."""

@@ -6,16 +6,16 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from models.base import Generator, Verifier
-from models.errors import BudgetExhausted, InputError, NoCandidates
-from models.types import EndReason, Problem, Sampling
-from strategies.answers import extract
-from strategies.base import Candidate, Strategy
-from strategies.budget import Budget, Usage
-from strategies.pilot import Pilot
-from strategies.scoring import candidates
-from strategies.search import Search
-from strategies.trace import Listener, Trace
+from router.models.base import Generator, Verifier
+from router.models.errors import BudgetExhausted, InputError, NoCandidates
+from router.models.types import EndReason, Problem, Sampling
+from router.strategies.answers import extract
+from router.strategies.base import Candidate, Strategy
+from router.strategies.budget import Budget, Usage
+from router.strategies.pilot import Pilot
+from router.strategies.scoring import candidates
+from router.strategies.search import Search
+from router.strategies.trace import Listener, Trace
 
 log = logging.getLogger("router")
 

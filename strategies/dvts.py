@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import Aggregation
-from models.types import Path, Problem
-from strategies.base import Candidate
-from strategies.beam_search import BeamSearch
-from strategies.scoring import candidates, step_values
-from strategies.search import Search
+from router.models.base import Aggregation
+from router.models.types import Path, Problem
+from router.strategies.base import Candidate
+from router.strategies.beam_search import BeamSearch
+from router.strategies.scoring import candidates, step_values
+from router.strategies.search import Search
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from models.types import Problem
-from strategies.base import Candidate, Strategy
-from strategies.scoring import candidates, step_values
-from strategies.search import Search
+from router.models.types import Problem
+from router.strategies.base import Candidate, Strategy
+from router.strategies.scoring import candidates, step_values
+from router.strategies.search import Search
 
 Choose = Callable[[Sequence[float]], Awaitable[Strategy]]
 """The strategy for the verifier's scores of the pilot samples, one a sample."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from models.base import Aggregation
-from models.types import Path
-from strategies.base import Candidate
-from strategies.search import Search
-from strategies.selection import aggregate
+from router.models.base import Aggregation
+from router.models.types import Path
+from router.strategies.base import Candidate
+from router.strategies.search import Search
+from router.strategies.selection import aggregate
 
 
 async def step_values(search: Search, paths: Sequence[Path], how: Aggregation) -> list[float]:

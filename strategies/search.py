@@ -14,11 +14,11 @@ from collections import Counter
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from models.base import Aggregation, Generator, Verifier
-from models.errors import EngineError, VerifierError
-from models.types import Continuation, Path, Problem, Sampled, Sampling
-from strategies.budget import Budget, Generations, TokenPurse, Usage
-from strategies.trace import Listener, Trace
+from router.models.base import Aggregation, Generator, Verifier
+from router.models.errors import EngineError, VerifierError
+from router.models.types import Continuation, Path, Problem, Sampled, Sampling
+from router.strategies.budget import Budget, Generations, TokenPurse, Usage
+from router.strategies.trace import Listener, Trace
 
 
 class Search:

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.base import Aggregation
-from models.errors import InputError, NoCandidates, VerifierError
-from strategies.base import Candidate, Select
+from router.models.base import Aggregation
+from router.models.errors import InputError, NoCandidates, VerifierError
+from router.strategies.base import Candidate, Select
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from models.types import Path
+from router.models.types import Path
 
 Status = Literal["live", "pruned", "finished", "lookahead"]
 

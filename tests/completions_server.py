@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path as File
 from typing import Any
 
-from models.fakes import FakeGenerator
-from models.types import Path, Problem, Sampling, Step
+from router.models.fakes import FakeGenerator
+from router.models.types import Path, Problem, Sampling, Step
 
 _BETWEEN = 0  # ends the problem's own tokens in a prompt
 _DELIMITER = "\n\n"

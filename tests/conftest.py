@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.weights.find import find_model
+from router.models.weights.find import find_model
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from models.types import Problem
+from router.models.types import Problem
 
 
 def problem_file(path: Path, problems: Iterable[Problem]) -> Path:

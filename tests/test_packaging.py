@@ -1,4 +1,4 @@
-"""Imports only go down, `import router` is light, and a shadowed package is explained."""
+"""Imports only go down, `import router` is light, and there is one import name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from site import getsitepackages as site_packages
 
 import pytest
+
+import router
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -19,6 +22,7 @@ MAY_IMPORT = {
     "strategies": {"strategies", "models"},
     "models": {"models"},
 }
+"""By folder; `router` is what is in no other layer, as `router.core` is."""
 LAYERS = frozenset(MAY_IMPORT)
 HEAVY = {"fastapi", "lightgbm", "openai", "sklearn", "torch", "transformers", "vllm"}
 
@@ -29,12 +33,19 @@ def sources(layer: str) -> list[Path]:
 
 
 def imported(source: str) -> Iterator[str]:
-    """Top-level names that a module imports, inside functions too."""
+    """Layers that a module imports, inside functions too."""
     for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "router":
+            names = [f"router.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+            names = [node.module]
+        for name in names:
+            top, _, rest = name.partition(".")
+            below = rest.partition(".")[0]
+            yield below if top == "router" and below in LAYERS else top
 
 
 @pytest.mark.parametrize("layer", sorted(LAYERS))
@@ -53,38 +64,72 @@ def run_python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("package", ["router", "difficulty", "strategies", "models"])
+@pytest.mark.parametrize("package", ["", ".core", ".difficulty", ".strategies", ".models"])
 def test_import_loads_no_heavy_library(package: str, tmp_path: Path) -> None:
-    code = f"import {package}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    code = f"import router{package}, json, sys; print(json.dumps(sorted(sys.modules)))"
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
-    assert package in loaded
+    assert "router" in loaded
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("name", ["models", "strategies", "difficulty"])
-def test_shadowing_module_is_named_and_not_run(name: str, tmp_path: Path) -> None:
-    shadow = tmp_path / f"{name}.py"
-    shadow.write_text("print('the host application ran')\n")
-    done = run_python("import router", tmp_path)
-    assert done.returncode != 0
-    message = done.stderr.splitlines()[-1]
-    assert message.startswith("ImportError: ")
-    assert str(shadow) in message
-    assert str(ROOT / name / "__init__.py") in message
-    assert done.stdout == ""
+def test_every_public_name_is_there_and_no_other() -> None:
+    names = {name: getattr(router, name) for name in router.__all__}
+    assert router.__all__ == sorted(router.__all__)
+    assert all(value.__module__.startswith("router.") for value in names.values())
+    assert set(router.__all__) <= set(dir(router))
+    with pytest.raises(AttributeError, match="no attribute 'Ruoter'"):
+        _ = router.Ruoter
 
 
-def test_shadowing_module_imported_first_is_named(tmp_path: Path) -> None:
-    (tmp_path / "models.py").write_text("mine = 1\n")
-    done = run_python("import models, router", tmp_path)
-    message = done.stderr.splitlines()[-1]
-    assert message.startswith("ImportError: ")
-    assert str(tmp_path / "models.py") in message
+EVERYTHING = """
+import pkgutil, sys
+from importlib import import_module
+import router
+
+failed = []
+for module in pkgutil.walk_packages(router.__path__, "router."):
+    try:
+        import_module(module.name)
+    except ImportError as error:  # of an extra that is not installed
+        failed.append(f"{module.name}: {error}")
+ours = [n for n, m in sys.modules.items() if (getattr(m, "__file__", "") or "").startswith(ROOT)]
+print(len(ours), *[name for name in ours if name.partition(".")[0] != "router"], *failed)
+"""
 
 
-def test_a_host_application_without_such_names_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("import router\nprint(router.__name__)\n")
-    done = run_python("import app", tmp_path)
-    assert done.stdout == "router\n", done.stderr
+def test_each_module_has_one_name(tmp_path: Path) -> None:
+    """Links in `router/` lead to the layers: nothing may import these as top-level modules."""
+    code = f"ROOT = {str(ROOT) + '/'!r}\nimport sys\nsys.path.insert(0, ROOT){EVERYTHING}"
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    count, *others = done.stdout.split()
+    assert int(count) > 150
+    assert not [name for name in others if name.partition(".")[0] in LAYERS], done.stdout
+
+
+HOST = ("models", "strategies", "difficulty", "cli")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_host_keeps_its_own_modules_of_such_names(before: bool, tmp_path: Path) -> None:
+    """Before `router` on the path and behind it, as modules and as packages."""
+    (tmp_path / "cli.py").write_text("mine = 'cli'\n")
+    (tmp_path / "models.py").write_text("mine = 'models'\n")
+    for name in ("strategies", "difficulty"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"mine = {name!r}\n")
+    (tmp_path / "app.py").write_text(
+        "import router.core, router.cli\n"
+        "from router import Router\n"
+        "import models, strategies, difficulty, cli\n"
+        "print(models.mine, strategies.mine, difficulty.mine, cli.mine)\n"
+        "with Router(engine='fake', verifier='fake') as r:\n"
+        "    print(r.solve('1 + 1', 2).answer)\n"
+    )
+    site = next(p for p in map(Path, site_packages()) if p.is_dir())
+    order = [tmp_path, site] if before else [site, tmp_path]
+    code = f"import sys; sys.path[:0] = {[str(p) for p in order]!r}; import app"
+    done = run_python(code, Path("/"))
+    assert done.stdout.split() == [*HOST, "2"], done.stderr

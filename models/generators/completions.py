@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
-from models.errors import EngineError
-from models.tokens import split_text, step_ends
-from models.types import Continuation, FinishReason, Sampling, Step
+from router.models.errors import EngineError
+from router.models.tokens import split_text, step_ends
+from router.models.types import Continuation, FinishReason, Sampling, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from models.errors import EngineError
-from models.generators.grouped_attention import use_grouped_attention
-from models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
-from models.types import FinishReason
+from router.models.errors import EngineError
+from router.models.generators.grouped_attention import use_grouped_attention
+from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from router.models.types import FinishReason
 
 MAX_ROWS = 64
 """Sequences decoded at once; further ones wait for a free row."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from models.errors import EngineError, InputError
+from router.models.errors import EngineError, InputError
 
 ATTEMPTS = 5
 """Tries of one call, over all endpoints."""

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from models.base import Generator
-from models.errors import InputError
-from models.prompts import Prompt, default_prompt, get_prompt
-from models.weights.find import EMBEDDED, find_model
+from router.models.base import Generator
+from router.models.errors import InputError
+from router.models.prompts import Prompt, default_prompt, get_prompt
+from router.models.weights.find import EMBEDDED, find_model
 
 logger = logging.getLogger("router")
 
@@ -96,20 +96,20 @@ async def _load(
     options: dict[str, Any],
 ) -> Generator:
     if engine == "openai":
-        from models.generators.openai import OpenAIGenerator
+        from router.models.generators.openai import OpenAIGenerator
 
         return await OpenAIGenerator.load(endpoints, model=model, prompt=prompt, **options)
     if engine == "fake":
-        from models.fakes import FakeGenerator
+        from router.models.fakes import FakeGenerator
 
         return FakeGenerator(**options)
     directory = await asyncio.to_thread(find_model, model)
     name = short_name(model)
     if engine == "vllm":
-        from models.generators.vllm import VLLMGenerator
+        from router.models.generators.vllm import VLLMGenerator
 
         return await VLLMGenerator.load(directory, name=name, prompt=prompt, **options)
-    from models.generators.transformers import TransformersGenerator
+    from router.models.generators.transformers import TransformersGenerator
 
     return await TransformersGenerator.load(directory, name=name, prompt=prompt, **options)
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 
-from models.base import GeneratorInfo
-from models.errors import EngineError, InputError
-from models.generators.completions import (
+from router.models.base import GeneratorInfo
+from router.models.errors import EngineError, InputError
+from router.models.generators.completions import (
     Answer,
     exact_continuation,
     joined,
@@ -28,10 +28,10 @@ from models.generators.completions import (
     text_continuation,
     total,
 )
-from models.generators.endpoints import EndpointPool, HTTPFailure
-from models.prompts import Prompt
-from models.tokens import PathEncoder, room
-from models.types import Path, Problem, Sampled, Sampling
+from router.models.generators.endpoints import EndpointPool, HTTPFailure
+from router.models.prompts import Prompt
+from router.models.tokens import PathEncoder, room
+from router.models.types import Path, Problem, Sampled, Sampling
 
 _RECENT_PROBLEMS = 1024
 

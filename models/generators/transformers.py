@@ -12,13 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from models.base import GeneratorInfo
-from models.errors import EngineError, InputError, ModelError
-from models.generators.decoding import Decoder, Ended, Request, Row
-from models.prompts import Prompt
-from models.runtime.numbers import compute_dtype
-from models.tokens import PathEncoder, room, text_ends
-from models.types import (
+from router.models.base import GeneratorInfo
+from router.models.errors import EngineError, InputError, ModelError
+from router.models.generators.decoding import Decoder, Ended, Request, Row
+from router.models.prompts import Prompt
+from router.models.runtime.numbers import compute_dtype
+from router.models.tokens import PathEncoder, room, text_ends
+from router.models.types import (
     Continuation,
     FinishReason,
     Path,

@@ -16,14 +16,14 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from models.base import GeneratorInfo
-from models.errors import EngineError, InputError
-from models.generators.vllm_states import States
-from models.generators.vllm_worker import EXTENSION
-from models.prompts import Prompt
-from models.runtime.vllm_process import start_engine, stop_engine
-from models.tokens import PathEncoder, room, text_ends
-from models.types import (
+from router.models.base import GeneratorInfo
+from router.models.errors import EngineError, InputError
+from router.models.generators.vllm_states import States
+from router.models.generators.vllm_worker import EXTENSION
+from router.models.prompts import Prompt
+from router.models.runtime.vllm_process import start_engine, stop_engine
+from router.models.tokens import PathEncoder, room, text_ends
+from router.models.types import (
     Continuation,
     FinishReason,
     Path,
@@ -33,7 +33,7 @@ from models.types import (
     Sampling,
     Step,
 )
-from models.weights.find import weight_files
+from router.models.weights.find import weight_files
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams

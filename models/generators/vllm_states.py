@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import EngineError
+from router.models.errors import EngineError
 
 if TYPE_CHECKING:
     import torch

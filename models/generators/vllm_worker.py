@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.generators.vllm_draws import FastDraws
-from models.generators.vllm_states import StateTap
+from router.models.generators.vllm_draws import FastDraws
+from router.models.generators.vllm_states import StateTap
 
 
 class WorkerExtension(StateTap, FastDraws):

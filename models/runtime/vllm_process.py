@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError
-from models.runtime.lifeline import Lifeline
+from router.models.errors import ModelError
+from router.models.runtime.lifeline import Lifeline
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs
@@ -69,7 +69,7 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
 
-        from models.runtime.numbers import compute_dtype
+        from router.models.runtime.numbers import compute_dtype
 
         longest = AutoConfig.from_pretrained(model_path).get_text_config()
         defaults: dict[str, Any] = {

@@ -24,14 +24,14 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, DynamicCache
 
-from models.errors import InputError
-from models.runtime.kv_cache import BatchCache, layers_of
-from models.runtime.numbers import compute_dtype
-from models.runtime.threads import map_on_cores
-from models.verifiers.prm import Encoded
-from models.verifiers.reward_heads import rms_normalised
-from models.verifiers.trained_head import fingerprint
-from models.verifiers.transformers import pretrained
+from router.models.errors import InputError
+from router.models.runtime.kv_cache import BatchCache, layers_of
+from router.models.runtime.numbers import compute_dtype
+from router.models.runtime.threads import map_on_cores
+from router.models.verifiers.prm import Encoded
+from router.models.verifiers.reward_heads import rms_normalised
+from router.models.verifiers.trained_head import fingerprint
+from router.models.verifiers.transformers import pretrained
 
 _BATCH = 1024
 """Tokens in one pass, padding included; more made none faster on a CPU."""

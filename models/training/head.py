@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from models.runtime.threads import one_thread
-from models.verifiers.reward_heads import RewardHead
+from router.models.runtime.threads import one_thread
+from router.models.verifiers.reward_heads import RewardHead
 
 Progress = Callable[[int, int], None]
 """Called with the number of networks trained so far, and how many there are."""

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.types import Path
+from router.models.types import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
 
-from models.runtime.numbers import compute_dtype
-from models.training.head import Progress, calibration_temperature
-from models.verifiers.prm import Encoded
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.transformers import pretrained
+from router.models.runtime.numbers import compute_dtype
+from router.models.training.head import Progress, calibration_temperature
+from router.models.verifiers.prm import Encoded
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.transformers import pretrained
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

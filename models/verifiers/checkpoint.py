@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.errors import InputError, ModelError
-from models.verifiers.prm import SELF
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.trained_head import HeadConfig, head_digest
-from models.weights.find import cache_dir, weight_files
+from router.models.errors import InputError, ModelError
+from router.models.verifiers.prm import SELF
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.trained_head import HeadConfig, head_digest
+from router.models.weights.find import cache_dir, weight_files
 
 ARCHITECTURE = "Qwen2ForProcessRewardModel"
 _EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")

@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from models.base import Verifier, VerifierInfo
-from models.errors import InputError
-from models.generators.load import pick_engine
-from models.prompts import get_prompt
-from models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
-from models.weights.find import find_model
+from router.models.base import Verifier, VerifierInfo
+from router.models.errors import InputError
+from router.models.generators.load import pick_engine
+from router.models.prompts import get_prompt
+from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
+from router.models.weights.find import find_model
 
 logger = logging.getLogger("router")
 
@@ -77,15 +77,15 @@ async def _load_published(
     if prm.id == SELF:
         raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
     used = _pick(engine, prm)
-    from models.verifiers.checkpoint import active_parameters
+    from router.models.verifiers.checkpoint import active_parameters
 
     parameters = await asyncio.to_thread(active_parameters, directory)
     info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
     if used == "vllm":
-        from models.verifiers.vllm import VLLMVerifier
+        from router.models.verifiers.vllm import VLLMVerifier
 
         return await VLLMVerifier.load(directory, prm, info, prompt=get_prompt("plain")), used
-    from models.verifiers.transformers import TransformersVerifier
+    from router.models.verifiers.transformers import TransformersVerifier
 
     return await asyncio.to_thread(TransformersVerifier.load, directory, prm, info), used
 
@@ -101,8 +101,8 @@ async def _load_trained(
     await asyncio.to_thread(config.check_backbone, backbone)
     used = _pick(engine, prm)
     assert isinstance(prm.head, ClassHead)
-    from models.verifiers.checkpoint import active_parameters, cached_checkpoint
-    from models.verifiers.reward_heads import load_head
+    from router.models.verifiers.checkpoint import active_parameters, cached_checkpoint
+    from router.models.verifiers.reward_heads import load_head
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
     parameters = await asyncio.to_thread(active_parameters, backbone, config.layer)
@@ -113,12 +113,12 @@ async def _load_trained(
     prompt = get_prompt(generator.prompt or config.prompt)
     given = prm.id == SELF and generator.given
     if used == "vllm" and not given:
-        from models.verifiers.vllm import VLLMVerifier
+        from router.models.verifiers.vllm import VLLMVerifier
 
         checkpoint = await asyncio.to_thread(cached_checkpoint, backbone, directory, head)
         return await VLLMVerifier.load(checkpoint, prm, info, prompt=prompt), used
-    from models.verifiers.self_verifier import SelfVerifier
-    from models.verifiers.transformers import TransformersVerifier
+    from router.models.verifiers.self_verifier import SelfVerifier
+    from router.models.verifiers.transformers import TransformersVerifier
 
     load = partial(TransformersVerifier.load_on, backbone, config.layer, head, prompt, prm, info)
     if given:

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
-from models.base import Aggregation
-from models.errors import InputError, ModelError, VerifierError
-from models.types import Path, Problem, Step
+from router.models.base import Aggregation
+from router.models.errors import InputError, ModelError, VerifierError
+from router.models.types import Path, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from models.tokens import PathEncoder
+    from router.models.tokens import PathEncoder
 
 
 @dataclass(frozen=True, slots=True)

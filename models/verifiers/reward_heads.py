@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.errors import ModelError
-from models.verifiers.prm import ClassHead, ValueHead
+from router.models.errors import ModelError
+from router.models.verifiers.prm import ClassHead, ValueHead
 
 RMS_EPS = 1e-6
 

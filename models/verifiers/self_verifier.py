@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.base import Verifier, VerifierInfo
-from models.errors import VerifierError
-from models.types import Path, Scored
-from models.verifiers.prm import checked_scores
-from models.verifiers.reward_heads import RewardHead, rms_normalised
+from router.models.base import Verifier, VerifierInfo
+from router.models.errors import VerifierError
+from router.models.types import Path, Scored
+from router.models.verifiers.prm import checked_scores
+from router.models.verifiers.reward_heads import RewardHead, rms_normalised
 
 
 class SelfVerifier:

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from models.base import Aggregation
-from models.errors import ModelError
-from models.verifiers.prm import get_format
-from models.weights.find import weight_files
+from router.models.base import Aggregation
+from router.models.errors import ModelError
+from router.models.verifiers.prm import get_format
+from router.models.weights.find import weight_files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "head.safetensors"

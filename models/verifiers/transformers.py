@@ -15,15 +15,15 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from models.base import VerifierInfo
-from models.errors import ModelError, VerifierError
-from models.prompts import Prompt, get_prompt
-from models.runtime.batching import MicroBatcher
-from models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
-from models.runtime.numbers import compute_dtype
-from models.tokens import PathEncoder
-from models.types import Path, Problem, Scored
-from models.verifiers.prm import (
+from router.models.base import VerifierInfo
+from router.models.errors import ModelError, VerifierError
+from router.models.prompts import Prompt, get_prompt
+from router.models.runtime.batching import MicroBatcher
+from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from router.models.runtime.numbers import compute_dtype
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Problem, Scored
+from router.models.verifiers.prm import (
     Encoded,
     PairLogits,
     PrmFormat,
@@ -31,8 +31,8 @@ from models.verifiers.prm import (
     checked_scores,
     single_token,
 )
-from models.verifiers.reward_heads import PairHead, StepHead, load_head
-from models.weights.find import weight_files
+from router.models.verifiers.reward_heads import PairHead, StepHead, load_head
+from router.models.weights.find import weight_files
 
 _CACHE_BYTES = 1 << 30
 _WORTH_SHARING = 16

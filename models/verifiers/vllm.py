@@ -15,13 +15,13 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from models.base import VerifierInfo
-from models.errors import VerifierError
-from models.prompts import Prompt
-from models.runtime.vllm_process import start_engine, stop_engine
-from models.tokens import PathEncoder
-from models.types import Path, Scored
-from models.verifiers.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
+from router.models.base import VerifierInfo
+from router.models.errors import VerifierError
+from router.models.prompts import Prompt
+from router.models.runtime.vllm_process import start_engine, stop_engine
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Scored
+from router.models.verifiers.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
 
 if TYPE_CHECKING:
     from vllm import PoolingRequestOutput

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from models.errors import ModelError
+from router.models.errors import ModelError
 
 HUB_PATIENCE = 5.0
 """Seconds, all in all, that a hub may take to give its first answer."""

@@ -17,8 +17,8 @@ import platformdirs
 from filelock import FileLock
 from rich.console import Console
 
-from models.errors import InputError, ModelError
-from models.weights.fetch import RemoteFile, fetch, hub_answers, last_line, raise_if_full
+from router.models.errors import InputError, ModelError
+from router.models.weights.fetch import RemoteFile, fetch, hub_answers, last_line, raise_if_full
 
 CACHE_VARIABLE = "ROUTER_CACHE"
 _CONVERTER = Path(__file__).with_name("convert.py")

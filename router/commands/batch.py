@@ -14,15 +14,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models.errors import InputError
-from models.types import Problem
 from router.commands import render
 from router.commands.common import opened
 from router.core import Router
 from router.intervals import wilson
 from router.io import Mode, line_file, read_problems, read_solutions, write_line
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.records import Failure, Solution
-from strategies.budget import Budget, Usage
+from router.strategies.budget import Budget, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any, Final, get_args
 import click
 from rich.console import Console
 
-from models.errors import InputError
-from models.prompts import PROMPTS
-from models.types import Sampling
-from models.weights.find import EMBEDDED
 from router.bundle import shipped_bundle
 from router.core import Router
 from router.io import decode
+from router.models.errors import InputError
+from router.models.prompts import PROMPTS
+from router.models.types import Sampling
+from router.models.weights.find import EMBEDDED
 from router.opening import Models, default_sampling
 from router.policy import AUTO, Difficulty
 

@@ -10,13 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from difficulty.text_estimator import Contribution, TextEstimator
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show, option, problem_text
 from router.commands.explain import level_bars
+from router.difficulty.text_estimator import Contribution, TextEstimator
 from router.io import read_text
+from router.models.errors import InputError
+from router.models.types import Problem
 
 _SHOWN = 8
 

@@ -13,8 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show, opened, option, tolerance_option, with_router
 from router.commands.render import print_grid
@@ -40,6 +38,8 @@ from router.evaluation.summary import (
 )
 from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
 from router.fitting.workers import LocalWorker
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.opening import Models
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin

@@ -12,13 +12,11 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from difficulty.levels import check_levels
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
 from router.commands.common import opened, option, with_router
 from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
 from router.core import Router
+from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.distributed import LOCAL, ray_workers
@@ -33,6 +31,8 @@ from router.fitting.sampler import (
     price,
 )
 from router.fitting.workers import LocalWorker, Worker
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from models.errors import ModelError
-from models.weights.fetch import sha256
-from models.weights.find import EMBEDDED, find_model, weight_files
+from router.models.errors import ModelError
+from router.models.weights.fetch import sha256
+from router.models.weights.find import EMBEDDED, find_model, weight_files
 
 
 @click.group()

@@ -10,10 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from models.types import EndReason
+from router.models.types import EndReason
 from router.records import Decision, Solution
-from strategies.budget import Budget, Usage
-from strategies.selection import Vote
+from router.strategies.budget import Budget, Usage
+from router.strategies.selection import Vote
 
 MOST_VOTES = 8
 BAR_WIDTH = 24

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from models.errors import InputError
+from router.models.errors import InputError
 from router.report.page import check_drawable
 
 

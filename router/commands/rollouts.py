@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from models.errors import InputError
 from router.commands.common import option, with_router
 from router.commands.verifier import graded_problems, stage_progress
 from router.core import Router
+from router.models.errors import InputError
 from router.rollouts.export import export_store, import_store
 from router.rollouts.lines import SUFFIXES
 from router.rollouts.store import RolloutStore
@@ -19,7 +19,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 def rollouts() -> None:
-    """Write stored rollouts to one file, to commit or to send, and read them back."""
+    """Sample solutions into a store, write a store to one file, and read it back."""
 
 
 @rollouts.command()
@@ -33,7 +33,7 @@ def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
     Each problem's solutions are stored as they finish, with their log-probabilities; start an
     interrupted run again and it goes on. What is sampled first is what stands first in PROBLEMS.
     """
-    from models.generators.load import choose_prompt
+    from router.models.generators.load import choose_prompt
     from router.verifier.sampling import fill_store
 
     known = graded_problems(problems, None)

@@ -18,10 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from models.errors import InputError
-from models.types import Problem
 from router.fitting.sampler import Price, Ticker
 from router.io import read_problems
+from router.models.errors import InputError
+from router.models.types import Problem
 
 LOG_SECONDS = 60.0
 """Between two lines of progress, where stderr is no terminal."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from models.errors import InputError
 from router.commands.common import option, with_routing
 from router.core import DEFAULT_BUDGET, Router
+from router.models.errors import InputError
 
 KEYS_VARIABLE = "ROUTER_API_KEYS"
 

@@ -19,8 +19,8 @@ from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
 from router.io import line_file, read_text, write_line
 from router.policy import AUTO
-from strategies.budget import Budget
-from strategies.trace import Listener, Node
+from router.strategies.budget import Budget
+from router.strategies.trace import Listener, Node
 
 
 @click.command()

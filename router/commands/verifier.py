@@ -17,16 +17,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models.errors import InputError
-from models.types import Problem
-from models.verifiers.prm import SELF
 from router.commands.common import option, with_router
 from router.core import Router
 from router.io import read_problems
+from router.models.errors import InputError
+from router.models.types import Problem
+from router.models.verifiers.prm import SELF
 
 if TYPE_CHECKING:
-    from models.prompts import Prompt
-    from models.tokens import PathEncoder
+    from router.models.prompts import Prompt
+    from router.models.tokens import PathEncoder
     from router.verifier.evaluation import VerifierReport
     from router.verifier.training import Reporter
 
@@ -97,10 +97,10 @@ def train(
 
     An interrupted run goes on where it stopped when started again with the same --out.
     """
-    from models.generators.load import choose_prompt, short_name
-    from models.training.head import HeadSettings
-    from models.training.lora import LoraSettings
-    from models.weights.find import find_model
+    from router.models.generators.load import choose_prompt, short_name
+    from router.models.training.head import HeadSettings
+    from router.models.training.lora import LoraSettings
+    from router.models.weights.find import find_model
     from router.verifier.data import read_pools
     from router.verifier.sampling import fill_store
     from router.verifier.training import Training, train_verifier
@@ -153,8 +153,8 @@ def evaluate(
     Writes verifier.json, a page verifier.html and its pictures to --out. An interrupted run goes
     on where it stopped.
     """
-    from models.prompts import get_prompt
-    from models.weights.find import find_model
+    from router.models.prompts import get_prompt
+    from router.models.weights.find import find_model
     from router.report.page import check_drawable
     from router.verifier.data import data_digest, read_pools
     from router.verifier.evaluation import measure
@@ -221,7 +221,7 @@ def _command() -> str:
 
 def _layers(text: str, model: Path) -> tuple[int, ...]:
     """The layers to try: `auto` spreads them over the middle of the model, where heads do best."""
-    from models.training.features import decoder_layers
+    from router.models.training.features import decoder_layers
 
     depth = decoder_layers(model)
     if text == "auto":
@@ -249,7 +249,7 @@ def stage_progress() -> Iterator[Reporter]:
 def _encoder(model: Path, prompt: Prompt) -> PathEncoder:
     from transformers import AutoTokenizer
 
-    from models.tokens import PathEncoder
+    from router.models.tokens import PathEncoder
 
     return PathEncoder(AutoTokenizer.from_pretrained(model), prompt)
 

@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from difficulty.validation import Validation
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
+from router.difficulty.validation import Validation
 from router.evaluation.outcomes import Columns, Outcomes
 from router.evaluation.pilot import PilotReplay
 from router.evaluation.records import (
@@ -32,6 +30,8 @@ from router.evaluation.statistics import equal_accuracy, hindsight, point, spear
 from router.evaluation.study import Picks, Study, family
 from router.fitting.measurements import Measurements
 from router.intervals import mean_figure, resamples
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.provenance import commit, digest, package_version
 from router.rollouts.store import RolloutStore
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.base import Aggregation
-from models.types import Problem
 from router.evaluation.outcomes import Columns, Outcomes, shares
 from router.evaluation.study import Study
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
 from router.fitting.measurements import unit_of
+from router.models.base import Aggregation
+from router.models.types import Problem
 from router.policy import PilotPolicy
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.answers import group_sync
-from strategies.base import Select, Strategy, parse_strategy
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget
-from strategies.registry import STRATEGIES
-from strategies.selection import aggregate
+from router.strategies.answers import group_sync
+from router.strategies.base import Select, Strategy, parse_strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.strategies.registry import STRATEGIES
+from router.strategies.selection import aggregate
 
 _Found = tuple[str | None, bool, tuple[float, ...] | None]
 """Answer, whether it is right, and step scores of one candidate."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difficulty.validation import Validation
-from models.errors import InputError
+from router.difficulty.validation import Validation
 from router.intervals import Figure
+from router.models.errors import InputError
 
 SCHEMA: Final = 1
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import Bundle
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import MAJORITY, configurations, missing
 from router.fitting.workers import Job
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.policy import BundlePolicy, OraclePolicy, PilotPolicy, Policy, PrefillPolicy
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.base import Strategy, parse_strategy
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget
-from strategies.registry import STRATEGIES
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.strategies.registry import STRATEGIES
 
 PILOT_DRAWS = 16
 """Orders in which each problem's samples are drawn; each gives a pilot and what follows it."""

@@ -8,8 +8,8 @@ from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
 from router.evaluation.study import VOTE, family
 from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
-from strategies.base import parse_strategy
-from strategies.registry import STRATEGIES
+from router.strategies.base import parse_strategy
+from router.strategies.registry import STRATEGIES
 
 Unit = Literal["generations", "tokens", "flops"]
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difficulty.levels import Ints, fit_levels
-from difficulty.pilot import PilotLevels
-from models.errors import InputError
-from models.types import Problem
 from router.bundle import SCHEMA, Bundle, text_digest
+from router.difficulty.levels import Ints, fit_levels
+from router.difficulty.pilot import PilotLevels
 from router.fitting.cells import build_table
 from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.provenance import commit, digest, package_version
 from router.rollouts.store import RolloutStore
+from router.strategies.base import Strategy
 from router.table import CostUnit
-from strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from difficulty.prefill import PrefillEstimator
-    from difficulty.text_estimator import TextEstimator
+    from router.difficulty.prefill import PrefillEstimator
+    from router.difficulty.text_estimator import TextEstimator
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fit_bundle(
 def _fit_estimator(
     problems: Sequence[Problem], found: Measurements, level: Ints, seed: int
 ) -> TextEstimator:
-    from difficulty.text_estimator import TextEstimator
+    from router.difficulty.text_estimator import TextEstimator
 
     texts = {problem.id: problem.text for problem in problems}
     return TextEstimator.fit([texts[i] for i in found.problems], level, found.pass_at_1, seed)
@@ -90,7 +90,7 @@ def _fit_estimator(
 
 def _fit_prefill(found: Measurements, level: Ints, seed: int) -> PrefillEstimator | None:
     """None where the generator did not say of every problem where its prompt led it."""
-    from difficulty.prefill import PrefillEstimator
+    from router.difficulty.prefill import PrefillEstimator
 
     read = [prefill for prefill in found.prefills if prefill is not None]
     layers = {prefill.layer for prefill in read}

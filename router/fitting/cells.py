@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from difficulty.levels import Levels
-from models.errors import InputError
+from router.difficulty.levels import Levels
 from router.fitting.measurements import Measurements
+from router.models.errors import InputError
 from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
 
 Floats = npt.NDArray[np.float64]

@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import EngineError, InputError
-from models.types import Problem, Sampling
 from router.fitting.workers import Job, LocalWorker
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import EngineError, InputError
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Run, StoredPrefill
 

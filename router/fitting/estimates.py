@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from strategies.base import Select
+from router.strategies.base import Select
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

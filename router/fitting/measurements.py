@@ -22,16 +22,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.base import Aggregation
-from models.errors import InputError
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
+from router.models.base import Aggregation
+from router.models.errors import InputError
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.answers import group_sync
-from strategies.base import Select, Strategy
-from strategies.best_of_n import BestOfN
-from strategies.dvts import DVTS
-from strategies.selection import aggregate
+from router.strategies.answers import group_sync
+from router.strategies.base import Select, Strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.dvts import DVTS
+from router.strategies.selection import aggregate
 
 Floats = npt.NDArray[np.float64]
 

@@ -22,18 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from difficulty.levels import fit_levels
-from models.errors import InputError, PromptTooLong
-from models.types import Problem
+from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
 from router.fitting.workers import Job, Worker
+from router.models.errors import InputError, PromptTooLong
+from router.models.types import Problem
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.base import Select, Strategy, parse_strategy
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget
-from strategies.registry import STRATEGIES
+from router.strategies.base import Select, Strategy, parse_strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.strategies.registry import STRATEGIES
 
 log = logging.getLogger("router")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
-from models.errors import InputError
-from models.types import Problem, Sampling
+from router.models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
+from router.models.errors import InputError
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
-from strategies.answers import correct
-from strategies.base import Strategy
-from strategies.budget import Budget, Usage
-from strategies.driver import run_search
+from router.strategies.answers import correct
+from router.strategies.base import Strategy
+from router.strategies.budget import Budget, Usage
+from router.strategies.driver import run_search
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from difficulty.validation import Bin
 from router.bundle import Bundle
+from router.difficulty.validation import Bin
 from router.evaluation.study import VOTE, family
 from router.evaluation.summary import label
 from router.fitting.sampler import MAJORITY

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from difficulty.validation import Bin
+from router.difficulty.validation import Bin
 from router.intervals import Figure
 from router.report.page import LINE, Draw, Key
 

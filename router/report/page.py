@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from models.errors import InputError
+from router.models.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

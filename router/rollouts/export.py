@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from models.errors import InputError
-from models.types import Problem
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.rollouts.lines import SUFFIXES, read_lines, write_lines
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SCHEMA, RolloutStore
-from strategies.budget import Usage
+from router.strategies.budget import Usage
 
 _SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids", "logprobs"})
 

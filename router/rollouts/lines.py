@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
-from models.errors import InputError
+from router.models.errors import InputError
 
 SUFFIXES = (".gz", ".jsonl")
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from models.base import Aggregation, GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.prompts import PROMPTS
-from models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
-from strategies.budget import Usage
+from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.prompts import PROMPTS
+from router.models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
+from router.strategies.budget import Usage
 
 _LEARNT = {"verifier", "format", "aggregation", "parameters", "verifier_parameters"}
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
-from models.prompts import Prompt
-from models.tokens import PathEncoder, split_text
-from models.types import Path as Solution
-from models.types import Problem, Step
+from router.models.errors import InputError
+from router.models.prompts import Prompt
+from router.models.tokens import PathEncoder, split_text
+from router.models.types import Path as Solution
+from router.models.types import Problem, Step
 from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
-from strategies.answers import equivalent, extract
-from strategies.budget import Usage
+from router.strategies.answers import equivalent, extract
+from router.strategies.budget import Usage
 
 
 def import_samples(

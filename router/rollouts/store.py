@@ -23,10 +23,10 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from models.errors import InputError
-from models.types import Problem
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill, dump
-from strategies.budget import Usage
+from router.strategies.budget import Usage
 
 SCHEMA = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from models.types import FinishReason
+from router.models.types import FinishReason
 from router.records import Finished, Solution
 
 SMALL: Final = 64_000

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from models.types import Message, Problem
+from router.models.types import Message, Problem
 from router.service.errors import ServiceError
 from router.service.protocol import ChatMessage
 

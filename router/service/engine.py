@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from models.errors import EngineError, VerifierError
-from models.generators.endpoints import HTTPFailure
-from models.types import Path, Problem, Sampling
 from router.core import Router
+from router.models.errors import EngineError, VerifierError
+from router.models.generators.endpoints import HTTPFailure
+from router.models.types import Path, Problem, Sampling
 from router.opening import Models
 from router.service.errors import not_ready
 from router.service.metrics import Metrics

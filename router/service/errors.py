@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
-from models.generators.endpoints import HTTPFailure
+from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
+from router.models.generators.endpoints import HTTPFailure
 
 _TYPES: Final = {
     401: "authentication_error",

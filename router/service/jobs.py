@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.prompts import PROMPTS
-from models.types import Problem, Sampling
+from router.models.prompts import PROMPTS
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.service.conversation import problem_of
 from router.service.errors import ServiceError
 from router.service.keys import Client
 from router.service.protocol import ChatRequest
 from router.service.settings import Settings
-from strategies.budget import Budget
+from router.strategies.budget import Budget
 
 _STEP = 4
 """Each budget that is listed as a model is so many times the one before."""

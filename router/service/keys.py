@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.errors import InputError
+from router.models.errors import InputError
 
 SHORTEST = 16
 """Characters of a key; fewer can be guessed."""

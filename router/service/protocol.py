@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from router.service.errors import ServiceError
-from strategies.budget import MAX_GENERATIONS
+from router.strategies.budget import MAX_GENERATIONS
 
 MAX_MESSAGES: Final = 2048
 MAX_TOKENS: Final = 1 << 20

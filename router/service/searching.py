@@ -14,8 +14,8 @@ from router.service.errors import ClientGone, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
-from strategies.answers import extract
-from strategies.trace import Node
+from router.strategies.answers import extract
+from router.strategies.trace import Node
 
 MAX_BATCH: Final = 2_000
 """Nodes that are sent in one chunk."""

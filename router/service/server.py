@@ -12,8 +12,8 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from models.errors import InputError, RouterError
 from router.core import Router
+from router.models.errors import InputError, RouterError
 from router.service.app import create_app
 from router.service.guard import is_loopback
 from router.service.settings import Settings

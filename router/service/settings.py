@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.errors import InputError
 from router.core import DEFAULT_BUDGET
+from router.models.errors import InputError
 from router.service.keys import ApiKeys
-from strategies.budget import Budget
+from router.strategies.budget import Budget
 
 
 @dataclass(frozen=True)

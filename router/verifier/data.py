@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.base import GeneratorInfo
-from models.errors import InputError
-from models.tokens import PathEncoder
-from models.training.labels import Graded, step_labels
-from models.types import Problem, Sampling
+from router.models.base import GeneratorInfo
+from router.models.errors import InputError
+from router.models.tokens import PathEncoder
+from router.models.training.labels import Graded, step_labels
+from router.models.types import Problem, Sampling
 from router.rollouts.export import is_exported, open_rollouts
 from router.rollouts.lines import SUFFIXES
 from router.rollouts.runs import Origin, StoredCandidate

@@ -14,20 +14,20 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from models.base import Aggregation
-from models.errors import InputError
-from models.training.metrics import (
+from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
+from router.intervals import RESAMPLES, Figure, mean_figure, resamples
+from router.models.base import Aggregation
+from router.models.errors import InputError
+from router.models.training.metrics import (
     ReliabilityBin,
     auc,
     expected_calibration_error,
     reliability,
 )
-from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
-from router.intervals import RESAMPLES, Figure, mean_figure, resamples
+from router.strategies.answers import group_sync
+from router.strategies.base import Select
+from router.strategies.selection import aggregate
 from router.verifier.data import SolutionPool
-from strategies.answers import group_sync
-from strategies.base import Select
-from strategies.selection import aggregate
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from models.base import Aggregation
-from models.verifiers.trained_head import HeadConfig
 from router.intervals import Figure
+from router.models.base import Aggregation
+from router.models.verifiers.trained_head import HeadConfig
 from router.report.page import Card, Draw, cards, page, picture, section, table
 from router.report.page import render as draw
 from router.verifier.evaluation import Curve, VerifierReport

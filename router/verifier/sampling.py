@@ -7,19 +7,19 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence, Se
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-from models.base import Generator, GeneratorInfo
-from models.errors import InputError
-from models.generators.load import short_name
-from models.prompts import Prompt
-from models.types import Path, Problem, Sampled, Sampling
 from router.core import Router
+from router.models.base import Generator, GeneratorInfo
+from router.models.errors import InputError
+from router.models.generators.load import short_name
+from router.models.prompts import Prompt
+from router.models.types import Path, Problem, Sampled, Sampling
 from router.opening import load_models
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
+from router.strategies.answers import correct, extract
+from router.strategies.budget import Usage
 from router.verifier.data import completions_name
 from router.verifier.training import Reporter
-from strategies.answers import correct, extract
-from strategies.budget import Usage
 
 IN_FLIGHT = 32
 """Calls to the generator at once; enough to keep an engine's own batch full."""

@@ -9,11 +9,11 @@ from typing import Self
 
 import torch
 
-from models.tokens import PathEncoder
-from models.training.features import StateReader
-from models.verifiers.prm import ClassHead, get_format
-from models.verifiers.reward_heads import RewardHead, load_head
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.models.tokens import PathEncoder
+from router.models.training.features import StateReader
+from router.models.verifiers.prm import ClassHead, get_format
+from router.models.verifiers.reward_heads import RewardHead, load_head
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.verifier.data import SolutionPool
 from router.verifier.training import Reporter, encode_pools, read_states, with_scores
 

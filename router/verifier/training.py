@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from models.tokens import PathEncoder
-from models.training.features import StateReader
-from models.training.head import Examples, HeadSettings, TrainedHead, train_head
-from models.training.lora import Labelled, LoraSettings, Tuned, tune
-from models.training.metrics import auc_within
-from models.verifiers.checkpoint import check_architecture, save_checkpoint
-from models.verifiers.prm import SELF, Encoded, get_format
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.models.tokens import PathEncoder
+from router.models.training.features import StateReader
+from router.models.training.head import Examples, HeadSettings, TrainedHead, train_head
+from router.models.training.lora import Labelled, LoraSettings, Tuned, tune
+from router.models.training.metrics import auc_within
+from router.models.verifiers.checkpoint import check_architecture, save_checkpoint
+from router.models.verifiers.prm import SELF, Encoded, get_format
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
 from router.verifier.data import SolutionPool, check_trainable, data_digest
 from router.verifier.evaluation import VerifierReport, measure
 

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from benchmarks.math_templates import FRACTION, IN_PI, RADICAL, TEMPLATES, root, signed
-from strategies.answers import equivalent
+from router.strategies.answers import equivalent
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)

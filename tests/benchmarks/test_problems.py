@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.problems import FIT, OUT, ROLLOUTS
 from router.io import read_problems
-from strategies.answers import equivalent
+from router.strategies.answers import equivalent
 
 
 def records(name):

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.refilling import Refilled, main
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import FinishReason, Problem, Sampled, Sampling
-from models.types import Path as Solution
-from strategies.beam_search import BeamSearch
-from strategies.budget import Budget
-from strategies.driver import run_search
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import FinishReason, Problem, Sampled, Sampling
+from router.models.types import Path as Solution
+from router.strategies.beam_search import BeamSearch
+from router.strategies.budget import Budget
+from router.strategies.driver import run_search
 from tests.problem_file import problem_file
 
 

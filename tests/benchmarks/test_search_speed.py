@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from benchmarks.lock_step import FORWARD_ROWS, LockStep, WholeSolutionVerifier
 from benchmarks.search_speed import Cell, cells, main, summary
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import FinishReason, Problem, Sampled, Sampling, Scored, Step
-from models.types import Path as Solution
-from models.verifiers.load import GeneratorStates, load_verifier
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import FinishReason, Problem, Sampled, Sampling, Scored, Step
+from router.models.types import Path as Solution
+from router.models.verifiers.load import GeneratorStates, load_verifier
 from tests.models.test_verifiers import save_head
 from tests.problem_file import problem_file
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.simulated import simulated_store
-from models.fakes import FakeVerifier
 from router import Router
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.fakes import FakeVerifier
 from router.policy import BundlePolicy
 from router.rollouts.store import RolloutStore
 from tests.browser.tab import EXECUTABLE, Tab, chromium

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from models.fakes import FakeVerifier
-from models.types import FinishReason, Path, Sampling
 from router import Router
+from router.models.fakes import FakeVerifier
+from router.models.types import FinishReason, Path, Sampling
 from tests.browser.tab import PHONE, Tab
 from tests.service.serving import Engine, Served, served
 

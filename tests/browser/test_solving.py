@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from models.fakes import FakeVerifier
 from router import Router
+from router.models.fakes import FakeVerifier
 from router.service.keys import ApiKeys
 from router.service.settings import Settings
 from tests.browser.tab import PHONE, Tab

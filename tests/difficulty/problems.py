@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from difficulty.levels import Floats, Ints
+from router.difficulty.levels import Floats, Ints
 
 TERMS = {1: (2, 3), 2: (5, 6, 7), 3: (10, 11, 12)}
 

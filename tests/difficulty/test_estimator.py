@@ -13,9 +13,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from difficulty.estimator import MODEL, RECORD, DifficultyClassifier
-from difficulty.features import NAMES, extract
-from models.errors import InputError, NotFinite
+from router.difficulty.estimator import MODEL, RECORD, DifficultyClassifier
+from router.difficulty.features import NAMES, extract
+from router.models.errors import InputError, NotFinite
 from tests.difficulty.problems import made_up
 
 Classifier = DifficultyClassifier

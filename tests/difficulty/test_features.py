@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from difficulty.features import FEATURES, NAMES, VERSION, extract
+from router.difficulty.features import FEATURES, NAMES, VERSION, extract
 
 
 def value(text: str, name: str) -> float:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difficulty.levels import Levels, fit_levels
-from models.errors import InputError
+from router.difficulty.levels import Levels, fit_levels
+from router.models.errors import InputError
 
 SPREAD = np.linspace(0.0, 1.0, 41)
 

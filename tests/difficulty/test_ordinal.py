@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difficulty.ordinal import ProportionalOdds
+from router.difficulty.ordinal import ProportionalOdds
 
 
 def test_known_odds_are_recovered() -> None:

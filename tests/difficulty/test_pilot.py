@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from difficulty.levels import Floats, Ints
-from difficulty.pilot import PilotLevels
-from models.errors import InputError, NotFinite
+from router.difficulty.levels import Floats, Ints
+from router.difficulty.pilot import PilotLevels
+from router.models.errors import InputError, NotFinite
 
 
 def scored(problems: int, samples: int = 16, seed: int = 0) -> tuple[list[Floats], Ints]:

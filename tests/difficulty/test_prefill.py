@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difficulty.prefill import PrefillEstimator, Projection
-from models.errors import InputError, NotFinite
+from router.difficulty.prefill import PrefillEstimator, Projection
+from router.models.errors import InputError, NotFinite
 
 RNG = np.random.default_rng(0)
 # Two directions carry nearly all variance.

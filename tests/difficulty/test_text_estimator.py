@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difficulty.estimator import RECORD, DifficultyClassifier
-from difficulty.features import extract
-from difficulty.text_estimator import TextEstimator
-from models.errors import InputError
-from models.types import Problem
+from router.difficulty.estimator import RECORD, DifficultyClassifier
+from router.difficulty.features import extract
+from router.difficulty.text_estimator import TextEstimator
+from router.models.errors import InputError
+from router.models.types import Problem
 from tests.difficulty.problems import made_up
 
 HARD = f"What is {' + '.join(map(str, range(70, 180, 10)))}?"

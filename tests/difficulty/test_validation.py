@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difficulty.validation import Validation
+from router.difficulty.validation import Validation
 
 
 def test_perfect_predictions() -> None:

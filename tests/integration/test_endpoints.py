@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from models.generators.endpoints import EndpointPool
-from models.generators.openai import OpenAIGenerator
-from models.prompts import Prompt
-from models.tokens import PathEncoder
-from models.types import Path, Problem, Sampled, Sampling
+from router.models.generators.endpoints import EndpointPool
+from router.models.generators.openai import OpenAIGenerator
+from router.models.prompts import Prompt
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Problem, Sampled, Sampling
 
 pytestmark = [
     pytest.mark.model,

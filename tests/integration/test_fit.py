@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from models.errors import InputError
-from models.types import Problem, Sampling
 from router.bundle import Bundle
 from router.core import Router
 from router.fitting.distributed import ray_workers
 from router.fitting.workers import Job
+from router.models.errors import InputError
+from router.models.types import Problem, Sampling
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.best_of_n import BestOfN
+from router.strategies.best_of_n import BestOfN
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 

@@ -12,16 +12,16 @@ import torch
 
 pytest.importorskip("vllm")
 
-from models.base import VerifierInfo
-from models.errors import VerifierError
-from models.prompts import get_prompt
-from models.runtime.vllm_process import CPU_BLOCK
-from models.types import Path, Problem, Step
-from models.verifiers.checkpoint import save_checkpoint
-from models.verifiers.prm import get_format
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.transformers import TransformersVerifier
-from models.verifiers.vllm import VLLMVerifier
+from router.models.base import VerifierInfo
+from router.models.errors import VerifierError
+from router.models.prompts import get_prompt
+from router.models.runtime.vllm_process import CPU_BLOCK
+from router.models.types import Path, Problem, Step
+from router.models.verifiers.checkpoint import save_checkpoint
+from router.models.verifiers.prm import get_format
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.transformers import TransformersVerifier
+from router.models.verifiers.vllm import VLLMVerifier
 
 pytestmark = [
     pytest.mark.model,

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from models.base import Verifier
-from models.errors import ModelError
-from models.prompts import get_prompt
-from models.runtime.vllm_process import CPU_BLOCK
-from models.tokens import PathEncoder
-from models.training.metrics import auc
-from models.types import Path as Solution
-from models.types import Problem
-from models.verifiers.load import load_verifier
-from models.verifiers.prm import SELF, get_format
-from models.verifiers.trained_head import HeadConfig, shipped_head
-from models.weights.find import EMBEDDED, find_model
+from router.models.base import Verifier
+from router.models.errors import ModelError
+from router.models.prompts import get_prompt
+from router.models.runtime.vllm_process import CPU_BLOCK
+from router.models.tokens import PathEncoder
+from router.models.training.metrics import auc
+from router.models.types import Path as Solution
+from router.models.types import Problem
+from router.models.verifiers.load import load_verifier
+from router.models.verifiers.prm import SELF, get_format
+from router.models.verifiers.trained_head import HeadConfig, shipped_head
+from router.models.weights.find import EMBEDDED, find_model
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.scoring import Scorer
 

@@ -19,10 +19,9 @@ pytest.importorskip("vllm")
 
 import psutil
 
-import cli
-from models.types import Path as Solution
-from models.types import Problem, Sampling
-from router import Router
+from router import Router, cli
+from router.models.types import Path as Solution
+from router.models.types import Problem, Sampling
 from router.opening import Models
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]

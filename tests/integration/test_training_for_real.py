@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cli import main
-from models.types import Path as Solution
-from models.types import Problem, Step
-from models.verifiers.load import load_verifier
-from models.weights.find import find_model
+from router.cli import main
+from router.models.types import Path as Solution
+from router.models.types import Problem, Step
+from router.models.verifiers.load import load_verifier
+from router.models.weights.find import find_model
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.base import GeneratorInfo
-from models.errors import EngineError, InputError, PromptTooLong
-from models.generators.decoding import Request, pick
-from models.generators.transformers import TransformersGenerator
-from models.prompts import Prompt
-from models.tokens import PathEncoder
-from models.types import Path, Problem, Sampling
+from router.models.base import GeneratorInfo
+from router.models.errors import EngineError, InputError, PromptTooLong
+from router.models.generators.decoding import Request, pick
+from router.models.generators.transformers import TransformersGenerator
+from router.models.prompts import Prompt
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Problem, Sampling
 
 pytestmark = pytest.mark.model
 
@@ -251,7 +251,7 @@ async def test_cancelling_a_call_frees_its_rows_at_once(generator, plain, encode
 
 
 async def test_more_rows_than_fit_wait_for_their_turn(generator, monkeypatch):
-    monkeypatch.setattr("models.generators.decoding.MAX_ROWS", 3)
+    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
     seeded = Sampling(temperature=1.0, seed=2, max_tokens=8)
     answers = await asyncio.gather(
         *(generator.sample(Path(problem), 5, seeded) for problem in PROBLEMS)

@@ -14,19 +14,19 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from cli import main
-from models.errors import ModelError
-from models.fakes import FakeGenerator, fake_problems
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.training import features
-from models.training.features import StateReader
-from models.types import Path as Solution
-from models.types import Sampling, Step
-from models.verifiers.load import GeneratorStates, load_verifier
-from models.verifiers.prm import get_format
-from models.verifiers.reward_heads import rms_normalised
-from models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
+from router.cli import main
+from router.models.errors import ModelError
+from router.models.fakes import FakeGenerator, fake_problems
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.training import features
+from router.models.training.features import StateReader
+from router.models.types import Path as Solution
+from router.models.types import Sampling, Step
+from router.models.verifiers.load import GeneratorStates, load_verifier
+from router.models.verifiers.prm import get_format
+from router.models.verifiers.reward_heads import rms_normalised
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 from tests.problem_file import problem_file

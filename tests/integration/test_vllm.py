@@ -26,17 +26,17 @@ from prometheus_client import REGISTRY
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
 
-from models.base import GeneratorInfo
-from models.errors import EngineError, InputError, ModelError, PromptTooLong
-from models.generators.vllm import VLLMGenerator
-from models.generators.vllm_states import States
-from models.prompts import Prompt, get_prompt
-from models.runtime.vllm_process import CPU_BLOCK
-from models.tokens import PathEncoder, text_ends
-from models.training.features import StateReader
-from models.types import Path, Problem, Sampling
-from models.verifiers.prm import Encoded
-from models.verifiers.reward_heads import rms_normalised
+from router.models.base import GeneratorInfo
+from router.models.errors import EngineError, InputError, ModelError, PromptTooLong
+from router.models.generators.vllm import VLLMGenerator
+from router.models.generators.vllm_states import States
+from router.models.prompts import Prompt, get_prompt
+from router.models.runtime.vllm_process import CPU_BLOCK
+from router.models.tokens import PathEncoder, text_ends
+from router.models.training.features import StateReader
+from router.models.types import Path, Problem, Sampling
+from router.models.verifiers.prm import Encoded
+from router.models.verifiers.reward_heads import rms_normalised
 
 pytestmark = [
     pytest.mark.model,
@@ -374,8 +374,8 @@ async def test_a_request_that_the_engine_gave_up_is_never_an_answer(
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from models.prompts import Prompt
-from models.generators.vllm import VLLMGenerator
+from router.models.prompts import Prompt
+from router.models.generators.vllm import VLLMGenerator
 
 async def main():
     await VLLMGenerator.load(Path(sys.argv[1]), name="tiny", prompt=Prompt("p"))

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from models.runtime.batching import MicroBatcher
+from router.models.runtime.batching import MicroBatcher
 
 
 class Recorder:

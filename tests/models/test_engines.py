@@ -8,20 +8,18 @@ from typing import Any
 
 import pytest
 
-import models.generators.load
-from models.base import GeneratorInfo
-from models.errors import InputError
-from models.generators.load import load_generator, pick_engine
-from models.prompts import Prompt
-from models.weights.find import EMBEDDED
+from router.models.base import GeneratorInfo
+from router.models.errors import InputError
+from router.models.generators import load
+from router.models.generators.load import load_generator, pick_engine
+from router.models.prompts import Prompt
+from router.models.weights.find import EMBEDDED
 
 SERVER = ("http://127.0.0.1:1",)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr(
-        models.generators.load, "find_spec", lambda name: object() if name in names else None
-    )
+    monkeypatch.setattr(load, "find_spec", lambda name: object() if name in names else None)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +81,9 @@ class Loaded:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module: Any = pytest.importorskip("models.generators.transformers")
+    module: Any = pytest.importorskip("router.models.generators.transformers")
     monkeypatch.setattr(module, "TransformersGenerator", Loaded)
-    monkeypatch.setattr(models.generators.load, "find_model", lambda ref: Path(ref or tmp_path))
+    monkeypatch.setattr(load, "find_model", lambda ref: Path(ref or tmp_path))
 
 
 @pytest.mark.usefixtures("engine")

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from models.errors import (
+from router.models.errors import (
     BudgetExhausted,
     EngineError,
     InputError,
@@ -15,7 +15,7 @@ from models.errors import (
     RouterError,
     VerifierError,
 )
-from models.generators.endpoints import HTTPFailure
+from router.models.generators.endpoints import HTTPFailure
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.errors import ModelError
-from models.verifiers.trained_head import CONFIG_FILE, Backbone, HeadConfig, fingerprint, is_head
+from router.models.errors import ModelError
+from router.models.verifiers.trained_head import (
+    CONFIG_FILE,
+    Backbone,
+    HeadConfig,
+    fingerprint,
+    is_head,
+)
 
 CONFIG = HeadConfig(
     name="toy-self-2",

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.runtime.kv_cache import BatchCache, Layers, PrefixCache, positions
+from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, positions
 
 
 def row(length: int, start: float = 0.0) -> Layers:

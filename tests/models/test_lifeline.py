@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from models.runtime.lifeline import Lifeline
+from router.models.runtime.lifeline import Lifeline
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd (Linux)")
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 FAMILY = """
 import multiprocessing, os, time
-from models.runtime.lifeline import Lifeline
+from router.models.runtime.lifeline import Lifeline
 
 def child(lifeline):
     spawn.Process(target=grandchild, args=(lifeline,)).start()

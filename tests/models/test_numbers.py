@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.runtime.numbers import compute_dtype
+from router.models.runtime.numbers import compute_dtype
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from models.errors import EngineError, InputError, PromptTooLong
-from models.generators.endpoints import EndpointPool
-from models.generators.openai import OpenAIGenerator
-from models.prompts import Prompt
-from models.tokens import PathEncoder
-from models.types import Path, Problem, Sampling
+from router.models.errors import EngineError, InputError, PromptTooLong
+from router.models.generators.endpoints import EndpointPool
+from router.models.generators.openai import OpenAIGenerator
+from router.models.prompts import Prompt
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Problem, Sampling
 
 PROMPT = Prompt("test", system="Solve it.")
 ROOT = Path(Problem("p", "What is 2 + 2?"))
@@ -87,7 +87,7 @@ class WordTokenizer:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr("models.generators.endpoints.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("router.models.generators.endpoints.FIRST_DELAY", 0.001)
 
 
 async def load(server: Server, *urls: str, **options: Any) -> OpenAIGenerator:
@@ -102,7 +102,7 @@ async def load(server: Server, *urls: str, **options: Any) -> OpenAIGenerator:
 
 async def load_text(server: Server, monkeypatch: Any) -> OpenAIGenerator:
     encoder = PathEncoder(WordTokenizer(), PROMPT)  # type: ignore[arg-type]
-    monkeypatch.setattr("models.generators.openai._local_tokenizer", lambda *_: encoder)
+    monkeypatch.setattr("router.models.generators.openai._local_tokenizer", lambda *_: encoder)
     return await load(server, tokenizer="words")
 
 
@@ -326,7 +326,7 @@ async def test_load_is_spread_over_endpoints():
 
 
 async def test_a_dead_endpoint_costs_no_call(monkeypatch):
-    monkeypatch.setattr("models.generators.endpoints.FIRST_DELAY", 5.0)
+    monkeypatch.setattr("router.models.generators.endpoints.FIRST_DELAY", 5.0)
     server = Server()
     generator = await load(server, "http://a:1", "http://b:1")
     server.dead = {"a"}
@@ -339,7 +339,7 @@ async def test_a_dead_endpoint_costs_no_call(monkeypatch):
 
 
 async def test_calls_in_flight_are_bounded(monkeypatch):
-    monkeypatch.setattr("models.generators.endpoints.CONCURRENCY", 2)
+    monkeypatch.setattr("router.models.generators.endpoints.CONCURRENCY", 2)
     running, peak = 0, 0
 
     async def handler(request: httpx.Request) -> httpx.Response:

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Model
 
-from models.base import VerifierInfo
-from models.errors import InputError, ModelError, VerifierError
-from models.prompts import get_prompt
-from models.tokens import PathEncoder
-from models.types import Path, Problem, Step
-from models.verifiers.prm import FORMATS, get_format, known_format
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.transformers import TransformersVerifier
+from router.models.base import VerifierInfo
+from router.models.errors import InputError, ModelError, VerifierError
+from router.models.prompts import get_prompt
+from router.models.tokens import PathEncoder
+from router.models.types import Path, Problem, Step
+from router.models.verifiers.prm import FORMATS, get_format, known_format
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
 QUESTION = "Ann has 3 apples + 12 more.\nIs it ки? How many?"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.errors import InputError
-from models.prompts import PROMPTS, Prompt, default_prompt, get_prompt
-from models.types import Message, Problem
+from router.models.errors import InputError
+from router.models.prompts import PROMPTS, Prompt, default_prompt, get_prompt
+from router.models.types import Message, Problem
 
 PROBLEM = Problem("p", r"What is \frac{1}{2} of {8}?")
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from models.runtime.threads import map_on_cores, one_thread
+from router.models.runtime.threads import map_on_cores, one_thread
 
 
 def test_results_come_in_order_from_several_threads_of_one_core_each() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.errors import InputError, PromptTooLong
-from models.prompts import Prompt, get_prompt
-from models.tokens import PathEncoder, room, split_text, step_ends
-from models.types import Path, Problem, Step
+from router.models.errors import InputError, PromptTooLong
+from router.models.prompts import Prompt, get_prompt
+from router.models.tokens import PathEncoder, room, split_text, step_ends
+from router.models.types import Path, Problem, Step
 
 PROBLEM = Problem("p", "What is 1+1?")
 END = "<|im_end|>"

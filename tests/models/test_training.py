@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from models.training.head import Examples, HeadSettings, train_head
-from models.training.labels import Graded, step_labels
-from models.training.lora import PROJECTIONS, Labelled, LoraSettings, tune
-from models.training.metrics import auc, auc_within, expected_calibration_error, reliability
-from models.types import Path, Problem, Step
-from models.verifiers.prm import Encoded
-from models.verifiers.reward_heads import RewardHead
+from router.models.training.head import Examples, HeadSettings, train_head
+from router.models.training.labels import Graded, step_labels
+from router.models.training.lora import PROJECTIONS, Labelled, LoraSettings, tune
+from router.models.training.metrics import auc, auc_within, expected_calibration_error, reliability
+from router.models.types import Path, Problem, Step
+from router.models.verifiers.prm import Encoded
+from router.models.verifiers.reward_heads import RewardHead
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4")
 OTHER = Problem("q", "What is 2 + 2?", "4")

@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from models.errors import InputError, ModelError, VerifierError
-from models.generators.transformers import TransformersGenerator
-from models.prompts import PROMPTS, Prompt
-from models.runtime.numbers import compute_dtype
-from models.types import Path, Problem, Sampling, Step
-from models.verifiers.checkpoint import cached_checkpoint
-from models.verifiers.load import GeneratorStates, load_verifier
-from models.verifiers.prm import get_format
-from models.verifiers.reward_heads import RewardHead
-from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
-from models.verifiers.transformers import TransformersVerifier
+from router.models.errors import InputError, ModelError, VerifierError
+from router.models.generators.transformers import TransformersGenerator
+from router.models.prompts import PROMPTS, Prompt
+from router.models.runtime.numbers import compute_dtype
+from router.models.types import Path, Problem, Sampling, Step
+from router.models.verifiers.checkpoint import cached_checkpoint
+from router.models.verifiers.load import GeneratorStates, load_verifier
+from router.models.verifiers.prm import get_format
+from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
 PATH = Path(Problem("sum", "What is 2 + 3?")).extend(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from models.generators.vllm_draws import draw
+from router.models.generators.vllm_draws import draw
 
 ROWS = 20_000
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.errors import EngineError
-from models.generators.vllm_states import MAX_OTHERS, States, StateTap
+from router.models.errors import EngineError
+from router.models.generators.vllm_states import MAX_OTHERS, States, StateTap
 
 HIDDEN = 4
 

@@ -23,11 +23,11 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from models.errors import InputError, ModelError
-from models.weights import fetch
-from models.weights import find as weights
-from models.weights.fetch import RemoteFile
-from models.weights.find import EMBEDDED, EmbeddedModel, find_model
+from router.models.errors import InputError, ModelError
+from router.models.weights import fetch
+from router.models.weights import find as weights
+from router.models.weights.fetch import RemoteFile
+from router.models.weights.find import EMBEDDED, EmbeddedModel, find_model
 
 PARTS = (b"first part, ", b"second part")
 CONTENT = b"".join(PARTS)
@@ -180,7 +180,7 @@ def test_leftovers_of_a_killed_run_are_not_taken_for_whole(
 
 KILLED = """
 import pathlib, sys, time
-from models.weights import find as weights
+from router.models.weights import find as weights
 def fetch(file, directory, console):
     (directory / file.name).touch()
     return directory / file.name
@@ -278,7 +278,7 @@ def test_the_converter_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
         "lock = filelock.FileLock('alive.lock'); lock.acquire()\n"
         "pathlib.Path('started').touch(); time.sleep(60)\n"
     )
-    code = "from pathlib import Path; from models.weights import find as weights; "
+    code = "from pathlib import Path; from router.models.weights import find as weights; "
     code += "weights._convert(Path('a.gguf'), Path('out'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) as caller:
@@ -314,7 +314,7 @@ def slow_hub(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_a_hub_that_does_not_answer_costs_five_seconds(slow_hub: str) -> None:
     code = (
-        "import time, huggingface_hub; from models.weights.fetch import hub_answers; "
+        "import time, huggingface_hub; from router.models.weights.fetch import hub_answers; "
         "start = time.perf_counter(); print(hub_answers(), time.perf_counter() - start)"
     )
     environment = {**os.environ, "HF_ENDPOINT": slow_hub, "NO_PROXY": "127.0.0.1"}

@@ -9,18 +9,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.simulated import ORIGIN, simulated_store, state
-from cli import main
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.fakes import FakeGenerator, fake_problems
-from models.types import Problem, Sampling
 from router.bundle import Bundle
+from router.cli import main
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.fakes import FakeGenerator, fake_problems
+from router.models.types import Problem, Sampling
 from router.policy import BundlePolicy
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
-from strategies.budget import Budget
+from router.strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
 SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")

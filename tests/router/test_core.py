@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.errors import EngineError, InputError, RouterError
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import FinishReason, Path, Problem, Sampling
 from router import Budget, Failure, Router, Solution
-from strategies.trace import Node
+from router.models.errors import EngineError, InputError, RouterError
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import FinishReason, Path, Problem, Sampling
+from router.strategies.trace import Node
 
 QUESTION = "What is 12 + 35 + 7?"
 
@@ -276,7 +276,7 @@ def test_constructor_opens_nothing_and_first_use_does(monkeypatch: pytest.Monkey
         await asyncio.sleep(0.05)
         return FakeGenerator()
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     router = Router(verifier=None)
     assert loads == 0
     assert len(list(router.solve_many([QUESTION, QUESTION + "?"], 2))) == 2
@@ -295,7 +295,7 @@ def test_failed_opening_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
             raise EngineError("server is starting")
         return FakeGenerator()
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     router = Router(verifier=None)
     with pytest.raises(EngineError, match="server is starting"):
         router.solve(QUESTION, 2)
@@ -315,7 +315,7 @@ def test_close_releases_what_the_router_opened(monkeypatch: pytest.MonkeyPatch) 
     async def load(*args: object, **options: object) -> FakeGenerator:
         return opened
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     with Router(verifier=None):
         assert not opened.closed
     assert opened.closed

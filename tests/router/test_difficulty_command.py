@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
 from benchmarks.simulated import simulated_store
-from difficulty.text_estimator import TextEstimator
-from models.errors import InputError
-from models.types import Problem
+from router import cli
 from router.bundle import Bundle
+from router.difficulty.text_estimator import TextEstimator
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import MAJORITY, configurations
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.rollouts.store import RolloutStore
 
 BUDGETS = (1, 2)

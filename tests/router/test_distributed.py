@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import EngineError, InputError, PromptTooLong
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import Problem, Sampling
 from router.fitting.allocation import Allocation
 from router.fitting.distributed import RayWorkers, _places, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
 from router.fitting.workers import Job
+from router.models.errors import EngineError, InputError, PromptTooLong
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Origin
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.best_of_n import BestOfN
+from router.strategies.best_of_n import BestOfN
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 

@@ -6,11 +6,11 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from models.types import Path, Problem, Step
 from router.fitting import estimates
 from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
-from strategies.base import Candidate, Select
-from strategies.selection import select
+from router.models.types import Path, Problem, Step
+from router.strategies.base import Candidate, Select
+from router.strategies.selection import select
 
 ROOT = Path(Problem("p", "?"))
 RIGHT = "b"

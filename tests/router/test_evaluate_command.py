@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
-from models.errors import EngineError
-from models.fakes import FakeGenerator, fake_problems
-from models.types import Problem
+from router import cli
 from router.evaluation.records import Evaluation
+from router.models.errors import EngineError
+from router.models.fakes import FakeGenerator, fake_problems
+from router.models.types import Problem
 from router.opening import default_sampling
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore

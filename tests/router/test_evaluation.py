@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated import ORIGIN, WORLD, Simulation, state
-from models.errors import InputError
 from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
 from router.evaluation.outcomes import Outcomes
@@ -21,10 +20,11 @@ from router.evaluation.summary import against_fixed, differences, headline, size
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
+from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
-from strategies.base import Strategy, parse_strategy
-from strategies.registry import STRATEGIES
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.registry import STRATEGIES
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import Sampling
+from router import cli
 from router.bundle import Bundle
 from router.commands.sampling import sampling_progress
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import Sampling
 from router.opening import default_sampling
 from router.rollouts.export import export_store
 from router.rollouts.runs import Origin

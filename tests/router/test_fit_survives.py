@@ -16,14 +16,14 @@ from pathlib import Path
 
 import httpx
 
-from models.errors import InputError
-from models.fakes import fake_problems
 from router.bundle import Bundle
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.errors import InputError
+from router.models.fakes import fake_problems
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.best_of_n import BestOfN
+from router.strategies.best_of_n import BestOfN
 from tests.problem_file import problem_file
 
 PROBLEMS = fake_problems(12)

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difficulty.levels import fit_levels
-from models.errors import EngineError, InputError
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import Problem, Sampling
+from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
 from router.fitting.workers import Job, LocalWorker, Worker
+from router.models.errors import EngineError, InputError
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.budget import Usage
+from router.strategies.budget import Usage
 
 PROBLEMS = fake_problems(24)
 STRATEGIES = configurations([1, 2, 4], DEFAULTS[:5], verifier=True)
@@ -299,7 +299,7 @@ def test_a_killed_fit_resumes_and_loses_only_what_was_in_flight(tmp_path: Path) 
     program = """
         import asyncio, sys
         from pathlib import Path
-        from models.fakes import FakeGenerator
+        from router.models.fakes import FakeGenerator
         from tests.router.test_fitting import _sampler, _store, _worker
         with _store(Path(sys.argv[1])) as store:
             sampler = _sampler(store)

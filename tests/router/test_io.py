@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import InputError
 from router.io import read_problems, read_solutions, read_text
+from router.models.errors import InputError
 from tests.router.test_records import solution
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.types import Problem, Sampling
 from router.fitting.measurements import Measurements, measure, unit_of
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import RolloutStore
-from strategies.base import parse_strategy
-from strategies.budget import Usage
-from strategies.registry import STRATEGIES
+from router.strategies.base import parse_strategy
+from router.strategies.budget import Usage
+from router.strategies.registry import STRATEGIES
 
 ORIGIN = Origin.of(
     GeneratorInfo("g", "fake", "plain", parameters=10),

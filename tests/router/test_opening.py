@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.errors import ModelError
-from models.fakes import FakeGenerator, FakeVerifier
-from models.verifiers.load import GeneratorStates
-from models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.core import Router
+from router.models.errors import ModelError
+from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.verifiers.load import GeneratorStates
+from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.opening import default_verifier, load_models
 
 
@@ -42,9 +42,9 @@ class Loads:
             self.states, self.format = generator, format
             return FakeVerifier()
 
-        monkeypatch.setattr("models.generators.load.load_generator", load_generator)
-        monkeypatch.setattr("models.generators.load.find_spec", lambda name: True)
-        monkeypatch.setattr("models.verifiers.load.load_verifier", load_verifier)
+        monkeypatch.setattr("router.models.generators.load.load_generator", load_generator)
+        monkeypatch.setattr("router.models.generators.load.find_spec", lambda name: True)
+        monkeypatch.setattr("router.models.verifiers.load.load_verifier", load_verifier)
 
     async def open(self, verifier: Path, engine: str, format: str | None = None) -> None:
         await load_models(

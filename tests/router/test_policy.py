@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from models.errors import InputError
-from models.types import Problem
+from router.models.errors import InputError
+from router.models.types import Problem
 from router.policy import DefaultPolicy, FixedPolicy
-from strategies.base import parse_strategy
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget
-from strategies.registry import STRATEGIES
+from router.strategies.base import parse_strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.strategies.registry import STRATEGIES
 
 PROBLEM = Problem("p", "What is 2 + 2?")
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from router.records import Considered, Decision, Finished, Solution
-from strategies.budget import Usage
-from strategies.selection import Vote
+from router.strategies.budget import Usage
+from router.strategies.selection import Vote
 
 
 def solution() -> Solution:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import cli
 from benchmarks.simulated import WORLD, Kind, Simulation, simulated_store
+from router import cli
 from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation

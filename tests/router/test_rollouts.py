@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.prompts import PROMPTS
-from models.types import Problem, Sampling
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.prompts import PROMPTS
+from router.models.types import Problem, Sampling
 from router.rollouts.export import export_store, import_store, open_rollouts
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import SAMPLES, RolloutStore
-from strategies.best_of_n import BestOfN
-from strategies.budget import Budget, Usage
-from strategies.driver import run_search
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget, Usage
+from router.strategies.driver import run_search
 
 GENERATOR = GeneratorInfo("tiny", "vllm", "qwen-math")
 VERIFIER = VerifierInfo("prm", "qwen-prm", "last")

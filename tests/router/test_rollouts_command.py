@@ -6,9 +6,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from cli import main
-from models.base import GeneratorInfo
-from models.types import Problem, Sampling
+from router.cli import main
+from router.models.base import GeneratorInfo
+from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 

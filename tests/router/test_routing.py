@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
 from benchmarks.simulated import simulated_store, state
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError
-from models.fakes import FakeGenerator, FakeVerifier
-from models.types import Prefill, Problem, Sampling
-from router import Budget, Router
+from router import Budget, Router, cli
 from router.bundle import Bundle
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError
+from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.types import Prefill, Problem, Sampling
 from router.policy import BundlePolicy, FixedPolicy, OraclePolicy, PilotPolicy, PrefillPolicy
 from router.rollouts.store import RolloutStore
 from router.table import Estimate
@@ -74,7 +73,7 @@ def shipped(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def load_generator(*args: object, **options: object) -> FakeGenerator:
         return Simulated()
 
-    monkeypatch.setattr("models.generators.load.load_generator", load_generator)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load_generator)
     monkeypatch.setattr("router.opening.shipped_bundle", lambda model: directory)
     return directory
 
@@ -342,8 +341,8 @@ def test_a_token_cap_within_the_pilot_leaves_the_decision_before_it(directory: P
 @pytest.fixture
 def fake(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Options of `router solve` that take the bundle and the models it was fitted on."""
-    monkeypatch.setattr("models.fakes.FakeGenerator", Simulated)
-    monkeypatch.setattr("models.fakes.FakeVerifier", SimulatedVerifier)
+    monkeypatch.setattr("router.models.fakes.FakeGenerator", Simulated)
+    monkeypatch.setattr("router.models.fakes.FakeVerifier", SimulatedVerifier)
     return ("--engine", "fake", "--verifier", "fake", "--bundle", str(directory), "--seed", "0")
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from models.types import Problem
-from models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
-from models.weights.find import EMBEDDED
 from router import Router
 from router.bundle import Bundle, shipped_bundle
 from router.evaluation.records import Evaluation
 from router.fitting.build import Settings, fit_bundle
 from router.io import read_problems
+from router.models.types import Problem
+from router.models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
+from router.models.weights.find import EMBEDDED
 from router.rollouts.export import open_rollouts
-from strategies.base import parse_strategy
-from strategies.registry import STRATEGIES
+from router.strategies.base import parse_strategy
+from router.strategies.registry import STRATEGIES
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
-from models.errors import VerifierError
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from models.types import FinishReason, Sampling, Scored
-from models.types import Path as SearchPath
+from router import cli
+from router.models.errors import VerifierError
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
+from router.models.types import FinishReason, Sampling, Scored
+from router.models.types import Path as SearchPath
 from tests.problem_file import problem_file
 
 QUESTION = "What is 12 + 35 + 7?"
@@ -46,7 +46,7 @@ def use(monkeypatch: pytest.MonkeyPatch, generator: FakeGenerator) -> None:
     async def load(*args: Any, **options: Any) -> FakeGenerator:
         return generator
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     monkeypatch.setenv("ROUTER_VERIFIER", "none")
 
 
@@ -261,8 +261,8 @@ VLLM_REPLY = {
 def test_endpoint_that_misbehaves_is_named_and_answers_nothing(
     monkeypatch: pytest.MonkeyPatch, status: int, reply: bytes, silent: bool, message: str
 ) -> None:
-    monkeypatch.setattr("models.generators.endpoints.FIRST_DELAY", 0.001)
-    monkeypatch.setattr("models.generators.endpoints.TIMEOUT", 0.5 if silent else 60)
+    monkeypatch.setattr("router.models.generators.endpoints.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("router.models.generators.endpoints.TIMEOUT", 0.5 if silent else 60)
     handler = type("Handler", (BadServer,), {"status": status, "reply": reply, "silent": silent})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -402,7 +402,12 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 def test_no_problem_and_no_stdin_is_refused() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, cli; sys.stdin = None; cli.main()", "solve"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from router import cli; sys.stdin = None; cli.main()",
+            "solve",
+        ],
         capture_output=True,
         text=True,
     )
@@ -411,11 +416,12 @@ def test_no_problem_and_no_stdin_is_refused() -> None:
 
 
 SLOW_CLI = """
-import cli, models.generators.load
-from models.fakes import FakeGenerator
+from router import cli
+from router.models.generators import load as loading
+from router.models.fakes import FakeGenerator
 async def load(*args, **options):
     return FakeGenerator(seconds_per_token=0.002)
-models.generators.load.load_generator = load
+loading.load_generator = load
 cli.main()
 """
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated import Simulation, simulated_store
-from difficulty.levels import Levels, fit_levels
-from models.errors import InputError
+from router.difficulty.levels import Levels, fit_levels
 from router.fitting.cells import build_table, interval, shrunken
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import DEFAULTS, configurations
+from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
+from router.strategies.base import parse_strategy
+from router.strategies.registry import STRATEGIES as STRATEGIES_BY_NAME
 from router.table import Table
-from strategies.base import parse_strategy
-from strategies.registry import STRATEGIES as STRATEGIES_BY_NAME
 
 BUDGETS = (1, 2, 4, 8)
 STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import EngineError, InputError
-from models.fakes import FakeGenerator, fake_problems
-from models.training.lora import LoraSettings
-from models.types import Problem, Sampling
-from models.verifiers.trained_head import Backbone, HeadConfig
+from router.models.errors import EngineError, InputError
+from router.models.fakes import FakeGenerator, fake_problems
+from router.models.training.lora import LoraSettings
+from router.models.types import Problem, Sampling
+from router.models.verifiers.trained_head import Backbone, HeadConfig
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.store import RolloutStore
 from router.verifier.data import SolutionPool, check_graded, check_trainable, data_digest

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import httpx
 
-from models.errors import EngineError
-from models.fakes import FakeGenerator, FakeVerifier
-from models.types import Path, Sampled, Sampling
 from router import Router
+from router.models.errors import EngineError
+from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.types import Path, Sampled, Sampling
 from router.service.server import Server, bind
 from router.service.settings import Settings
 

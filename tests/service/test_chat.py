@@ -11,7 +11,7 @@ from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI, NotFoundError, OpenAI
 from pydantic import SecretStr
 
-from models.types import Message
+from router.models.types import Message
 from tests.service.serving import CHAT, QUESTION, Served
 
 

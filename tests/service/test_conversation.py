@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.prompts import PROMPTS
-from models.types import Message
+from router.models.prompts import PROMPTS
+from router.models.types import Message
 from router.service.conversation import problem_of
 from router.service.errors import ServiceError
 from router.service.protocol import ChatMessage

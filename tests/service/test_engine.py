@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.errors import EngineError, ModelError
-from models.fakes import FakeGenerator
-from models.generators import endpoints
-from models.generators.endpoints import HTTPFailure
 from router import Router
+from router.models.errors import EngineError, ModelError
+from router.models.fakes import FakeGenerator
+from router.models.generators import endpoints
+from router.models.generators.endpoints import HTTPFailure
 from router.service import engine as lifecycle
 from router.service.server import Server, bind
 from router.service.settings import Settings
@@ -121,7 +121,7 @@ def test_an_engine_that_starts_later_is_waited_for(monkeypatch: pytest.MonkeyPat
             raise EngineError("connection refused")
         return FakeGenerator()
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     with served(router=Router(engine="fake", verifier=None)) as service:
         assert tries == 4
         assert service.chat(router={"budget": 1}).status_code == 200
@@ -135,7 +135,7 @@ def test_not_ready_while_the_models_are_opened(monkeypatch: pytest.MonkeyPatch) 
             raise EngineError("connection refused")
         return FakeGenerator()
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     server = Server(Router(engine="fake", verifier=None), Settings(), 1.0)
     bound = bind("127.0.0.1", 0, Settings())
     thread = threading.Thread(target=server.serve_on, args=(bound,))
@@ -156,7 +156,7 @@ def test_models_that_cannot_be_opened_end_the_service(monkeypatch: pytest.Monkey
     async def load(*args: object, **options: object) -> FakeGenerator:
         raise ModelError("no such weights")
 
-    monkeypatch.setattr("models.generators.load.load_generator", load)
+    monkeypatch.setattr("router.models.generators.load.load_generator", load)
     server = Server(Router(engine="fake", verifier=None), Settings(), 1.0)
     with (
         bind("127.0.0.1", 0, Settings()) as bound,

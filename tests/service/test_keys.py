@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import InputError
+from router.models.errors import InputError
 from router.service.keys import ApiKeys, Client
 
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"

@@ -13,12 +13,12 @@ import httpx
 import pytest
 from openai import AuthenticationError, OpenAI
 
-from models.base import GeneratorInfo, VerifierInfo
-from models.errors import InputError, RouterError
-from models.fakes import FakeVerifier
-from models.types import Sampling
 from router import Router
 from router.bundle import Bundle
+from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.errors import InputError, RouterError
+from router.models.fakes import FakeVerifier
+from router.models.types import Sampling
 from router.rollouts.runs import Origin
 from router.service.keys import ApiKeys
 from router.service.server import bind

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from models.fakes import FakeGenerator
 from router import Router
+from router.models.fakes import FakeGenerator
 from router.service.app import create_app
 from tests.service.serving import Served
 

@@ -20,14 +20,14 @@ import pytest
 from click.testing import CliRunner
 from openai import OpenAI
 
-from cli import main
+from router.cli import main
 from tests.service.serving import CHAT, QUESTION, until
 
 ROOT = Path(__file__).parents[2]
 
 SLOW = """
 import sys
-from models.fakes import FakeGenerator
+from router.models.fakes import FakeGenerator
 from router import Router
 from router.service.observe import JsonFormatter
 from router.service.server import Server, bind

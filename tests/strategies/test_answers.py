@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from strategies import symbolic
-from strategies.answers import correct, equivalent, extract, group, group_sync
+from router.strategies import symbolic
+from router.strategies.answers import correct, equivalent, extract, group, group_sync
 
 # --- extraction ------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ def test_group_ignores_order_of_arrival() -> None:
 def test_group_is_transitive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the comparison were not: a = b and b = c put c with a."""
     links = {("alpha", "beta"), ("beta", "gamma")}
-    monkeypatch.setattr("strategies.answers._equal", lambda a, b: (a, b) in links)
+    monkeypatch.setattr("router.strategies.answers._equal", lambda a, b: (a, b) in links)
     for order in itertools.permutations(["gamma", "alpha", "beta", "delta"]):
         groups = dict(zip(order, group_sync(order), strict=True))
         assert groups == {"alpha": "beta", "beta": "beta", "gamma": "beta", "delta": "delta"}

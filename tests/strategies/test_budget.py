@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import BudgetExhausted, InputError
-from strategies.budget import MAX_GENERATIONS, Budget, Generations, TokenPurse, Usage
+from router.models.errors import BudgetExhausted, InputError
+from router.strategies.budget import MAX_GENERATIONS, Budget, Generations, TokenPurse, Usage
 
 
 def test_best_of_n_costs_n() -> None:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.errors import EngineError, NoCandidates, VerifierError
-from models.fakes import FakeGenerator, FakeVerifier, fake_problems, numbers
-from models.types import EndReason, FinishReason, Path, Problem, Sampled, Sampling
-from strategies.base import Strategy, parse_strategy
-from strategies.budget import Budget
-from strategies.driver import Outcome, run_search
-from strategies.pilot import Pilot
-from strategies.registry import STRATEGIES
+from router.models.errors import EngineError, NoCandidates, VerifierError
+from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems, numbers
+from router.models.types import EndReason, FinishReason, Path, Problem, Sampled, Sampling
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.budget import Budget
+from router.strategies.driver import Outcome, run_search
+from router.strategies.pilot import Pilot
+from router.strategies.registry import STRATEGIES
 
 CONFIGURATIONS = [
     "best_of_n(n=8, select=majority)",

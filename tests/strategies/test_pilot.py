@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.errors import InputError
-from models.fakes import FakeGenerator, FakeVerifier
-from models.types import FinishReason, Path, Problem, Sampling
-from strategies.base import Strategy, parse_strategy
-from strategies.budget import Budget
-from strategies.driver import Outcome, run_search
-from strategies.pilot import Pilot
-from strategies.registry import STRATEGIES
+from router.models.errors import InputError
+from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.types import FinishReason, Path, Problem, Sampling
+from router.strategies.base import Strategy, parse_strategy
+from router.strategies.budget import Budget
+from router.strategies.driver import Outcome, run_search
+from router.strategies.pilot import Pilot
+from router.strategies.registry import STRATEGIES
 
 PROBLEM = Problem("p", "What is 123 + 456 + 789?")
 

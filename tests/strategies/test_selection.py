@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import Aggregation
-from models.errors import InputError, NoCandidates, VerifierError
-from models.types import Path, Problem, Step
-from strategies.base import Candidate, Select
-from strategies.selection import Choice, Vote, aggregate, select
+from router.models.base import Aggregation
+from router.models.errors import InputError, NoCandidates, VerifierError
+from router.models.types import Path, Problem, Step
+from router.strategies.base import Candidate, Select
+from router.strategies.selection import Choice, Vote, aggregate, select
 
 PROBLEM = Problem(id="p", text="?")
 

@@ -8,13 +8,13 @@ import re
 
 import pytest
 
-from models.errors import InputError
-from models.fakes import FakeGenerator, FakeVerifier
-from models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
-from strategies.base import parse_strategy
-from strategies.budget import Budget
-from strategies.driver import Outcome, run_search
-from strategies.registry import STRATEGIES
+from router.models.errors import InputError
+from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
+from router.strategies.base import parse_strategy
+from router.strategies.budget import Budget
+from router.strategies.driver import Outcome, run_search
+from router.strategies.registry import STRATEGIES
 
 PROBLEM = Problem("p", "any")
 
