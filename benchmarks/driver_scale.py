@@ -30,10 +30,9 @@ from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.prompts import get_prompt
 from router.models.types import Continuation, Problem, Sampled, Sampling, Scored, Step
 from router.models.types import Path as Solution
-from router.strategies.base import parse_strategy
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import STRATEGIES, parse_strategy
 
 DEPTH = 8
 STEP_TOKENS = 32
@@ -84,7 +83,7 @@ class CannedVerifier:
 
 def search(strategy_text: str, problems: int) -> list[Outcome]:
     """Search all problems at once, as a batch does."""
-    strategy = parse_strategy(strategy_text, STRATEGIES)
+    strategy = parse_strategy(strategy_text)
     generator, verifier = CannedGenerator(), CannedVerifier()
 
     async def run() -> list[Outcome]:

@@ -34,13 +34,13 @@ from router.models.runtime.numbers import compute_dtype
 from router.models.tokens import PathEncoder
 from router.models.types import Path as Solution
 from router.models.types import Problem, Sampling, Scored, Step
+from router.models.usage import Usage
 from router.models.verifiers.prm import ClassHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.models.verifiers.transformers import pretrained
 from router.strategies.answers import extract
 from router.strategies.base import Candidate
-from router.strategies.budget import Usage
 from router.strategies.selection import aggregate
 
 FORWARD_ROWS = 8

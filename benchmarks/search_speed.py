@@ -34,16 +34,17 @@ from router.io import read_problems
 from router.models.base import Aggregation, Verifier
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.find import EMBEDDED, find_model
 from router.opening import FAKE, Models, load_models
 from router.provenance import digest
 from router.strategies.answers import correct, group
-from router.strategies.base import Candidate, parse_strategy
-from router.strategies.budget import Budget, Usage
+from router.strategies.base import Candidate
+from router.strategies.budget import Budget
 from router.strategies.driver import run_search
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 from router.strategies.selection import select
 
 SEARCHES = ("beam_search", "dvts")
@@ -196,7 +197,7 @@ class Speed:
         sizes = f"n={cell.n}, width={self._limits.width}, depth={self._limits.depth}"
         if cell.strategy == "best_of_n":
             sizes = f"n={cell.n}" if verifier else f"n={cell.n}, select=majority"
-        strategy = parse_strategy(f"{cell.strategy}({sizes})", STRATEGIES)
+        strategy = parse_strategy(f"{cell.strategy}({sizes})")
         places = asyncio.Semaphore(cell.in_flight)
 
         async def one(problem: Problem) -> tuple[list[Candidate], Usage]:

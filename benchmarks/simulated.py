@@ -13,10 +13,10 @@ from router.fitting.sampler import missing
 from router.fitting.workers import Job
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Strategy
-from router.strategies.budget import Usage
 
 ORIGIN = Origin.of(
     GeneratorInfo("simulated", "fake", "plain", parameters=1_000),

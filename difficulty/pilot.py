@@ -5,15 +5,18 @@ Who draws the pilot sample also charges it to the budget, and reuses it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from router.difficulty.base import Evidence, Needs
 from router.difficulty.levels import Floats, Ints
 from router.difficulty.ordinal import ProportionalOdds
 from router.models.errors import InputError, NotFinite
+from router.models.types import Problem
 
 _EXTREME = 1e-3
 """How close to 0 and 1 mean scores are told apart."""
@@ -30,7 +33,7 @@ class PilotLevels(BaseModel):
     odds: Annotated[dict[int, ProportionalOdds], Field(min_length=1)]
 
     @property
-    def levels(self) -> int:
+    def count(self) -> int:
         """How many levels there are."""
         return len(next(iter(self.odds.values())).thresholds) + 1
 
@@ -85,6 +88,24 @@ class PilotLevels(BaseModel):
         """The most probable level, shape (problems,); errors as `probabilities`."""
         return np.asarray(1 + self.probabilities(mean_scores, samples).argmax(axis=1), np.int64)
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(samples=max(self.odds))
+
+    def known(self, evidence: Evidence) -> str:
+        drawn = len(evidence.scores)
+        return f"the mean score of a pilot, {_mean(evidence.scores):.2f} over {drawn} samples"
+
+    def levels(self, problem: Problem, evidence: Evidence) -> Sequence[float]:  # noqa: ARG002
+        """P(level | scores of the problem's first samples), level 1 first.
+
+        Raises:
+            NotFinite, InputError: as `probabilities`.
+        """
+        mean = np.array([_mean(evidence.scores)])
+        found: list[float] = self.probabilities(mean, len(evidence.scores))[0].tolist()
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
@@ -99,6 +120,10 @@ class PilotLevels(BaseModel):
             return cls.model_validate(record)
         except ValidationError as error:
             raise InputError(f"broken pilot levels: {error.errors()[0]['msg']}") from None
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return math.fsum(scores) / len(scores)
 
 
 def _pilots(scores: Sequence[Floats], size: int) -> tuple[Floats, Ints]:

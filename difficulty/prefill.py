@@ -15,10 +15,12 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from router.difficulty.base import Evidence, Needs
 from router.difficulty.estimator import FEWEST, DifficultyClassifier
 from router.difficulty.levels import Floats, Ints
 from router.difficulty.validation import Validation
 from router.models.errors import InputError, NotFinite
+from router.models.types import Problem
 
 COMPONENTS: Final = 16
 _RELATIVE_VARIANCE: Final = 1e-9
@@ -128,17 +130,26 @@ class PrefillEstimator:
         return cls(layer, projection, classifier)
 
     @property
-    def levels(self) -> int:
+    def count(self) -> int:
         """How many levels there are."""
         return len(self.classifier.classes_)
 
-    def level_probabilities(self, state: States) -> tuple[float, ...]:
-        """P(level | state of the problem's last token, shape (hidden,)), level 1 first.
+    @property
+    def needs(self) -> Needs:
+        return Needs(layer=self.layer)
+
+    def known(self, evidence: Evidence) -> str:  # noqa: ARG002
+        return "the generator's state after reading it"
+
+    def levels(self, problem: Problem, evidence: Evidence) -> tuple[float, ...]:  # noqa: ARG002
+        """P(level | state of the prompt's last token), level 1 first.
 
         Raises:
             NotFinite, InputError: as `Projection.transform`.
         """
-        probabilities = self.classifier.predict_proba(self.projection.transform(state[None]))
+        assert evidence.state is not None
+        state = evidence.state[None]
+        probabilities = self.classifier.predict_proba(self.projection.transform(state))
         return tuple(probabilities[0].tolist())
 
     def save(self, directory: Path) -> None:

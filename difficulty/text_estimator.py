@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from router.difficulty import features
+from router.difficulty.base import NOTHING, UNOBSERVED, Evidence, Needs
 from router.difficulty.estimator import FEWEST, DifficultyClassifier
 from router.difficulty.levels import Floats, Ints
 from router.difficulty.validation import Validation
@@ -67,12 +68,19 @@ class TextEstimator:
         return cls(classifier)
 
     @property
-    def levels(self) -> int:
+    def count(self) -> int:
         """How many levels there are."""
         return len(self.classifier.classes_)
 
-    def level_probabilities(self, problem: Problem) -> tuple[float, ...]:
-        """P(level | problem), level 1 first."""
+    @property
+    def needs(self) -> Needs:
+        return NOTHING
+
+    def known(self, evidence: Evidence) -> str:  # noqa: ARG002
+        return "its text"
+
+    def levels(self, problem: Problem, evidence: Evidence = UNOBSERVED) -> tuple[float, ...]:  # noqa: ARG002
+        """P(level | text of the problem), level 1 first."""
         probabilities = self.classifier.predict_proba(features.extract([problem.text]))
         return tuple(probabilities[0].tolist())
 

@@ -19,7 +19,7 @@ class GeneratorInfo:
     engine: `vllm`, `transformers`, `openai` or `fake`.
     prompt: id of the prompt in `models.prompts`.
     context: longest prompt plus answer in tokens; None if the engine does not say.
-    parameters: number of weights, for FLOPs = 2 x parameters x tokens; None if unknown.
+    parameters: weights that multiply, as `models.usage.flops` counts them; None if unknown.
     seeds: whether a call may carry a seed.
     """
 
@@ -56,7 +56,8 @@ class Generator(Protocol):
     """Samples continuations of a path. Safe to call many times at once; batches across calls.
 
     Cancelling a call stops the engine's work on it. A failed call raises EngineError (with its
-    cause), PromptTooLong or InputError; it never returns text in their place.
+    cause), PromptTooLong or InputError; it never returns text in their place. Where the engine
+    knows what a call had done that was cancelled or failed, the exception has it as `usage`.
     """
 
     @property
@@ -103,7 +104,8 @@ def state_layer(generator: Generator) -> int | None:
 class Verifier(Protocol):
     """Scores the steps of a path in [0, 1]: a process reward model (PRM).
 
-    Safe to call many times at once. Raises VerifierError; never returns NaN.
+    Safe to call many times at once. Raises Unscorable for a path that it cannot take, which says
+    nothing of others, and VerifierError where it fails; never returns NaN.
     """
 
     @property

@@ -7,11 +7,13 @@
     ├── ModelError                 weights cannot be found, verified, converted or loaded
     ├── EngineError                a generator call failed; carries its cause, never becomes text
     ├── VerifierError              a verifier call failed, or returned what is not a probability
+    ├── Unscorable                 a verifier cannot take this one path, and can take others
     ├── BudgetExhausted            the search may not spend any more; carries the typed reason
     └── NoCandidates               a search ended without one finished solution
 
 Messages name the offending value and the way out. All can be pickled, as a worker in another
-process does with them.
+process does with them. An error that leaves a search carries what the search has spent; one that
+leaves a call to a generator, what that call has done, where the engine knows it.
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.models.types import EndReason
+    from router.models.usage import Usage
 
 
 class RouterError(Exception):
-    """Base of every error that `router` raises on purpose."""
+    """Base of every error that `router` raises on purpose.
+
+    usage: what was spent until then; None where nothing is known of it.
+    """
 
     exit_code = 1
+    usage: Usage | None = None
 
 
 class InputError(RouterError):
@@ -52,6 +59,10 @@ class EngineError(RouterError):
 
 class VerifierError(RouterError):
     """A verifier call failed, or returned a value that is not a probability."""
+
+
+class Unscorable(RouterError):
+    """A verifier cannot take this path (it is too long, say); it can take others."""
 
 
 class BudgetExhausted(RouterError):

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from weakref import WeakSet
@@ -30,6 +31,7 @@ from router.models.types import (
     Scored,
     Step,
 )
+from router.models.usage import Usage
 
 Script = Callable[[Path, Sampling, random.Random], tuple[str, FinishReason]]
 """Writes the next step of a path: its text, and `step` or `stop`."""
@@ -82,13 +84,20 @@ class FakeGenerator:
                 f" {self._info.context}"
             )
         continuations = tuple(self._continue(path, sampling) for _ in range(n))
+        lengths = [continuation.tokens or 0 for continuation in continuations]
         self.running += 1
+        started = time.monotonic()
         try:
-            longest = max(continuation.tokens or 0 for continuation in continuations)
-            await asyncio.sleep(longest * self._seconds_per_token)
+            await asyncio.sleep(max(lengths) * self._seconds_per_token)
+        except asyncio.CancelledError as error:
+            each = int((time.monotonic() - started) / self._seconds_per_token)
+            done = sum(min(each, length) for length in lengths)
+            self.sampled_tokens += done
+            error.usage = Usage.of_generator(done, prompt, 0, self._info.parameters)  # type: ignore[attr-defined]
+            raise
         finally:
             self.running -= 1
-        self.sampled_tokens += sum(c.tokens or 0 for c in continuations)
+        self.sampled_tokens += sum(lengths)
         cached = 0
         for ancestor in path.ancestors():
             if ancestor in self._served:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FinishReason = Literal["step", "stop", "length"]
 """Why a continuation ended: at a step delimiter, at the model's own end, or at a token limit."""
 
-EndReason = Literal["completed", "generations", "tokens", "deadline", "cancelled"]
+EndReason = Literal["completed", "generations", "tokens", "deadline"]
 """Why a search ended: by its own plan, or by which limit of its budget."""
 
 Role = Literal["system", "user", "assistant"]

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from router.models.errors import RouterError as RouterError
     from router.models.types import Problem as Problem
     from router.models.types import Sampling as Sampling
+    from router.models.usage import Usage as Usage
     from router.records import Decision as Decision
     from router.records import Failure as Failure
     from router.records import Solution as Solution
     from router.strategies.budget import Budget as Budget
-    from router.strategies.budget import Usage as Usage
 
 _PUBLIC: Final = {
     "Budget": "router.strategies.budget",
@@ -25,7 +25,7 @@ _PUBLIC: Final = {
     "RouterError": "router.models.errors",
     "Sampling": "router.models.types",
     "Solution": "router.records",
-    "Usage": "router.strategies.budget",
+    "Usage": "router.models.usage",
 }
 """Where each public name is; imported when it is first asked for, so that a command's help, or a
 worker that needs one engine, imports nothing else."""

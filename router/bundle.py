@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from router.difficulty.base import Estimator, Prior
 from router.difficulty.levels import Levels
 from router.difficulty.pilot import PilotLevels
 from router.models.base import GeneratorInfo, VerifierInfo
@@ -52,11 +53,10 @@ class Bundle:
     prefill: PrefillEstimator | None = None
     pilot: PilotLevels | None = None
 
-    def level_probabilities(self, problem: Problem) -> Sequence[float]:
-        """P(level | problem), level 1 first."""
-        if self.estimator is None:
-            return self.prior
-        return self.estimator.level_probabilities(problem)
+    @property
+    def by_text(self) -> Estimator:
+        """Tells levels by the text; where it was fitted on too few problems, by the prior."""
+        return self.estimator or Prior(self.prior)
 
     def check(self, generator: GeneratorInfo, verifier: VerifierInfo | None) -> None:
         """Make sure that the models are those that the bundle was fitted on.
@@ -185,7 +185,7 @@ def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
     from router.difficulty.text_estimator import TextEstimator
 
     estimator = TextEstimator.load(directory)
-    _check_levels(directory, estimator.levels, levels)
+    _check_levels(directory, estimator.count, levels)
     return estimator
 
 
@@ -195,7 +195,7 @@ def _load_prefill(directory: Path, levels: int) -> PrefillEstimator | None:
     from router.difficulty.prefill import PrefillEstimator
 
     prefill = PrefillEstimator.load(directory)
-    _check_levels(directory, prefill.levels, levels)
+    _check_levels(directory, prefill.count, levels)
     return prefill
 
 
@@ -203,7 +203,7 @@ def _load_pilot(path: Path, levels: int) -> PilotLevels | None:
     if not path.is_file():
         return None
     pilot = PilotLevels.from_dict(_read_json(path))
-    _check_levels(path, pilot.levels, levels)
+    _check_levels(path, pilot.count, levels)
     return pilot
 
 

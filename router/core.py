@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
+from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing
+from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError, RouterError
 from router.models.types import Problem, Sampling
@@ -21,14 +23,17 @@ from router.opening import (
     default_verifier,
     load_models,
 )
-from router.policy import AUTO, BundlePolicy, Difficulty, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
-from router.routing import Routing
+from router.road import solve
 from router.session import Session
-from router.solving import solve
+from router.strategies.base import Strategy
 from router.strategies.budget import Budget
-from router.strategies.driver import check
+from router.strategies.registry import parse_strategy
+from router.strategies.search import check
 from router.strategies.trace import Listener
+
+Decided = Callable[[Decision], None]
+"""Told of a decision."""
 
 DEFAULT_BUDGET = 16
 IN_FLIGHT = 32
@@ -54,7 +59,7 @@ class Router(Session):
             means none. `auto` is the head that comes with `router` for the model, if there is
             one; a ready-made generator gets none.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
-        strategy: `auto`, or a strategy in text form, such as `beam_search(n=16, width=4)`.
+        strategy: `auto`; or a strategy, yours included, or its text: `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
             is the model's own.
         bundle: directory of a fitted bundle, which decides what the strategy `auto` means; None
@@ -63,7 +68,7 @@ class Router(Session):
         difficulty: how a problem's level is told: `text`, by the bundle's estimator; `prefill`, by
             the generator's state after reading it, where the engine hands that out; or `pilot`,
             by the verifier's scores of a quarter of the samples, drawn first.
-        policy: decides in place of a bundle.
+        chooser: decides in place of a bundle.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.
     """
@@ -79,11 +84,11 @@ class Router(Session):
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
-        strategy: str = AUTO,
+        strategy: str | Strategy = AUTO,
         sampling: Sampling | None = None,
         bundle: str | Path | None = AUTO,
         difficulty: Difficulty = "text",
-        policy: Policy | None = None,
+        chooser: Chooser | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -99,7 +104,7 @@ class Router(Session):
         self.sampling = sampling or default_sampling(model, endpoints)
         self.bundle = bundle
         self.difficulty = difficulty
-        self.policy = policy
+        self.chooser = chooser
         self.generator = generator
 
     @cached_property
@@ -122,15 +127,15 @@ class Router(Session):
 
     @property
     def fitted(self) -> Bundle | None:
-        """The bundle that decides the strategy `auto`; None where something else does.
+        """The bundle whose table decides the strategy `auto`; None where something else does.
 
         Before the models are open, a bundle is taken to fit them.
 
         Raises:
             InputError: the bundle that was asked for cannot be read, or does not fit.
         """
-        policy = self.policy or self._by_bundle()
-        return policy.bundle if isinstance(policy, BundlePolicy) else None
+        by_table = self.chooser is None and isinstance(self._by_bundle(), ByTable)
+        return self._routing.bundle if by_table else None
 
     @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
@@ -155,44 +160,48 @@ class Router(Session):
         problem: str | Problem,
         budget: int | Budget = DEFAULT_BUDGET,
         *,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
     ) -> Decision:
         """Which search the problem would get; opens no model.
 
-        Before the models are open, a bundle is taken to fit them. Where a pilot sample is to tell
-        difficulty, this is the decision before it.
+        Before the models are open, a bundle is taken to fit them. Where something is to be
+        observed of the problem first, this is the decision before it.
 
         Raises:
             InputError: as `solve`.
         """
-        limits, policy = self._plan(budget, strategy, tolerance, sampling)
-        return self._loop().run(policy.decide(_problem(problem), limits))
+        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
+        return chooser.choose(_problem(problem), UNOBSERVED, limits)
 
     async def adecide(
         self,
         problem: str | Problem,
         budget: int | Budget = DEFAULT_BUDGET,
         *,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
     ) -> Decision:
-        """As `decide`, on the caller's event loop: it does not wait for what searches do."""
-        limits, policy = self._plan(budget, strategy, tolerance, sampling)
-        return await policy.decide(_problem(problem), limits)
+        """As `decide`, in a thread: the features of a long text take a while."""
+        return await asyncio.to_thread(
+            lambda: self.decide(
+                problem, budget, strategy=strategy, tolerance=tolerance, sampling=sampling
+            )
+        )
 
     def solve(
         self,
         problem: str | Problem,
         budget: int | Budget = DEFAULT_BUDGET,
         *,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
         listener: Listener | None = None,
+        decided: Decided | None = None,
     ) -> Solution:
         """Solve one problem; also works inside a running event loop, which it blocks.
 
@@ -202,6 +211,7 @@ class Router(Session):
             tolerance: accuracy that may be given up for a cheaper search, where a bundle decides.
             seed: makes the search reproducible on engines that take seeds; see `Solution.notes`.
             listener: told of every node of the search, on the router's thread.
+            decided: told of the decision, before the search; on that thread too.
 
         Raises:
             InputError: a bad budget or strategy, or a problem that the model cannot take.
@@ -210,7 +220,7 @@ class Router(Session):
             NoCandidates: the search ended before one solution was finished.
         """
         return self._loop().run(
-            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener),
+            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decided),
         )
 
     async def asolve(
@@ -218,21 +228,16 @@ class Router(Session):
         problem: str | Problem,
         budget: int | Budget = DEFAULT_BUDGET,
         *,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
         listener: Listener | None = None,
-        decision: Decision | None = None,
+        decided: Decided | None = None,
     ) -> Solution:
-        """As `solve`, awaited from any event loop. Cancelling it cancels the search.
-
-        Args:
-            decision: what `adecide` has said for this problem and budget, so that it is not
-                decided twice. After a pilot it is decided anew.
-        """
+        """As `solve`, awaited from any event loop. Cancelling it cancels the search."""
         return await self._loop().wait(
-            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decision),
+            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decided),
         )
 
     def solve_many(
@@ -240,7 +245,7 @@ class Router(Session):
         problems: Iterable[str | Problem],
         budget: int | Budget = DEFAULT_BUDGET,
         *,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
         seed: int | None = None,
@@ -299,8 +304,8 @@ class Router(Session):
         finally:
             future.cancel()
 
-    def _by_bundle(self, tolerance: float = 0.0, sampling: Sampling | None = None) -> Policy:
-        return self._routing.policy(
+    def _by_bundle(self, tolerance: float = 0.0, sampling: Sampling | None = None) -> Chooser:
+        return self._routing.chooser(
             tolerance,
             (sampling or self.sampling).temperature,
             verified=self.verifier is not None,
@@ -310,51 +315,50 @@ class Router(Session):
     def _plan(
         self,
         budget: int | Budget,
-        strategy: str | None,
+        strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
-    ) -> tuple[Budget, Policy]:
+    ) -> tuple[Budget, Chooser]:
         """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
-        text = self.strategy if strategy is None else strategy
-        if text == AUTO and self.policy is None:
+        asked = self.strategy if strategy is None else strategy
+        if asked == AUTO and self.chooser is None:
             return limits, self._by_bundle(tolerance, sampling)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
             )
-        if text == AUTO and self.policy is not None:
-            return limits, self.policy
-        policy = FixedPolicy.parse(text, limits)
-        check(policy.strategy, limits, has_verifier=self.verifier is not None)
-        return limits, policy
+        if asked == AUTO and self.chooser is not None:
+            return limits, self.chooser
+        fixed = parse_strategy(asked, limits.generations) if isinstance(asked, str) else asked
+        check(fixed, limits, has_verifier=self.verifier is not None)
+        return limits, Fixed(fixed)
 
     async def _solve(
         self,
         problem: str | Problem,
         budget: int | Budget,
-        strategy: str | None,
+        strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
         seed: int | None,
         listener: Listener | None = None,
-        decision: Decision | None = None,
+        decided: Decided | None = None,
     ) -> Solution:
         # Refuses bad input before a model is opened.
         self._plan(budget, strategy, tolerance, sampling)
         problem = _problem(problem)
         models = await self._models()
-        limits, policy = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
         return await solve(
             problem,
-            policy,
-            models.generator,
-            models.verifier,
+            models,
+            chooser,
             limits,
             sampling or self.sampling,
-            decision=decision,
             seed=seed,
             listener=listener,
+            decided=decided,
         )
 
 

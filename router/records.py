@@ -7,30 +7,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.models.types import EndReason, FinishReason
-from router.strategies.base import Select
-from router.strategies.budget import Usage
+from router.models.usage import Usage, total
+from router.strategies.base import Candidate, Select, Strategy
+from router.strategies.registry import parse_strategy
 from router.strategies.selection import Vote
 from router.strategies.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One configuration that a policy weighed, with what it expects of it.
+    """One configuration that was weighed, with what is expected of it.
 
     interval: confidence interval of the accuracy, where there is one.
     cost: generations that it spends at most.
     """
 
-    strategy: str
+    strategy: Strategy
     cost: int
     expected_accuracy: float | None = None
     interval: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**_fields(self), "strategy": str(self.strategy)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Considered:
         interval = record["interval"]
         return cls(
-            record["strategy"],
+            parse_strategy(record["strategy"]),
             record["cost"],
             record["expected_accuracy"],
             None if interval is None else (interval[0], interval[1]),
@@ -41,26 +45,30 @@ class Considered:
 class Decision:
     """Which search a problem gets at a budget, and why.
 
-    strategy: in its text form, as `strategies.base.parse_strategy` reads it.
     levels: P(level | problem), level 1 (the easiest) first; None where nothing estimated them.
     expected_accuracy: of that strategy on this problem; None where nothing is known.
     considered: what else could have been chosen, best first.
     """
 
-    strategy: str
+    strategy: Strategy
     levels: tuple[float, ...] | None
     expected_accuracy: float | None
     why: str
     considered: tuple[Considered, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_fields(self), "considered": tuple(map(_fields, self.considered))}
+        return {
+            **_fields(self),
+            "strategy": str(self.strategy),
+            "parameters": self.strategy.to_dict(),
+            "considered": [one.to_dict() for one in self.considered],
+        }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Decision:
         levels = record["levels"]
         return cls(
-            record["strategy"],
+            parse_strategy(record["strategy"]),
             None if levels is None else tuple(levels),
             record["expected_accuracy"],
             record["why"],
@@ -82,6 +90,14 @@ class Finished:
     tokens: int | None
     finish: FinishReason
     text: str
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Finished:
+        path = candidate.path
+        assert path.step is not None
+        counts = [step.tokens for step in path.steps]
+        text = path.text
+        return cls(candidate.answer, candidate.scores, total(counts), path.step.finish, text)
 
     def to_dict(self) -> dict[str, Any]:
         return _fields(self)
@@ -145,7 +161,7 @@ class Solution:
         assert self.trace is not None, "a solution read from a file has no trace"
         return {
             "problem_id": self.problem_id,
-            "strategy": self.decision.strategy,
+            "strategy": str(self.decision.strategy),
             "nodes": self.trace.to_list(),
             "dropped": self.trace.dropped,
         }

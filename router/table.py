@@ -14,12 +14,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from router.models.errors import InputError
 from router.records import Considered, Decision
-from router.strategies.base import Strategy, parse_strategy
-from router.strategies.registry import STRATEGIES
+from router.strategies.base import Strategy
+from router.strategies.registry import parse_strategy
 
 SCHEMA: Final = 1
 
@@ -33,7 +41,9 @@ _SLACK = 1e-9
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
 class Cost(_Record):
@@ -59,30 +69,27 @@ class Estimate(_Record):
         return self
 
 
+@lru_cache(maxsize=4096)
+def _read(text: Any) -> Strategy:
+    """A configuration stands in many cells."""
+    if isinstance(text, Strategy):
+        return text
+    try:
+        return parse_strategy(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+Configuration = Annotated[Strategy, BeforeValidator(_read), PlainSerializer(str)]
+"""A strategy; in JSON its text."""
+
+
 class Entry(_Record):
     """One configuration at one level: its shrunken accuracy and its cost there."""
 
-    strategy: str
+    strategy: Configuration
     estimate: Estimate
     cost: Cost
-
-    @field_validator("strategy")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        try:
-            parse_strategy(text, STRATEGIES)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return text
-
-    def parsed(self) -> Strategy:
-        return _parsed(self.strategy)
-
-
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> Strategy:
-    """A decision asks for every entry of its cells again and again."""
-    return parse_strategy(text, STRATEGIES)
 
 
 class Cell(_Record):
@@ -271,7 +278,7 @@ class Table(_Record):
             prices = [getattr(entry.cost, unit) for entry in entries]
             if len(entries) < len(by_name) or None in prices:
                 continue
-            strategy = entries[0].parsed()
+            strategy = entries[0].strategy
             if not own_temperature and strategy.temperature is not None:
                 continue
             extra = drawn if drawn and not strategy.takes_samples else 0

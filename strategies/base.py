@@ -1,9 +1,7 @@
-"""What a strategy is, and how one is written as text: `beam_search(n=16, width=4)`."""
+"""What a strategy is. Its text form is read by `strategies.registry`."""
 
 from __future__ import annotations
 
-import ast
-import difflib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
@@ -99,78 +97,46 @@ class Strategy(ABC):
         """Search; return every finished path that may answer."""
 
     @classmethod
-    @abstractmethod
     def within(cls, budget: int, params: dict[str, Any]) -> Strategy:
         """The largest configuration with these parameters that costs at most `budget`.
 
         Raises:
             InputError: none fits.
         """
+        one = cls(n=1, **params)
+        if one.cost > budget:
+            raise InputError(f"{one} needs {one.cost} generations, but the budget is {budget}")
+        return cls(n=budget // one.cost, **params)
+
+    def parts(self) -> tuple[Strategy, int]:
+        """A strategy and how many independent runs of it make up this one; selection apart.
+
+        So that rollouts of the part serve every size of the whole.
+        """
+        return self, 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its name, its text and every parameter, so that nobody has to read the text."""
+        parameters = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"name": self.name, "text": str(self), **parameters}
+
+    @property
+    def family(self) -> str:
+        """Its text without `n`: what is the same at every budget."""
+        shown = self._parameters()[1:]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
 
     def __str__(self) -> str:
-        shown = [
+        return f"{self.name}({', '.join(self._parameters())})"
+
+    def sizes(self) -> list[str]:
+        """Its parameters as they are written, but for how the answer is selected."""
+        return [text for text in self._parameters() if not text.startswith("select=")]
+
+    def _parameters(self) -> list[str]:
+        """`n`, and whatever is not at its default, as it is written."""
+        return [
             f"{f.name}={getattr(self, f.name)}"
             for f in fields(self)
             if f.name == "n" or getattr(self, f.name) != f.default
         ]
-        return f"{self.name}({', '.join(shown)})"
-
-
-def parse_strategy(
-    text: str, registry: dict[str, type[Strategy]], budget: int | None = None
-) -> Strategy:
-    """Read `name` or `name(param=value, …)`.
-
-    Without `n`, the largest configuration that costs at most `budget` is taken.
-
-    Raises:
-        InputError: malformed text, unknown name or parameter (with the nearest match), a bad
-            value, or nothing that fits the budget.
-    """
-    name, params = _call_parts(text)
-    if name not in registry:
-        raise InputError(f"unknown strategy {name!r}{_nearest(name, list(registry))}")
-    cls = registry[name]
-    known = [f.name for f in fields(cls)]
-    for key in params:
-        if key not in known:
-            raise InputError(f"{name} has no parameter {key!r}{_nearest(key, known)}")
-    if "n" in params:
-        return cls(**params)
-    if budget is None:
-        raise InputError(f"{name} needs n, as in {name}(n=16)")
-    return cls.within(budget, params)
-
-
-def _call_parts(text: str) -> tuple[str, dict[str, Any]]:
-    malformed = InputError(
-        f"cannot read strategy {text!r}; write it as name(param=value, …),"
-        " for example beam_search(n=16, width=4)"
-    )
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise malformed from None
-    if isinstance(node, ast.Name):
-        return node.id, {}
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-        raise malformed
-    params: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            raise malformed
-        if isinstance(keyword.value, ast.Name):
-            params[keyword.arg] = keyword.value.id
-            continue
-        try:
-            params[keyword.arg] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError):
-            raise malformed from None
-    return node.func.id, params
-
-
-def _nearest(word: str, choices: list[str]) -> str:
-    match = difflib.get_close_matches(word, choices, n=1)
-    if match:
-        return f"; did you mean {match[0]!r}?"
-    return f"; choose from {', '.join(sorted(choices))}"

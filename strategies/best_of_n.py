@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from router.models.types import Problem
 from router.strategies.base import Candidate, Strategy
@@ -33,6 +33,5 @@ class BestOfN(Strategy):
         paths = await search.sample(search.root, self.n, whole=True)
         return await candidates(search, paths, scored=self.needs_verifier)
 
-    @classmethod
-    def within(cls, budget: int, params: dict[str, Any]) -> BestOfN:
-        return cls(n=budget, **params)
+    def parts(self) -> tuple[BestOfN, int]:
+        return BestOfN(n=1, temperature=self.temperature), self.n

@@ -1,13 +1,12 @@
-"""What a search may spend, and what it has spent."""
+"""What a search may spend."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from router.models.errors import BudgetExhausted, InputError
 
@@ -43,47 +42,6 @@ class Budget:
             raise InputError(f"budget {self.generations} is over the limit of {MAX_GENERATIONS}")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise InputError(f"deadline must be a positive number of seconds, not {self.seconds}")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What was really spent. What an engine does not report is None, never 0.
-
-    flops counts 2 x parameters for each token that a model computed (Snell et al. 2024, sec. 7):
-    sampled, prompt tokens that no cache had, and verifier tokens. verifier_seconds is summed over
-    the verifier's calls, which overlap; None in records of before it was measured.
-    """
-
-    generations: int = 0
-    sampled_tokens: int | None = 0
-    prompt_tokens: int | None = 0
-    prompt_tokens_cached: int | None = 0
-    verifier_tokens: int | None = 0
-    verifier_seconds: float | None = 0.0
-    flops: float | None = 0.0
-    seconds: float = 0.0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(_plus(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
-
-    @property
-    def prompt_tokens_computed(self) -> int | None:
-        """Prompt tokens that no cache had."""
-        if self.prompt_tokens is None or self.prompt_tokens_cached is None:
-            return None
-        return self.prompt_tokens - self.prompt_tokens_cached
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "prompt_tokens_computed": self.prompt_tokens_computed}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Usage:
-        known = {"verifier_seconds": None, **record}
-        return cls(**{f.name: known[f.name] for f in fields(cls)})
-
-
-def _plus(left: Any, right: Any) -> Any:
-    return None if left is None or right is None else left + right
 
 
 class Generations:

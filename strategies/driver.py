@@ -1,30 +1,26 @@
-"""Runs one strategy on one problem within a budget, and always says why it ended."""
+"""Runs one strategy in an open search, to its end or to the first limit of the budget."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, replace
 
 from router.models.base import Generator, Verifier
-from router.models.errors import BudgetExhausted, InputError, NoCandidates
+from router.models.errors import NoCandidates
 from router.models.types import EndReason, Problem, Sampling
+from router.models.usage import Usage
 from router.strategies.answers import extract
 from router.strategies.base import Candidate, Strategy
-from router.strategies.budget import Budget, Usage
-from router.strategies.pilot import Pilot
+from router.strategies.budget import Budget
 from router.strategies.scoring import candidates
-from router.strategies.search import Search
+from router.strategies.search import Search, open_search
 from router.strategies.trace import Listener, Trace
-
-log = logging.getLogger("router")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a search found.
+    """What one strategy found in a search of its own.
 
-    candidates: finished solutions with their answers extracted; at least one.
+    candidates: finished solutions with their answers; at least one.
     ended: `completed`, or the limit that ended it first.
     """
 
@@ -35,7 +31,7 @@ class Outcome:
 
 
 async def run_search(
-    strategy: Strategy | Pilot,
+    strategy: Strategy,
     problem: Problem,
     generator: Generator,
     verifier: Verifier | None,
@@ -45,88 +41,43 @@ async def run_search(
     seed: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
-    """Run `strategy` until it is done or a limit of `budget` ends it; what finished answers.
+    """Run one strategy in a search of its own, as `run_strategy` does.
 
     Cancelling this coroutine cancels every call that the search has in flight.
+    """
+    async with open_search(
+        problem, generator, verifier, budget, sampling, seed=seed, listener=listener
+    ) as search:
+        found = await run_strategy(strategy, search)
+        return Outcome(tuple(found), search.ended, search.usage, search.trace)
+
+
+async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
+    """Every finished solution with its answer: what the strategy found, and observed samples too.
+
+    Where a limit ended the search, before or after this call, what is finished by then answers,
+    scored as far as time allows.
 
     Raises:
-        InputError: the strategy cannot fit the budget, or needs a verifier that is not there.
-        NoCandidates: it ended without one finished solution.
+        InputError: it cannot fit the budget, or needs a verifier that is not there.
+        NoCandidates: the search ended without one finished solution.
         EngineError, VerifierError: a model failed.
     """
-    check(strategy, budget, has_verifier=verifier is not None)
-    search = Search(
-        problem,
-        generator,
-        verifier,
-        budget,
-        sampling,
-        seed=seed,
-        listener=listener,
-        score_samples=strategy.scores_samples,
-        temperature=strategy.temperature,
-    )
-    try:
-        found, ended = await _run(strategy, problem, search)
-    finally:
-        await search.aclose()
+    search.follow(strategy)
+    found: list[Candidate] | None = None
+    if not search.limit_reached:
+        found = await search.limited(strategy.run(search.root.problem, search))
+    if found is not None:
+        found = found + await candidates(search, search.kept, scored=False)
+    elif strategy.needs_verifier:
+        found = await search.limited(candidates(search, search.finished, scored=True))
+    if found is None:
+        found = await candidates(search, search.finished, scored=False)
+    await search.stop()
     if not found:
         raise NoCandidates(
-            ended,
-            f"problem {problem.id}: {strategy} ended ({ended}) before one solution was finished;"
-            " raise the limit or take a smaller n",
+            search.ended,
+            f"problem {search.root.problem.id}: {strategy} ended ({search.ended}) before one"
+            " solution was finished; raise the limit or take a smaller n",
         )
-    answered = tuple(replace(c, answer=extract(c.text, c.path.truncated)) for c in found)
-    return Outcome(answered, ended, search.usage, search.trace)
-
-
-def check(strategy: Strategy | Pilot, budget: Budget, *, has_verifier: bool) -> None:
-    """Refuse what cannot run, before anything is spent.
-
-    Raises:
-        InputError: it costs more than the budget, or it needs a verifier and there is none.
-    """
-    if strategy.cost > budget.generations:
-        raise InputError(
-            f"{strategy} needs {strategy.cost} generations, but the budget is {budget.generations}"
-        )
-    if strategy.needs_verifier and not has_verifier:
-        raise InputError(
-            f"{strategy} needs a verifier and there is none: give one with --verifier,"
-            " or take best_of_n(select=majority)"
-        )
-
-
-async def _run(
-    strategy: Strategy | Pilot, problem: Problem, search: Search
-) -> tuple[list[Candidate], EndReason]:
-    timeout = asyncio.timeout(search.budget.seconds)
-    try:
-        async with timeout:
-            try:
-                found = await strategy.run(problem, search)
-                return found, "tokens" if search.capped else "completed"
-            except BaseExceptionGroup as errors:
-                raise _cause(errors) from errors
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-        # Nothing more may be awaited: scores that are not known yet stay unknown.
-        return await candidates(search, search.finished, scored=False), "deadline"
-    except BudgetExhausted as exhausted:
-        log.info("problem %s: %s", problem.id, exhausted)
-        scored = strategy.needs_verifier
-        return await candidates(search, search.finished, scored=scored), exhausted.reason
-
-
-def _cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a task group that says why: a failure before a mere end of budget."""
-    leaves = list(_leaves(errors))
-    return min(leaves, key=lambda error: isinstance(error, BudgetExhausted))
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in errors.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    return [replace(c, answer=extract(c.text, c.path.truncated)) for c in found]

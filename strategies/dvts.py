@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from router.models.base import Aggregation
@@ -26,6 +26,9 @@ class DVTS(BeamSearch):
     """
 
     name: ClassVar[str] = "dvts"
+
+    def parts(self) -> tuple[DVTS, int]:
+        return replace(self, n=self.width), self.n // self.width
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         how = search.aggregation(self.aggregate)

@@ -1,12 +1,107 @@
-"""Every strategy by its name."""
+"""Every strategy by its name, and by its text: `beam_search(n=16, width=4)`."""
 
 from __future__ import annotations
 
+import ast
+import difflib
+import logging
+from dataclasses import fields
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from router.models.errors import InputError
 from router.strategies.base import Strategy
 from router.strategies.beam_search import BeamSearch, Lookahead
 from router.strategies.best_of_n import BestOfN
 from router.strategies.dvts import DVTS
 
-STRATEGIES: dict[str, type[Strategy]] = {
+STRATEGIES: Final[dict[str, type[Strategy]]] = {
     cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead)
 }
+"""Those that come with `router`."""
+
+ENTRY_POINTS: Final = "router.strategies"
+"""Group of entry points by which other packages name strategies of theirs."""
+
+log = logging.getLogger("router")
+
+
+def strategy_names() -> list[str]:
+    """All names that can be written, those of other packages last."""
+    return [*STRATEGIES, *_foreign()]
+
+
+@lru_cache(maxsize=1)
+def _foreign() -> dict[str, type[Strategy]]:
+    """Strategies of other packages; one that cannot be imported is left out, and logged."""
+    found: dict[str, type[Strategy]] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            cls = entry.load()
+        except Exception as error:  # whatever its package does when it is imported
+            log.warning("strategy %r of %s cannot be loaded: %s", entry.name, entry.value, error)
+            continue
+        if isinstance(cls, type) and issubclass(cls, Strategy):
+            found[cls.name] = cls
+        else:
+            log.warning("strategy %r of %s is no Strategy", entry.name, entry.value)
+    return found
+
+
+def parse_strategy(text: str, budget: int | None = None) -> Strategy:
+    """Read `name` or `name(param=value, …)`.
+
+    Without `n`, the largest configuration that costs at most `budget` is taken.
+
+    Raises:
+        InputError: malformed text, unknown name or parameter (with the nearest match), a bad
+            value, or nothing that fits the budget.
+    """
+    name, params = _call_parts(text)
+    cls = STRATEGIES.get(name) or _foreign().get(name)
+    if cls is None:
+        raise InputError(f"unknown strategy {name!r}{_nearest(name, strategy_names())}")
+    known = [f.name for f in fields(cls)]
+    for key in params:
+        if key not in known:
+            raise InputError(f"{name} has no parameter {key!r}{_nearest(key, known)}")
+    if "n" in params:
+        return cls(**params)
+    if budget is None:
+        raise InputError(f"{name} needs n, as in {name}(n=16)")
+    return cls.within(budget, params)
+
+
+def _call_parts(text: str) -> tuple[str, dict[str, Any]]:
+    malformed = InputError(
+        f"cannot read strategy {text!r}; write it as name(param=value, …),"
+        " for example beam_search(n=16, width=4)"
+    )
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise malformed from None
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+        raise malformed
+    params: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise malformed
+        if isinstance(keyword.value, ast.Name):
+            params[keyword.arg] = keyword.value.id
+            continue
+        try:
+            params[keyword.arg] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError):
+            raise malformed from None
+    return node.func.id, params
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    match = difflib.get_close_matches(word, choices, n=1)
+    if match:
+        return f"; did you mean {match[0]!r}?"
+    return f"; choose from {', '.join(sorted(choices))}"

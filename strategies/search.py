@@ -1,39 +1,50 @@
 """What a running strategy may do: sample, score, spend. One `Search` is one problem's search.
 
-The context owns budget, concurrency, reuse, cancellation and the trace; strategies own none.
+The context owns budget, deadline, concurrency, reuse, cancellation, usage and the trace; strategies
+own none, and nothing that spends goes past it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
-import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from router.models.base import Aggregation, Generator, Verifier
-from router.models.errors import EngineError, VerifierError
-from router.models.types import Continuation, Path, Problem, Sampled, Sampling
-from router.strategies.budget import Budget, Generations, TokenPurse, Usage
+from router.models.base import Aggregation, Generator, Prefiller, Verifier
+from router.models.errors import (
+    BudgetExhausted,
+    EngineError,
+    InputError,
+    RouterError,
+    VerifierError,
+)
+from router.models.types import EndReason, Path, Prefill, Problem, Sampled, Sampling
+from router.models.usage import Usage
+from router.strategies.budget import Budget, Generations, TokenPurse
 from router.strategies.trace import Listener, Trace
+
+if TYPE_CHECKING:
+    from router.strategies.base import Strategy
+
+T = TypeVar("T")
+
+log = logging.getLogger("router")
 
 
 class Search:
-    """The search context.
+    """The search context; `open_search` makes one.
 
-    Args:
-        problem: what is searched.
-        generator, verifier: the models; no verifier means that `score` raises.
-        budget: limits; charged before anything is sampled.
-        sampling: temperature, top_p, stop strings and the limit on tokens of one solution.
-        seed: makes `rng`, and every call on a generator that takes seeds, reproducible.
-        listener: told of every node as the tree grows.
-        score_samples: begin to score each sampled path at once, so that verifier work overlaps
-            generation; for strategies that will ask for those scores anyway.
-        temperature: the strategy's own, in place of that of `sampling`.
+    root: the problem, without a step. finished: solutions so far, in the order they ended.
+    kept: whole solutions, sampled as the caller samples, that the next call for such takes first.
+    ended: the limit that ended the search; `completed` while none has.
     """
 
     def __init__(
@@ -46,23 +57,20 @@ class Search:
         *,
         seed: int | None = None,
         listener: Listener | None = None,
-        score_samples: bool = False,
-        temperature: float | None = None,
     ) -> None:
         self.root = Path(problem)
         self.budget = budget
-        self.rng = random.Random(f"{seed}/{problem.id}")
         self.trace = Trace(self.root, listener)
         self.finished: list[Path] = []
-        self.kept: list[Path] = []  # whole solutions that the next call for such takes first
-        self.capped = False  # a solution was cut because the token cap left it no room
+        self.kept: list[Path] = []
+        self.ended: EndReason = "completed"
         self._generator = generator
         self._verifier = verifier
         self._sampling = sampling
-        self._seed = seed
-        self.score_samples = score_samples and verifier is not None
-        self.temperature = temperature
-        self._one_by_one = listener is not None or budget.seconds is not None or self.score_samples
+        self._seed = seed if generator.info.seeds else None
+        self._early = False
+        self._temperature = sampling.temperature
+        self._apart = listener is not None or budget.seconds is not None
         self._generations = Generations(budget.generations)
         self._purse = TokenPurse(budget.tokens)
         self._scores: WeakKeyDictionary[Path, float] = WeakKeyDictionary()
@@ -71,16 +79,84 @@ class Search:
         self._usage = Usage()
         self._started = time.monotonic()
 
+    # -- what is left ---------------------------------------------------------------------
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
     @property
     def remaining(self) -> int:
         """Generations that may still be spent."""
         return self.budget.generations - self._generations.spent
 
     @property
+    def limit_reached(self) -> bool:
+        """Whether a limit of the budget has ended the search."""
+        return self.ended != "completed"
+
+    @property
+    def deadline(self) -> float | None:
+        """When its time is over, in `time.monotonic` seconds; None if never."""
+        return None if self.budget.seconds is None else self._started + self.budget.seconds
+
+    @property
     def usage(self) -> Usage:
         """What has been spent so far."""
         spent = Usage(generations=self._generations.spent, seconds=time.monotonic() - self._started)
         return self._usage + spent
+
+    async def limited(self, work: Awaitable[T]) -> T | None:
+        """What `work` gives; None if a limit of the budget ends it first, which `ended` names.
+
+        Raises:
+            Whatever the work raises; of a task group's errors, the one that says why.
+        """
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        timeout = asyncio.timeout(left)
+        try:
+            async with timeout:
+                try:
+                    return await work
+                except BaseExceptionGroup as errors:
+                    raise _cause(errors) from errors
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            self.ended = "deadline"
+        except BudgetExhausted as exhausted:
+            log.info("problem %s: %s", self.root.problem.id, exhausted)
+            if self.ended != "deadline":
+                self.ended = exhausted.reason
+        return None
+
+    # -- spending -------------------------------------------------------------------------
+
+    def follow(self, strategy: Strategy) -> None:
+        """Sample at the strategy's own temperature from now on, and score early if it will ask.
+
+        Raises:
+            InputError: it costs more than the budget, or needs a verifier and there is none.
+        """
+        check(strategy, self.budget, has_verifier=self.verified)
+        own = strategy.temperature
+        self._temperature = self._sampling.temperature if own is None else own
+        self._early = strategy.scores_samples and self.verified
+
+    async def read_prompt(self) -> Prefill:
+        """Let the generator read the problem; what is sampled then finds it in the prefix cache.
+
+        Raises:
+            PromptTooLong: the problem does not fit the model.
+            EngineError: the engine failed, or hands out no states.
+        """
+        if not isinstance(self._generator, Prefiller):
+            raise EngineError(f"the engine {self._generator.info.engine!r} hands out no states")
+        read = await self._generator.prefill(self.root.problem)
+        parameters = self._generator.info.parameters
+        self._usage += Usage.of_generator(0, read.prompt_tokens, read.cached_tokens, parameters)
+        return read
 
     async def sample(self, path: Path, n: int, *, whole: bool = False) -> list[Path]:
         """n continuations of `path`: one more step each, or (`whole`) to the end.
@@ -89,19 +165,24 @@ class Search:
             BudgetExhausted: the generations or tokens left do not cover it.
             EngineError: the generator failed.
         """
-        if whole and path is self.root and self.kept:
+        if (
+            whole
+            and path is self.root
+            and self.kept
+            and self._temperature == self._sampling.temperature
+        ):
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
             return taken + (await self.sample(path, n, whole=True) if n else [])
         self._generations.charge(path.depth, n, whole=whole)
-        given, own = self._sampling, self.temperature
         sampling = replace(
-            given,
+            self._sampling,
             until="end" if whole else "step",
-            max_tokens=max(1, given.max_tokens - path.tokens),
-            temperature=given.temperature if own is None else own,
+            max_tokens=max(1, self._sampling.max_tokens - path.tokens),
+            temperature=self._temperature,
         )
-        if n == 1 or not (self._purse.capped or (whole and self._one_by_one)):
+        apart = self._purse.capped or (whole and (self._apart or self._early))
+        if n == 1 or not apart:
             return self._record(await self._call(path, n, sampling))
         # Separate calls share the prefix in the engine's cache, and each can finish, be scored,
         # or be refused on its own.
@@ -134,6 +215,7 @@ class Search:
         """The verifier's score of each step of `path`; steps scored before cost nothing.
 
         Raises:
+            Unscorable: the verifier cannot take this path.
             VerifierError: there is no verifier, it failed, or it returned no probability.
         """
         task = self._scoring.get(path)
@@ -141,7 +223,16 @@ class Search:
             task = asyncio.ensure_future(self._score(path))
             self._scoring[path] = task
         await asyncio.shield(task)
-        return tuple(self._scores[node] for node in _chain(path))
+        return tuple(self._scores[node] for node in _prefixes(path))
+
+    async def stop(self) -> None:
+        """Cancel scoring that nobody waits for any more, so that all that was spent is counted."""
+        tasks = list(self._scoring.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- looking --------------------------------------------------------------------------
 
     def aggregation(self, override: Aggregation | None = None) -> Aggregation:
         """How step scores become one: what a strategy asks for, else the verifier's default."""
@@ -151,24 +242,22 @@ class Search:
             raise VerifierError("this search has no verifier")
         return self._verifier.info.aggregation
 
+    @property
+    def usual_aggregation(self) -> Aggregation:
+        """The verifier's default; without one, the last step's."""
+        return "last" if self._verifier is None else self._verifier.info.aggregation
+
     def known_scores(self, path: Path) -> tuple[float, ...] | None:
         """Scores of the path's steps if all of them are known; never calls the verifier."""
-        chain = _chain(path)
-        if not chain or any(node not in self._scores for node in chain):
+        nodes = _prefixes(path)
+        if not nodes or any(node not in self._scores for node in nodes):
             return None
-        return tuple(self._scores[node] for node in chain)
+        return tuple(self._scores[node] for node in nodes)
 
     def prune(self, paths: list[Path]) -> None:
         """Say that these paths are not followed; for the trace."""
         for path in paths:
             self.trace.mark(path, "pruned")
-
-    async def aclose(self) -> None:
-        """Cancel scoring that nobody waits for any more."""
-        tasks = list(self._scoring.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -180,44 +269,47 @@ class Search:
                 max_tokens=min(sampling.max_tokens, reservation.tokens),
                 seed=self._call_seed(path),
             )
-            sampled = await self._generator.sample(path, n, sampling)
+            try:
+                sampled = await self._generator.sample(path, n, sampling)
+            except BaseException as error:
+                reservation.used = self._lost(error)
+                raise
             reservation.used = self._count(sampled)
-            self.capped |= reservation.tokens < want and any(
+            if reservation.tokens < want and any(
                 c.finish == "length" for c in sampled.continuations
-            )
+            ):
+                self.ended = "tokens"  # a solution was cut because the cap left it no room
         if len(sampled.continuations) != n:
             raise EngineError(f"asked for {n} continuations, got {len(sampled.continuations)}")
         return [path.extend(*continuation.steps) for continuation in sampled.continuations]
 
     def _count(self, sampled: Sampled) -> int | None:
-        tokens = _total(sampled.continuations)
-        flops = None
-        computed = None
-        if sampled.prompt_tokens is not None and sampled.cached_tokens is not None:
-            computed = sampled.prompt_tokens - sampled.cached_tokens
-        parameters = self._generator.info.parameters
-        if None not in (parameters, tokens, computed):
-            flops = 2.0 * parameters * (tokens + computed)  # type: ignore[operator]
-        self._usage += Usage(
-            sampled_tokens=tokens,
-            prompt_tokens=sampled.prompt_tokens,
-            prompt_tokens_cached=sampled.cached_tokens,
-            flops=flops,
-        )
-        return tokens
+        spent = Usage.of_sampling(sampled, self._generator.info.parameters)
+        self._usage += spent
+        return spent.sampled_tokens
+
+    def _lost(self, error: BaseException) -> int | None:
+        """Count what a call had done that was cancelled or failed; returns its sampled tokens."""
+        known: Usage | None = getattr(error, "usage", None)
+        if known is not None:
+            self._usage += known
+            return known.sampled_tokens
+        if not isinstance(error, InputError):  # refused before anything was done
+            self._usage += Usage(lower_bound=True)
+        return None
 
     def _record(self, paths: list[Path]) -> list[Path]:
         for path in paths:
             self.trace.add(path, "finished" if path.finished else "live")
             if path.finished:
                 self.finished.append(path)
-            if self.score_samples:
+            if self._early:
                 self._scoring[path] = asyncio.ensure_future(self._score(path))
         return paths
 
     def _call_seed(self, path: Path) -> int | None:
         """A seed for this call that does not depend on the order in which branches run."""
-        if self._seed is None or not self._generator.info.seeds:
+        if self._seed is None:
             return None
         key = f"{self._seed}/{path.problem.id}/{path.text}"
         self._calls[key] += 1
@@ -227,35 +319,89 @@ class Search:
     async def _score(self, path: Path) -> None:
         if self._verifier is None:
             raise VerifierError("this search has no verifier")
-        chain = _chain(path)
-        known = next((i for i, node in enumerate(chain) if node not in self._scores), len(chain))
-        if known == len(chain):
+        nodes = _prefixes(path)
+        known = next((i for i, node in enumerate(nodes) if node not in self._scores), len(nodes))
+        if known == len(nodes):
             return
         started = time.monotonic()
-        scored = await self._verifier.score(path, known)
-        if len(scored.values) != len(chain) - known:
+        try:
+            scored = await self._verifier.score(path, known)
+        except (asyncio.CancelledError, VerifierError):
+            self._usage += Usage(lower_bound=True)
+            raise
+        if len(scored.values) != len(nodes) - known:
             raise VerifierError(
-                f"asked for scores of {len(chain) - known} steps, got {len(scored.values)}"
+                f"asked for scores of {len(nodes) - known} steps, got {len(scored.values)}"
             )
-        parameters = self._verifier.info.parameters
-        known_cost = parameters is not None and scored.tokens is not None
-        self._usage += Usage(
-            verifier_tokens=scored.tokens,
-            verifier_seconds=time.monotonic() - started,
-            flops=2.0 * parameters * scored.tokens if known_cost else None,  # type: ignore[operator]
-        )
-        for node, value in zip(chain[known:], scored.values, strict=True):
+        seconds = time.monotonic() - started
+        self._usage += Usage.of_scoring(scored, seconds, self._verifier.info.parameters)
+        for node, value in zip(nodes[known:], scored.values, strict=True):
             if math.isnan(value) or not 0.0 <= value <= 1.0:
                 raise VerifierError(f"verifier returned {value}, which is not a probability")
             self._scores[node] = value
             self.trace.score(node, value)
 
 
-def _chain(path: Path) -> list[Path]:
+@asynccontextmanager
+async def open_search(
+    problem: Problem,
+    generator: Generator,
+    verifier: Verifier | None,
+    budget: Budget,
+    sampling: Sampling,
+    *,
+    seed: int | None = None,
+    listener: Listener | None = None,
+) -> AsyncIterator[Search]:
+    """One problem's search; its deadline runs from here.
+
+    At the end all that it has in flight is cancelled. An error that leaves the block carries what
+    was spent, as `usage`.
+
+    budget: charged before anything is sampled. sampling: temperature, top_p, stop strings and the
+    limit on tokens of one solution. seed: makes every call on a generator that takes seeds
+    reproducible. listener: told of every node as the tree grows.
+    """
+    search = Search(problem, generator, verifier, budget, sampling, seed=seed, listener=listener)
+    try:
+        try:
+            yield search
+        finally:
+            await search.stop()
+    except (RouterError, asyncio.CancelledError) as error:
+        error.usage = search.usage  # type: ignore[union-attr]
+        raise
+
+
+def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
+    """Refuse what cannot run, before anything is spent.
+
+    Raises:
+        InputError: it costs more than the budget, or it needs a verifier and there is none.
+    """
+    if strategy.cost > budget.generations:
+        raise InputError(
+            f"{strategy} needs {strategy.cost} generations, but the budget is {budget.generations}"
+        )
+    if strategy.needs_verifier and not has_verifier:
+        raise InputError(
+            f"{strategy} needs a verifier and there is none: give one with --verifier,"
+            " or take best_of_n(select=majority)"
+        )
+
+
+def _prefixes(path: Path) -> list[Path]:
     """The path's prefixes from its first step to itself, one a step."""
     return list(path.ancestors())[-2::-1]
 
 
-def _total(continuations: tuple[Continuation, ...]) -> int | None:
-    counts = [continuation.tokens for continuation in continuations]
-    return None if None in counts else sum(count for count in counts if count is not None)
+def _cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a task group that says why: a failure before a mere end of budget."""
+    return min(_leaves(errors), key=lambda error: isinstance(error, BudgetExhausted))
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in errors.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

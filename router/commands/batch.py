@@ -21,8 +21,9 @@ from router.intervals import wilson
 from router.io import Mode, line_file, read_problems, read_solutions, write_line
 from router.models.errors import InputError
 from router.models.types import Problem
+from router.models.usage import Usage
 from router.records import Failure, Solution
-from router.strategies.budget import Budget, Usage
+from router.strategies.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)

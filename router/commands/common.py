@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from router.bundle import shipped_bundle
+from router.choosing import AUTO, Difficulty
 from router.core import Router
 from router.io import decode
 from router.models.errors import InputError
@@ -20,7 +21,6 @@ from router.models.prompts import PROMPTS
 from router.models.types import Sampling
 from router.models.weights.find import EMBEDDED
 from router.opening import Models, default_sampling
-from router.policy import AUTO, Difficulty
 
 Command = Callable[..., Any]
 

@@ -49,9 +49,9 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path | None, as_j
     text = read_text(file) if file is not None else problem_text(problem)
     asked = Problem.from_dict({"problem": text}, default_id="1")
     estimator = _estimator(bundle_to_show(bundle))
-    estimator.level_probabilities(asked)  # the first call also sets libraries up
+    estimator.levels(asked)  # the first call also sets libraries up
     started = time.perf_counter()
-    levels = estimator.level_probabilities(asked)
+    levels = estimator.levels(asked)
     milliseconds = (time.perf_counter() - started) * 1000
     reasons = estimator.contributions(text)
     if as_json:

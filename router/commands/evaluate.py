@@ -153,10 +153,10 @@ def _unseen(bundle: Bundle, problems: tuple[Problem, ...], *, drop: bool) -> tup
 def _price(study: Study, path: Path) -> Price:
     """What is known to be missing; needs no model."""
     if not path.is_file():
-        return price(asyncio.run(study.jobs(None)))
+        return price(study.jobs(None))
     with RolloutStore.read(path) as rollouts:
         check_origin(study.bundle, rollouts)
-        return price(asyncio.run(study.jobs(rollouts)), rollouts.rates())
+        return price(study.jobs(rollouts), rollouts.rates())
 
 
 @contextmanager

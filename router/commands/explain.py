@@ -46,7 +46,7 @@ def _weighed(considered: Sequence[Considered]) -> Table:
     table.add_column("generations", justify="right")
     for index, one in enumerate(considered[:_SHOWN]):
         mark, style = (">", "green") if index == 0 else ("", "")
-        table.add_row(mark, one.strategy, _accuracy(one), str(one.cost), style=style)
+        table.add_row(mark, str(one.strategy), _accuracy(one), str(one.cost), style=style)
     if len(considered) > _SHOWN:
         table.add_row("", f"{len(considered) - _SHOWN} more", "", "", style="dim")
     return table

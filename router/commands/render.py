@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from router.models.types import EndReason
+from router.models.usage import Usage
 from router.records import Decision, Solution
-from router.strategies.budget import Budget, Usage
+from router.strategies.budget import Budget
 from router.strategies.selection import Vote
 
 MOST_VOTES = 8
@@ -23,7 +24,6 @@ _ENDED: dict[EndReason, str] = {
     "generations": "the budget of generations was spent",
     "tokens": "the token cap was reached",
     "deadline": "the deadline passed",
-    "cancelled": "it was cancelled",
 }
 
 
@@ -88,7 +88,7 @@ def _rows(solution: Solution, budget: Budget) -> Iterator[tuple[str, RenderableT
 
 
 def _decision(decision: Decision) -> Text:
-    text = Text(decision.strategy)
+    text = Text(str(decision.strategy))
     text.append(f"\n{decision.why}", style="dim")
     if decision.levels is not None:
         top = max(range(len(decision.levels)), key=decision.levels.__getitem__)

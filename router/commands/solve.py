@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from router.choosing import AUTO
 from router.commands import render
 from router.commands.batch import Batch, run_batch
 from router.commands.common import opened, option, problem_text, tolerance_option, with_routing
 from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
 from router.io import line_file, read_text, write_line
-from router.policy import AUTO
 from router.strategies.budget import Budget
 from router.strategies.trace import Listener, Node
 

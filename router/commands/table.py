@@ -70,9 +70,8 @@ def _text(fitted: Table, cell: Cell) -> str:
     chosen = fitted.best(cell.level, cell.budget)
     shown = cell.held_out or chosen.estimate
     tokens = "" if chosen.cost.tokens is None else f"\n{chosen.cost.tokens:,.0f} tokens"
-    name, _, parameters = chosen.strategy.rstrip(")").partition("(")
-    sizes = [text for text in parameters.split(", ") if not text.startswith("select=")]
-    lines = [name, *sizes, chosen.parsed().select, _interval(shown)]
+    strategy = chosen.strategy
+    lines = [strategy.name, *strategy.sizes(), strategy.select, _interval(shown)]
     return "\n".join(lines) + tokens
 
 
@@ -122,5 +121,4 @@ def _clear(fitted: Table, level: int, budget: int, families: set[str]) -> bool:
 
 def _name(entry: Entry) -> str:
     """A configuration without its size."""
-    strategy = entry.parsed()
-    return f"{strategy.name} ({strategy.select})"
+    return f"{entry.strategy.name} ({entry.strategy.select})"

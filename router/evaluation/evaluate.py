@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.bundle import Bundle
+from router.difficulty.base import UNOBSERVED
 from router.difficulty.validation import Validation
 from router.evaluation.outcomes import Columns, Outcomes
 from router.evaluation.pilot import PilotReplay
@@ -27,7 +28,7 @@ from router.evaluation.records import (
     Rollouts,
 )
 from router.evaluation.statistics import equal_accuracy, hindsight, point, spearman
-from router.evaluation.study import Picks, Study, family
+from router.evaluation.study import Picks, Study
 from router.fitting.measurements import Measurements
 from router.intervals import mean_figure, resamples
 from router.models.errors import InputError
@@ -85,11 +86,11 @@ async def evaluate(
     case = await _case(study, store)
     routed = _routed(case, store)
     fixed = {
-        name: {budget: case.columns.outcomes(str(s)) for budget, s in by_budget.items()}
+        name: {budget: case.columns.outcomes(s) for budget, s in by_budget.items()}
         for name, by_budget in study.fixed.items()
     }
     largest = _largest(study, case.found)
-    baseline = [case.columns.outcomes(str(s)) for s in study.votes(largest)[:largest]]
+    baseline = [case.columns.outcomes(s) for s in study.votes(largest)[:largest]]
     return Evaluation(
         problems=len(case.problems),
         left_out=len(study.problems) - len(case.problems),
@@ -152,12 +153,12 @@ async def _case(study: Study, store: RolloutStore) -> _Case:
         )
     known = {problem.id: problem for problem in study.problems}
     problems = [known[name] for name in found.problems]
-    picks = await study.picks(problems, found)
+    picks = study.picks(problems, found)
     columns = Columns(found)
     complete = np.array(
         [
             not np.isnan(
-                found.accuracy[row, [columns.index[str(s)] for s in study.needed(picks, row)]]
+                found.accuracy[row, [columns.index[s] for s in study.needed(picks, row)]]
             ).any()
             for row in range(len(problems))
         ]
@@ -187,7 +188,7 @@ def _largest(study: Study, found: Measurements) -> int:
     return max(
         strategy.n
         for strategy, known in zip(found.strategies, measured, strict=True)
-        if known and family(strategy) == study.baseline
+        if known and strategy.family == study.baseline
     )
 
 
@@ -200,7 +201,7 @@ def _routed(case: _Case, store: RolloutStore) -> Routed:
             routed[name] = {b: replay.outcomes(b, decided) for b, decided in by_budget.items()}
         else:
             routed[name] = {
-                budget: columns.outcomes([text for (text,) in decided])
+                budget: columns.outcomes([one for (one,) in decided])
                 for budget, decided in by_budget.items()
             }
     return routed
@@ -246,14 +247,15 @@ def _regret(case: _Case, routed: Routed) -> tuple[Regret, ...]:
 def _difficulty(case: _Case) -> tuple[Difficulty, ...]:
     """Of the policies that predict levels, against levels that they did not see."""
     bundle, pass_at_1 = case.study.bundle, _pass_at_1(case)
-    stated = {"learned": np.array([bundle.level_probabilities(p) for p in case.problems])}
+    stated = {"learned": np.array([bundle.by_text.levels(p, UNOBSERVED) for p in case.problems])}
     if bundle.pilot is not None:
         size = min(8, min(map(len, case.found.scores)))
         means = np.array([scores[:size].mean() for scores in case.found.scores])
         stated["pilot"] = bundle.pilot.probabilities(means, size)
     if bundle.prefill is not None and case.study.reads_prompts(case.found):
-        states = [np.array(p.state, np.float32) for p in case.found.prefills if p is not None]
-        stated["prefill"] = np.array([bundle.prefill.level_probabilities(s) for s in states])
+        read = [p.evidence() for p in case.found.prefills if p is not None]
+        both = zip(case.problems, read, strict=True)
+        stated["prefill"] = np.array([bundle.prefill.levels(p, e) for p, e in both])
     return tuple(
         Difficulty(
             policy=policy,
@@ -266,7 +268,7 @@ def _difficulty(case: _Case) -> tuple[Difficulty, ...]:
 
 def _pass_at_1(case: _Case) -> Floats:
     """Over all samples of each problem, those that decide its level included."""
-    others = case.columns.outcomes(str(case.study.votes(1)[0])).accuracy
+    others = case.columns.outcomes(case.study.votes(1)[0]).accuracy
     share = case.study.level_samples / case.found.samples
     return np.asarray(share * case.found.pass_at_1 + (1 - share) * others, np.float64)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.fitting.measurements import Measurements
+from router.strategies.base import Strategy
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,28 +32,29 @@ class Outcomes:
 
 
 class Columns:
-    """Measurements by the text of a strategy."""
+    """Measurements by strategy."""
 
     def __init__(self, found: Measurements) -> None:
         self.found = found
-        self.index = {str(strategy): i for i, strategy in enumerate(found.strategies)}
+        self.index = {strategy: i for i, strategy in enumerate(found.strategies)}
         self._cost = np.array([strategy.cost for strategy in found.strategies], dtype=np.float64)
 
-    def outcomes(self, chosen: Sequence[str] | str) -> Outcomes:
+    def outcomes(self, chosen: Sequence[Strategy] | Strategy) -> Outcomes:
         """Of one strategy for every problem, or of the one that was chosen for each."""
         count = len(self.found.problems)
-        names = [chosen] * count if isinstance(chosen, str) else list(chosen)
-        at = np.arange(count), np.array([self.index[name] for name in names])
+        each = [chosen] * count if isinstance(chosen, Strategy) else list(chosen)
+        at = np.arange(count), np.array([self.index[strategy] for strategy in each])
         return Outcomes(
             accuracy=self.found.accuracy[at],
             coverage=self.found.coverage[at],
             generations=self._cost[at[1]],
             tokens=self.found.tokens[at],
             flops=self.found.flops[at],
-            choices=shares(names),
+            choices=shares(each),
         )
 
 
-def shares(names: Sequence[str]) -> dict[str, float]:
-    """How often each name occurs, the commonest first."""
-    return {name: times / len(names) for name, times in Counter(names).most_common()}
+def shares(chosen: Sequence[Strategy]) -> dict[str, float]:
+    """How often each strategy was chosen, by its text, the commonest first."""
+    counts = Counter(map(str, chosen))
+    return {text: times / len(chosen) for text, times in counts.most_common()}

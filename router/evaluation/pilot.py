@@ -19,13 +19,10 @@ from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
 from router.fitting.measurements import unit_of
 from router.models.base import Aggregation
 from router.models.types import Problem
-from router.policy import PilotPolicy
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import group_sync
-from router.strategies.base import Select, Strategy, parse_strategy
+from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.budget import Budget
-from router.strategies.registry import STRATEGIES
 from router.strategies.selection import aggregate
 
 _Found = tuple[str | None, bool, tuple[float, ...] | None]
@@ -52,18 +49,17 @@ class PilotReplay:
         self._aggregation: Aggregation = store.origin.aggregation or "last"
         self._stored = _read(store, {p.id for p in problems}, study.level_samples)
 
-    def outcomes(self, budget: int, picks: Sequence[tuple[str, ...]]) -> Outcomes:
+    def outcomes(self, budget: int, picks: Sequence[tuple[Strategy, ...]]) -> Outcomes:
         """Means over the draws. picks: of each problem, one for each draw."""
-        size = PilotPolicy(self._study.bundle).pilot(Budget(budget))
+        assert self._study.bundle.pilot is not None
+        size = self._study.bundle.pilot.needs.drawn(budget)
         draws = len(picks[0])
-        parsed = {t: parse_strategy(t, STRATEGIES) for texts in picks for t in texts}
         pools: defaultdict[tuple[Select, bool], list[tuple[int, Pool]]] = defaultdict(list)
         costs = np.empty((len(picks), draws, 3))
-        for row, (problem, texts) in enumerate(zip(self._problems, picks, strict=True)):
+        for row, (problem, chosen) in enumerate(zip(self._problems, picks, strict=True)):
             stored = self._stored[problem.id]
             orders = self._study.orders(problem, len(stored.samples))
-            for draw, (text, order) in enumerate(zip(texts, orders, strict=True)):
-                strategy = parsed[text]
+            for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
                 pilot = [stored.samples[i] for i in order[:size]]
                 rest = [stored.samples[i] for i in order[size:]]
                 voting = _voting(stored, strategy, pilot, rest, draw)
@@ -83,25 +79,25 @@ class PilotReplay:
             generations=generations,
             tokens=tokens,
             flops=flops,
-            choices=shares([text for texts in picks for text in texts]),
+            choices=shares([strategy for chosen in picks for strategy in chosen]),
         )
 
     def _cost(self, row: int, strategy: Strategy, size: int) -> tuple[float, float, float]:
         """Generations, tokens and FLOPs of a search after a pilot of `size` scored samples."""
         found, index = self._columns.found, self._columns.index
-        pilot = index[str(BestOfN(size))]
+        pilot = index[BestOfN(size)]
         if not strategy.takes_samples:
-            own = index[str(strategy)]
+            own = index[strategy]
             return (
                 strategy.cost + size,
                 found.tokens[row, own] + found.tokens[row, pilot],
                 found.flops[row, own] + found.flops[row, pilot],
             )
-        own = index[str(replace(strategy, n=max(strategy.n, size)))]
+        own = index[replace(strategy, n=max(strategy.n, size))]
         flops = found.flops[row, own]
         if not strategy.needs_verifier:  # but the pilot was scored
             flops += found.flops[row, pilot]
-            flops -= found.flops[row, index[str(BestOfN(size, select="majority"))]]
+            flops -= found.flops[row, index[BestOfN(size, select="majority")]]
         return max(strategy.cost, size), found.tokens[row, own], flops
 
 

@@ -35,7 +35,7 @@ async def sample_missing(
     sampler = Sampler(store, study.problems, (), levels="absolute", seed=seed)
     before = _generations(store)
     await sampler.run_jobs([], worker, in_flight=in_flight)  # scores what never was
-    while jobs := [j for j in await study.jobs(store) if j.problem.id not in sampler.skipped]:
+    while jobs := [j for j in study.jobs(store) if j.problem.id not in sampler.skipped]:
         with progress(price(jobs, store.rates())) as tick:
             await sampler.run_jobs(jobs, worker, tick=tick, in_flight=in_flight)
     return _generations(store) - before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,22 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from router.bundle import Bundle
+from router.choosing import ByTable
+from router.difficulty.base import UNOBSERVED, Evidence, Oracle
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import MAJORITY, configurations, missing
 from router.fitting.workers import Job
 from router.models.errors import InputError
 from router.models.types import Problem
-from router.policy import BundlePolicy, OraclePolicy, PilotPolicy, Policy, PrefillPolicy
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.base import Strategy, parse_strategy
+from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
-from router.strategies.registry import STRATEGIES
 
 PILOT_DRAWS = 16
 """Orders in which each problem's samples are drawn; each gives a pilot and what follows it."""
 
-Picks = Mapping[str, Mapping[int, Sequence[tuple[str, ...]]]]
+Picks = Mapping[str, Mapping[int, Sequence[tuple[Strategy, ...]]]]
 """By policy and budget: what each problem gets, once, or for the pilot once for each draw."""
 
 
@@ -86,12 +85,12 @@ class Study:
         if texts:
             strategies = configurations(budgets, texts, verifier=verified)
         else:
-            strategies = tuple(parse_strategy(text, STRATEGIES) for text in _in_table(bundle))
+            strategies = tuple(_in_table(bundle))
         votes = configurations(
             budgets, [VOTE, MAJORITY] if verified else [MAJORITY], verifier=verified
         )
         fixed = _by_family([*votes, *strategies], budgets)
-        BundlePolicy(bundle, tolerance)  # refuses a bad tolerance before anything is sampled
+        ByTable.of(bundle, "text", tolerance)  # refuses a bad tolerance before anything is sampled
         return cls(bundle, tuple(problems), tuple(budgets), fixed, seed, tolerance)
 
     @property
@@ -106,18 +105,19 @@ class Study:
 
     # -- decisions ------------------------------------------------------------------------
 
-    def policies(self, found: Measurements | None) -> dict[str, Policy]:
+    def choosers(self, found: Measurements | None) -> dict[str, ByTable]:
         """The routed policies, as far as they can decide before or after something is sampled."""
-        policies: dict[str, Policy] = {"learned": BundlePolicy(self.bundle, self.tolerance)}
+        choosers = {"learned": ByTable.of(self.bundle, "text", self.tolerance)}
         if found is None:
-            return policies
+            return choosers
         if self.bundle.pilot is not None:
-            policies["pilot"] = PilotPolicy(self.bundle, self.tolerance)
+            choosers["pilot"] = ByTable.of(self.bundle, "pilot", self.tolerance)
         if self.reads_prompts(found):
-            policies["prefill"] = PrefillPolicy(self.bundle, self.tolerance)
-        level = self.bundle.levels.of(found.pass_at_1).tolist()
-        levels = dict(zip(found.problems, level, strict=True))
-        return {**policies, "oracle": OraclePolicy(self.bundle, self.tolerance, levels=levels)}
+            choosers["prefill"] = ByTable.of(self.bundle, "prefill", self.tolerance)
+        levels = self.bundle.levels.of(found.pass_at_1).tolist()
+        given = Oracle(dict(zip(found.problems, levels, strict=True)), self.bundle.levels.count)
+        choosers["oracle"] = ByTable.at_true_levels(self.bundle, given, self.tolerance)
+        return choosers
 
     def reads_prompts(self, found: Measurements) -> bool:
         """Whether it is known where the prompt of every problem led the generator."""
@@ -126,35 +126,37 @@ class Study:
             read is not None and read.layer == prefill.layer for read in found.prefills
         )
 
-    async def picks(
+    def picks(
         self, problems: Sequence[Problem], found: Measurements | None = None
-    ) -> dict[str, dict[int, list[tuple[str, ...]]]]:
+    ) -> dict[str, dict[int, list[tuple[Strategy, ...]]]]:
         """What every policy decides for these problems, which are those of `found` in order."""
         return {
             name: {
                 budget: [
-                    await self._decided(policy, problem, budget, row, found)
+                    tuple(
+                        chooser.choose(problem, evidence, Budget(budget)).strategy
+                        for evidence in self._observed(chooser, problem, budget, row, found)
+                    )
                     for row, problem in enumerate(problems)
                 ]
                 for budget in self.budgets
             }
-            for name, policy in self.policies(found).items()
+            for name, chooser in self.choosers(found).items()
         }
 
-    async def _decided(
-        self, policy: Policy, problem: Problem, budget: int, row: int, found: Measurements | None
-    ) -> tuple[str, ...]:
-        limits = Budget(budget)
-        if policy.reads_prompt and found is not None:
-            read = found.prefills[row]
-            state = None if read is None else np.array(read.state, np.float32)
-            return ((await policy.decide(problem, limits, state=state)).strategy,)
-        size = policy.pilot(limits)
+    def _observed(
+        self, chooser: ByTable, problem: Problem, budget: int, row: int, found: Measurements | None
+    ) -> list[Evidence]:
+        """What would have been observed of a problem, from what is stored; several draws of it."""
+        read = None if found is None else found.prefills[row]
+        if chooser.needs.layer is not None and read is not None:
+            return [read.evidence()]
+        size = chooser.needs.drawn(budget)
         if not size or found is None or len(found.scores[row]) < size:
-            return ((await policy.decide(problem, limits)).strategy,)
+            return [UNOBSERVED]
         pool = found.scores[row]
-        pilots = [pool[order[:size]].tolist() for order in self.orders(problem, len(pool))]
-        return tuple([(await policy.decide(problem, limits, p)).strategy for p in pilots])
+        drawn = [pool[order[:size]].tolist() for order in self.orders(problem, len(pool))]
+        return [Evidence(scores=tuple(scores), generations=size) for scores in drawn]
 
     def orders(self, problem: Problem, samples: int) -> npt.NDArray[np.int64]:
         """The same orders of a problem's samples at every budget, (draws, samples).
@@ -170,14 +172,14 @@ class Study:
 
     def needed(self, picks: Picks, row: int) -> list[Strategy]:
         """All that must be measured on the problem of that row."""
-        texts = {
-            text
+        chosen = {
+            strategy
             for by_budget in picks.values()
             for decided in by_budget.values()
-            for text in decided[row]
+            for strategy in decided[row]
         }
-        fixed = {str(s): s for by_budget in self.fixed.values() for s in by_budget.values()}
-        return [*fixed.values(), *(parse_strategy(t, STRATEGIES) for t in sorted(texts - {*fixed}))]
+        fixed = {s: None for by_budget in self.fixed.values() for s in by_budget.values()}
+        return [*fixed, *sorted(chosen - fixed.keys(), key=str)]
 
     def measured(self, store: RolloutStore, *, curve: bool = False) -> Measurements | None:
         """What the store holds of problems with enough samples; None if it has no such problem.
@@ -189,12 +191,10 @@ class Study:
         held = {name: count for name, count in held.items() if count >= self.budgets[-1]}
         if not held:
             return None
-        strategies = {text: parse_strategy(text, STRATEGIES) for text in _in_table(self.bundle)}
-        for by_budget in self.fixed.values():
-            strategies |= {str(strategy): strategy for strategy in by_budget.values()}
+        fixed = [s for by_budget in self.fixed.values() for s in by_budget.values()]
         votes = self.votes(min(held.values())) if curve else []
-        strategies |= {str(strategy): strategy for strategy in votes}
-        return measure(store, list(strategies.values()), held, level_samples=self.level_samples)
+        strategies = list(dict.fromkeys([*_in_table(self.bundle), *fixed, *votes]))
+        return measure(store, strategies, held, level_samples=self.level_samples)
 
     def votes(self, largest: int) -> list[Strategy]:
         """Best-of-N by a vote at N = 1, 2, …; weighted ones first, where there are scores."""
@@ -203,7 +203,7 @@ class Study:
         majority: list[Strategy] = [BestOfN(n, select="majority") for n in sizes]
         return [*weighted, *majority] if self.baseline == VOTE else majority
 
-    async def jobs(self, store: RolloutStore | None) -> list[Job]:
+    def jobs(self, store: RolloutStore | None) -> list[Job]:
         """The searches that are missing, as far as is known yet; none once nothing is.
 
         Levels and pilots need samples first, so what they lead to is known after those.
@@ -215,7 +215,7 @@ class Study:
         known = sorted((p for p in self.problems if p.id in rows), key=lambda p: rows[p.id])
         jobs: list[Job] = []
         for problems, measured in ((known, found), (unknown, None)):
-            picks = await self.picks(problems, measured)
+            picks = self.picks(problems, measured)
             for row, problem in enumerate(problems):
                 needed = self.needed(picks, row)
                 jobs += missing([problem], needed, held, level_samples=self.level_samples)
@@ -226,12 +226,7 @@ VOTE = "best_of_n"
 """Weighted best-of-N."""
 
 
-def family(strategy: Strategy) -> str:
-    """A strategy's text without `n`: what is the same at every budget."""
-    return re.sub(r"n=\d+(, )?", "", str(strategy), count=1).replace("()", "")
-
-
-def _in_table(bundle: Bundle) -> list[str]:
+def _in_table(bundle: Bundle) -> list[Strategy]:
     """Every configuration of the table."""
     cells = bundle.table.cells
     return list(dict.fromkeys(entry.strategy for cell in cells for entry in cell.entries))
@@ -243,7 +238,7 @@ def _by_family(
     """At each budget the largest of a family that fits, where it is larger than before."""
     families: dict[str, list[Strategy]] = {}
     for strategy in strategies:
-        families.setdefault(family(strategy), []).append(strategy)
+        families.setdefault(strategy.family, []).append(strategy)
     found: dict[str, dict[int, Strategy]] = {}
     for name, members in families.items():
         least = 0

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
-from router.evaluation.study import VOTE, family
+from router.evaluation.study import VOTE
 from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
-from router.strategies.base import parse_strategy
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 Unit = Literal["generations", "tokens", "flops"]
 
@@ -146,7 +145,7 @@ def by_family(point: Point) -> dict[str, float]:
     """Share of the problems that each family of strategies was chosen for."""
     found: dict[str, float] = {}
     for text, share in point.choices.items():
-        name = family(parse_strategy(text, STRATEGIES))
+        name = parse_strategy(text).family
         found[name] = found.get(name, 0.0) + share
     return found
 

@@ -138,7 +138,7 @@ def _entries(found: Measurements) -> list[Entry]:
     counts = (~np.isnan(found.accuracy)).sum(axis=0)
     entries = [
         Entry.model_construct(  # not validated here: the whole table is, once it is complete
-            strategy=str(strategy),
+            strategy=strategy,
             estimate=interval(float(accuracy[column]), int(counts[column])),
             cost=_cost(strategy.cost, found.tokens[:, column], found.flops[:, column]),
         )
@@ -165,7 +165,7 @@ def _held_out(
     the decision on it.
     """
     outcomes: dict[tuple[int, int], list[float]] = {}
-    column = {str(strategy): i for i, strategy in enumerate(found.strategies)}
+    column = {strategy: i for i, strategy in enumerate(found.strategies)}
     fold = _folds(found, levels)
     for number in (0, 1):
         picking, measuring = found.rows(fold == number), found.rows(fold != number)

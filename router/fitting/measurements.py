@@ -29,8 +29,6 @@ from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import group_sync
 from router.strategies.base import Select, Strategy
-from router.strategies.best_of_n import BestOfN
-from router.strategies.dvts import DVTS
 from router.strategies.selection import aggregate
 
 Floats = npt.NDArray[np.float64]
@@ -54,14 +52,9 @@ class Unit:
 
 def unit_of(strategy: Strategy) -> Unit:
     """The unit that a strategy is made of; selection is no part of it."""
-    if isinstance(strategy, BestOfN):
-        sample = BestOfN(n=1, temperature=strategy.temperature)
-        return Unit(SAMPLES if strategy.takes_samples else str(sample), sample, strategy.n)
-    one: Strategy = replace(strategy, select="weighted")
-    if isinstance(strategy, DVTS):
-        one = replace(one, n=strategy.width)
-        return Unit(str(one), one, strategy.n // strategy.width)
-    return Unit(str(one), one, 1)
+    part, count = strategy.parts()
+    one = replace(part, select="weighted")
+    return Unit(SAMPLES if strategy.takes_samples else str(one), one, count)
 
 
 BY_STRATEGY = ("accuracy", "error", "coverage", "tokens", "flops")

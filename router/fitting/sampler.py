@@ -30,10 +30,10 @@ from router.models.errors import InputError, PromptTooLong
 from router.models.types import Problem
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.base import Select, Strategy, parse_strategy
+from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 log = logging.getLogger("router")
 
@@ -85,7 +85,7 @@ def configurations(
         fitting = []
         for budget in budgets:
             try:
-                strategy = parse_strategy(text, STRATEGIES, budget)
+                strategy = parse_strategy(text, budget)
             except InputError as error:
                 refused = error
                 continue

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from router.models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
 from router.strategies.answers import correct
 from router.strategies.base import Strategy
-from router.strategies.budget import Budget, Usage
+from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 
 
@@ -102,7 +104,7 @@ class LocalWorker:
             self.models.verifier,
             Budget(job.strategy.cost),
             self.sampling,
-            seed=seed if self.generator.seeds else None,
+            seed=seed,
         )
         gold = job.problem.answer or ""
         candidates = [
@@ -123,15 +125,12 @@ class LocalWorker:
         if verifier is None:
             raise InputError("there is no verifier to score with; give one with --verifier")
         candidates, usage = [], run.usage
-        parameters = verifier.info.parameters
         for candidate in run.candidates:
             if candidate.scores is None:
+                started = time.monotonic()
                 scored = await verifier.score(candidate.path(problem))
+                seconds = time.monotonic() - started
                 candidate = replace(candidate, scores=scored.values)
-                known = parameters is not None and scored.tokens is not None
-                usage += Usage(
-                    verifier_tokens=scored.tokens,
-                    flops=2.0 * (parameters or 0) * (scored.tokens or 0) if known else None,
-                )
+                usage += Usage.of_scoring(scored, seconds, verifier.info.parameters)
             candidates.append(candidate)
         return replace(run, candidates=tuple(candidates), usage=usage)

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.bundle import Bundle
 from router.difficulty.validation import Bin
-from router.evaluation.study import VOTE, family
+from router.evaluation.study import VOTE
 from router.evaluation.summary import label
 from router.fitting.sampler import MAJORITY
 from router.report import figures
@@ -46,7 +46,7 @@ class _Page:
             (cell.level, cell.budget): _winner(bundle, cell) for cell in self.table.cells
         }
         self.family = {
-            entry.strategy: family(entry.parsed())
+            entry.strategy: entry.strategy.family
             for cell in self.table.cells
             for entry in cell.entries
         }
@@ -135,7 +135,7 @@ class _Page:
         tokens = "" if chosen.cost.tokens is None else f", {chosen.cost.tokens:,.0f} tokens"
         return (
             f'<b style="color:{self.colour[name]}">{html.escape(label(name))}</b>'
-            f"<small>n = {chosen.parsed().n}{tokens}</small>{shown.accuracy:.0%}"
+            f"<small>n = {chosen.strategy.n}{tokens}</small>{shown.accuracy:.0%}"
             f" <small>{shown.low:.0%}–{shown.high:.0%}</small>"
         )
 

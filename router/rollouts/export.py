@@ -16,10 +16,10 @@ from typing import Any
 
 from router.models.errors import InputError
 from router.models.types import Problem
+from router.models.usage import Usage
 from router.rollouts.lines import SUFFIXES, read_lines, write_lines
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SCHEMA, RolloutStore
-from router.strategies.budget import Usage
 
 _SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids", "logprobs"})
 

@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+
+from router.difficulty.base import Evidence
 from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
 from router.models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
-from router.strategies.budget import Usage
+from router.models.usage import Usage
 
 _LEARNT = {"verifier", "format", "aggregation", "parameters", "verifier_parameters"}
 
@@ -195,6 +198,10 @@ class StoredPrefill:
 
     layer: int
     state: tuple[float, ...]
+
+    def evidence(self) -> Evidence:
+        """The same, as an estimator takes it."""
+        return Evidence(state=np.array(self.state, np.float32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from router.models.prompts import Prompt
 from router.models.tokens import PathEncoder, split_text
 from router.models.types import Path as Solution
 from router.models.types import Problem, Step
+from router.models.usage import Usage
 from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
 from router.strategies.answers import equivalent, extract
-from router.strategies.budget import Usage
 
 
 def import_samples(

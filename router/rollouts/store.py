@@ -25,8 +25,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from router.models.errors import InputError
 from router.models.types import Problem
+from router.models.usage import Usage
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill, dump
-from router.strategies.budget import Usage
 
 SCHEMA = 1
 

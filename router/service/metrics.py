@@ -57,7 +57,7 @@ class Metrics:
         spent, decision = solution.usage, solution.decision
         levels = decision.levels
         level = "none" if levels is None else str(levels.index(max(levels)) + 1)
-        self._decisions.labels(level, decision.strategy.partition("(")[0]).inc()
+        self._decisions.labels(level, decision.strategy.name).inc()
         self._ended.labels(solution.ended).inc()
         self._budgeted.inc(budget)
         self._generations.inc(spent.generations)

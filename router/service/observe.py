@@ -57,7 +57,7 @@ class Entry:
         spent = solution.usage
         self.facts |= {
             "budget": budget,
-            "strategy": solution.decision.strategy,
+            "strategy": str(solution.decision.strategy),
             "ended": solution.ended,
             "generations": spent.generations,
             "sampled_tokens": spent.sampled_tokens,

@@ -40,6 +40,10 @@ class Feed:
         """Solutions that are finished."""
         return len(self._finished)
 
+    def decide(self, decision: Decision) -> None:
+        """It is decided what is searched."""
+        self.decision = decision
+
     def listen(self, node: Node) -> None:
         """A node has appeared or changed."""
         self.steps = max(self.steps, node.id)
@@ -86,30 +90,18 @@ class Searches:
             with self._engine.used():
                 solution = await self._search(job, feed)
         self._metrics.searched(solution, job.generations)
-        if feed is not None:
-            feed.decision = solution.decision  # a pilot may have changed it
         return solution
 
     async def _search(self, job: Job, feed: Feed | None) -> Solution:
-        router, budget = self._engine.router, job.budget()
-        decision = await router.adecide(
+        return await self._engine.router.asolve(
             job.problem,
-            budget,
-            strategy=job.strategy,
-            tolerance=job.tolerance,
-            sampling=job.sampling,
-        )
-        if feed is not None:
-            feed.decision = decision
-        return await router.asolve(
-            job.problem,
-            budget,
+            job.budget(),
             strategy=job.strategy,
             tolerance=job.tolerance,
             sampling=job.sampling,
             seed=job.seed,
             listener=None if feed is None else feed.listen,
-            decision=decision,
+            decided=None if feed is None else feed.decide,
         )
 
 

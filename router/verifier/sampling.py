@@ -13,11 +13,11 @@ from router.models.errors import InputError
 from router.models.generators.load import short_name
 from router.models.prompts import Prompt
 from router.models.types import Path, Problem, Sampled, Sampling
+from router.models.usage import Usage
 from router.opening import load_models
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import correct, extract
-from router.strategies.budget import Usage
 from router.verifier.data import completions_name
 from router.verifier.training import Reporter
 

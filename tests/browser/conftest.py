@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.simulated import simulated_store
 from router import Router
+from router.choosing import ByTable
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.fakes import FakeVerifier
-from router.policy import BundlePolicy
 from router.rollouts.store import RolloutStore
 from tests.browser.tab import EXECUTABLE, Tab, chromium
 from tests.service.serving import Engine, Served, served
@@ -56,6 +56,6 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with RolloutStore.read(path) as rollouts:
         bundle = fit_bundle(rollouts, settings)
     engine = Engine()
-    router = Router(generator=engine, verifier=FakeVerifier(), policy=BundlePolicy(bundle))
+    router = Router(generator=engine, verifier=FakeVerifier(), chooser=ByTable.of(bundle))
     with served(engine, router=router) as service:
         yield service

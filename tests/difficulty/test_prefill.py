@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from router.difficulty.base import Evidence
 from router.difficulty.prefill import PrefillEstimator, Projection
 from router.models.errors import InputError, NotFinite
+from router.models.types import Problem
 
+PROBLEM = Problem("p", "1 + 1?")
 RNG = np.random.default_rng(0)
 # Two directions carry nearly all variance.
 HIDDEN = RNG.normal(size=(60, 2)) @ RNG.normal(size=(2, 32)) + RNG.normal(0, 1e-3, (60, 32))
@@ -36,10 +39,10 @@ def test_states_tell_levels_and_the_estimator_survives_files(tmp_path: Path) -> 
     assert fitted.classifier.provenance_["validation"]["spearman"] > 0.6
     fitted.save(tmp_path / "prefill")
     loaded = PrefillEstimator.load(tmp_path / "prefill")
-    assert (loaded.layer, loaded.levels) == (7, 3)
+    assert (loaded.layer, loaded.count) == (7, 3)
     for row in (0, 30):
-        found = loaded.level_probabilities(STATES[row])
-        assert found == fitted.level_probabilities(STATES[row])
+        found = loaded.levels(PROBLEM, Evidence(state=STATES[row]))
+        assert found == fitted.levels(PROBLEM, Evidence(state=STATES[row]))
         assert sum(found) == pytest.approx(1)
 
 

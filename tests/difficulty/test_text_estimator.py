@@ -22,9 +22,9 @@ def fitted() -> TextEstimator:
 
 
 def test_probabilities_rise_with_what_makes_problems_hard(fitted: TextEstimator) -> None:
-    easy = fitted.level_probabilities(Problem("1", "What is 20 + 37?"))
-    hard = fitted.level_probabilities(Problem("2", HARD))
-    assert fitted.levels == len(easy) == 3
+    easy = fitted.levels(Problem("1", "What is 20 + 37?"))
+    hard = fitted.levels(Problem("2", HARD))
+    assert fitted.count == len(easy) == 3
     assert easy[0] > 0.7
     assert hard[2] > 0.7
 
@@ -56,7 +56,7 @@ def test_saved_and_loaded_it_is_the_same(fitted: TextEstimator, tmp_path: Path) 
     fitted.save(tmp_path / "difficulty")
     loaded = TextEstimator.load(tmp_path / "difficulty")
     problem = Problem("1", "What is 20 + 37 + 15 + 3?")
-    assert loaded.level_probabilities(problem) == fitted.level_probabilities(problem)
+    assert loaded.levels(problem) == fitted.levels(problem)
     assert loaded.contributions(problem.text) == fitted.contributions(problem.text)
 
 

@@ -10,20 +10,22 @@ from click.testing import CliRunner, Result
 
 from benchmarks.simulated import ORIGIN, simulated_store, state
 from router.bundle import Bundle
+from router.choosing import ByTable
 from router.cli import main
+from router.difficulty.base import UNOBSERVED, Evidence
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.types import Problem, Sampling
-from router.policy import BundlePolicy
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
 SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+PROBLEM = Problem("p", "1 + 1?")
 GENERATOR = GeneratorInfo("simulated", "fake", "plain")
 VERIFIER = VerifierInfo("simulated", "fake", "last")
 
@@ -130,7 +132,7 @@ def test_a_bundle_of_stored_states_tells_levels_by_them(bundle: Bundle, tmp_path
     loaded = Bundle.load(tmp_path / "b")
     assert loaded.prefill is not None
     for kind in range(3):
-        levels = loaded.prefill.level_probabilities(np.array(state(kind), np.float32))
+        levels = loaded.prefill.levels(PROBLEM, Evidence(state=np.array(state(kind), np.float32)))
         assert int(np.argmax(levels)) == kind
     file = tmp_path / "b" / "prefill" / "projection.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
@@ -151,14 +153,14 @@ def test_a_table_may_be_edited_by_hand_while_it_makes_sense(bundle: Bundle, tmp_
         Bundle.load(path)
 
 
-async def test_the_policy_decides_by_the_prior_without_an_estimator(bundle: Bundle) -> None:
+def test_the_table_decides_by_the_prior_without_an_estimator(bundle: Bundle) -> None:
     plain = replace(bundle, estimator=None)
-    decision = await BundlePolicy(plain).decide(Problem("p", "1 + 1?"), Budget(8))
+    decision = ByTable.of(plain).choose(PROBLEM, UNOBSERVED, Budget(8))
     chosen = plain.table.choose(plain.prior, 8)
     assert replace(decision, why=chosen.why) == chosen
     assert "how common each level is" in decision.why
     assert decision.levels == pytest.approx(plain.prior)
-    cheap = await BundlePolicy(plain, tolerance=1.0).decide(Problem("p", "1 + 1?"), Budget(8))
+    cheap = ByTable.of(plain, tolerance=1.0).choose(PROBLEM, UNOBSERVED, Budget(8))
     assert cheap.considered[0].cost == 1
 
 

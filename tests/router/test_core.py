@@ -43,7 +43,7 @@ def test_solves_with_a_weighted_vote_by_default(router: Router) -> None:
     solution = router.solve(QUESTION, budget=16, seed=0)
     assert solution.answer == "54"
     assert "\\boxed{54}" in solution.text
-    assert solution.decision.strategy == "best_of_n(n=16)"
+    assert str(solution.decision.strategy) == "best_of_n(n=16)"
     assert solution.selection == "weighted"
     assert solution.votes[0].weight is not None
     assert solution.usage.generations == 16
@@ -58,7 +58,7 @@ def test_solves_with_a_majority_where_there_is_no_verifier() -> None:
     with Router(generator=FakeGenerator()) as router:
         solution = router.solve(QUESTION, budget=16, seed=0)
     assert solution.answer == "54"
-    assert solution.decision.strategy == "best_of_n(n=16, select=majority)"
+    assert str(solution.decision.strategy) == "best_of_n(n=16, select=majority)"
     assert solution.selection == "majority"
 
 
@@ -156,7 +156,7 @@ def test_decides_without_opening_a_model_in_five_milliseconds() -> None:
         start = time.perf_counter()
         decision = router.decide(QUESTION, 32)
         times.append(time.perf_counter() - start)
-    assert decision.strategy == "best_of_n(n=32, select=majority)"
+    assert str(decision.strategy) == "best_of_n(n=32, select=majority)"
     assert min(times) < 0.005
     router.close()
 

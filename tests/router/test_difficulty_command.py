@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from benchmarks.simulated import simulated_store
 from router import cli
 from router.bundle import Bundle
+from router.difficulty.base import UNOBSERVED
 from router.difficulty.text_estimator import TextEstimator
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import MAJORITY, configurations
@@ -65,8 +66,8 @@ def test_the_bundle_keeps_its_estimator(fitted: Bundle, directory: Path) -> None
     problem = Problem("1", MEDIUM)
     loaded = Bundle.load(directory)
     assert fitted.estimator is not None
-    assert loaded.level_probabilities(problem) == fitted.estimator.level_probabilities(problem)
-    assert loaded.level_probabilities(problem) != loaded.prior
+    assert loaded.by_text.levels(problem, UNOBSERVED) == fitted.estimator.levels(problem)
+    assert loaded.by_text.levels(problem, UNOBSERVED) != loaded.prior
 
 
 def test_people_see_bars_reasons_and_time(directory: Path) -> None:

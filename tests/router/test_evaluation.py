@@ -11,11 +11,12 @@ import pytest
 
 from benchmarks.simulated import ORIGIN, WORLD, Simulation, state
 from router.bundle import Bundle
+from router.difficulty.base import UNOBSERVED
 from router.evaluation.evaluate import evaluate
 from router.evaluation.outcomes import Outcomes
 from router.evaluation.records import Evaluation
 from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
-from router.evaluation.study import Study, family
+from router.evaluation.study import Study
 from router.evaluation.summary import against_fixed, differences, headline, sizes
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
@@ -23,8 +24,8 @@ from router.intervals import Figure, resamples
 from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
-from router.strategies.base import Strategy, parse_strategy
-from router.strategies.registry import STRATEGIES
+from router.strategies.base import Strategy
+from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -85,12 +86,12 @@ async def evaluation(bundle: Bundle, world: Simulation, store: RolloutStore) -> 
 
 @pytest.mark.parametrize("budget", [4, 8])
 def test_the_table_finds_the_best_strategy_of_each_level(bundle: Bundle, budget: int) -> None:
-    found = {level: bundle.table.best(level, budget).parsed().name for level in BEST}
+    found = {level: bundle.table.best(level, budget).strategy.name for level in BEST}
     assert found == BEST
 
 
 def test_the_estimator_separates_the_levels(bundle: Bundle, world: Simulation) -> None:
-    likeliest = [int(np.argmax(bundle.level_probabilities(p))) for p in world.problems]
+    likeliest = [int(np.argmax(bundle.by_text.levels(p, UNOBSERVED))) for p in world.problems]
     assert np.mean(likeliest == world.kind) > 0.95
 
 
@@ -99,7 +100,7 @@ def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
 ) -> None:
     at = evaluation.curve("learned").at(8)
     assert at is not None
-    names = {parse_strategy(text, STRATEGIES).name for text in at.choices}
+    names = {parse_strategy(text).name for text in at.choices}
     assert names == set(BEST.values())
     gains = [g.gain for g in evaluation.gains if (g.policy, g.budget) == ("learned", 8)]
     assert len(gains) == 9
@@ -224,7 +225,7 @@ async def test_a_pilot_that_only_votes_is_best_of_n(
                 cell.model_copy(
                     update={
                         "entries": tuple(
-                            e for e in cell.entries if family(e.parsed()) == "best_of_n"
+                            e for e in cell.entries if e.strategy.family == "best_of_n"
                         )
                     }
                 )

@@ -21,10 +21,10 @@ from router.fitting.workers import Job, LocalWorker, Worker
 from router.models.errors import EngineError, InputError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.budget import Usage
 
 PROBLEMS = fake_problems(24)
 STRATEGIES = configurations([1, 2, 4], DEFAULTS[:5], verifier=True)

@@ -11,11 +11,10 @@ from router.fitting.measurements import Measurements, measure, unit_of
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import RolloutStore
-from router.strategies.base import parse_strategy
-from router.strategies.budget import Usage
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 ORIGIN = Origin.of(
     GeneratorInfo("g", "fake", "plain", parameters=10),
@@ -54,13 +53,13 @@ def _measured(
         for repeat, (configuration, found) in enumerate(runs):
             run = Run("p", configuration, repeat, "completed", _usage(4), tuple(found))
             store.add(run)
-        strategies = [parse_strategy(text, STRATEGIES) for text in texts]
+        strategies = [parse_strategy(text) for text in texts]
         return measure(store, strategies, level_samples=level_samples)
 
 
 def test_units_say_what_must_be_run() -> None:
     units = {
-        text: unit_of(parse_strategy(text, STRATEGIES))
+        text: unit_of(parse_strategy(text))
         for text in (
             "best_of_n(n=8, select=best)",
             "best_of_n(n=8, select=majority, temperature=0.3)",
@@ -155,7 +154,7 @@ def test_what_an_engine_did_not_report_stays_unknown(tmp_path: Path) -> None:
         store.add_problems([PROBLEM])
         usage = Usage(generations=1, sampled_tokens=None, prompt_tokens=None)
         store.add_samples("p", [_candidate("1/2")], usage)
-        strategies = [parse_strategy("best_of_n(n=1, select=majority)", STRATEGIES)]
+        strategies = [parse_strategy("best_of_n(n=1, select=majority)")]
         found = measure(store, strategies, level_samples=0)
     assert np.isnan(found.tokens[0, 0])
     assert np.isnan(found.flops[0, 0])
@@ -170,7 +169,7 @@ def test_a_verifier_of_unknown_size_is_free_only_if_it_computed_nothing(
     with RolloutStore.create(tmp_path / "r.db", origin) as store:
         store.add_problems([PROBLEM])
         store.add_samples("p", [_candidate("1/2")], replace(_usage(1), verifier_tokens=tokens))
-        strategies = [parse_strategy("best_of_n(n=1)", STRATEGIES)]
+        strategies = [parse_strategy("best_of_n(n=1)")]
         found = measure(store, strategies, level_samples=0)
     assert np.isfinite(found.flops[0, 0]) == known
 

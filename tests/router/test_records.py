@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from router.models.usage import Usage
 from router.records import Considered, Decision, Finished, Solution
-from router.strategies.budget import Usage
+from router.strategies.beam_search import BeamSearch
+from router.strategies.dvts import DVTS
 from router.strategies.selection import Vote
 
 
@@ -17,11 +19,11 @@ def solution() -> Solution:
         answer="4",
         text="2 + 2 = 4",
         decision=Decision(
-            "beam_search(n=4)",
+            BeamSearch(4),
             (0.25, 0.75),
             0.5,
             "wins at level 2",
-            (Considered("beam_search(n=4)", 4, 0.5, (0.4, 0.6)), Considered("dvts(n=4)", 4)),
+            (Considered(BeamSearch(4), 4, 0.5, (0.4, 0.6)), Considered(DVTS(4), 4)),
         ),
         usage=Usage(generations=4, sampled_tokens=12, prompt_tokens_cached=None, flops=None),
         ended="deadline",
@@ -46,6 +48,8 @@ def test_json_uses_the_words_of_the_design() -> None:
     assert record["answer"] == "4"
     assert record["usage"]["generations"] == 4
     assert record["decision"]["strategy"] == "beam_search(n=4)"
+    assert record["decision"]["parameters"]["name"] == "beam_search"
+    assert record["decision"]["parameters"]["width"] == 4
     assert record["candidates"][0]["scores"] == (0.5, 0.9)
 
 

@@ -18,12 +18,13 @@ from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.prompts import PROMPTS
 from router.models.types import Problem, Sampling
+from router.models.usage import Usage
 from router.rollouts.export import export_store, import_store, open_rollouts
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.best_of_n import BestOfN
-from router.strategies.budget import Budget, Usage
+from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 
 GENERATOR = GeneratorInfo("tiny", "vllm", "qwen-math")

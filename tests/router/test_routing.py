@@ -15,13 +15,15 @@ from click.testing import CliRunner, Result
 from benchmarks.simulated import simulated_store, state
 from router import Budget, Router, cli
 from router.bundle import Bundle
+from router.choosing import ByTable, Fixed
+from router.difficulty.base import UNOBSERVED, Evidence, Oracle
 from router.fitting.build import Settings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.types import Prefill, Problem, Sampling
-from router.policy import BundlePolicy, FixedPolicy, OraclePolicy, PilotPolicy, PrefillPolicy
+from router.records import Decision
 from router.rollouts.store import RolloutStore
 from router.table import Estimate
 
@@ -86,12 +88,15 @@ def test_a_bundle_that_is_named_decides(directory: Path, bundle: Bundle) -> None
     with simulated(directory) as router:
         decided = router.decide(QUESTION, 8)
         solution = router.solve(QUESTION, 8, seed=0)
-    expected = bundle.table.choose(bundle.level_probabilities(Problem("p", QUESTION)), 8)
+    levels = bundle.by_text.levels(Problem("p", QUESTION), UNOBSERVED)
+    expected = bundle.table.choose(levels, 8)
     assert decided == solution.decision
     assert decided.strategy == expected.strategy
     assert decided.considered == expected.considered
     assert decided.expected_accuracy == expected.expected_accuracy
-    assert decided.levels == pytest.approx(bundle.level_probabilities(Problem("p", QUESTION)))
+    assert decided.levels == pytest.approx(
+        bundle.by_text.levels(Problem("p", QUESTION), UNOBSERVED)
+    )
     assert "difficulty judged by its text" in decided.why
     assert solution.usage.generations <= 8
 
@@ -118,10 +123,10 @@ async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Pat
     colder = only("best_of_n(n=8, temperature=0.3)", bundle)
     colder.save(directory.parent / "colder")
     with simulated(directory.parent / "colder") as router:
-        assert router.decide(QUESTION, 8).strategy == "best_of_n(n=8, temperature=0.3)"
+        assert str(router.decide(QUESTION, 8).strategy) == "best_of_n(n=8, temperature=0.3)"
         asked = Sampling(temperature=0.6)
         decision = await router.adecide(QUESTION, 8, sampling=asked)
-        assert "temperature" not in decision.strategy
+        assert "temperature" not in str(decision.strategy)
         solution = router.solve(QUESTION, 8, sampling=asked)
         assert solution.decision.strategy == decision.strategy
 
@@ -133,7 +138,7 @@ def only(winner: str, bundle: Bundle) -> Bundle:
         cell.model_copy(
             update={
                 "entries": tuple(
-                    e.model_copy(update={"estimate": sure}) if e.strategy == winner else e
+                    e.model_copy(update={"estimate": sure}) if str(e.strategy) == winner else e
                     for e in cell.entries
                 )
             }
@@ -177,12 +182,12 @@ def test_the_shipped_bundle_decides_where_it_fits(shipped: Path) -> None:
 def test_the_shipped_bundle_is_left_out_where_it_does_not_fit(shipped: Path) -> None:
     with Router(verifier=FakeVerifier()) as router:
         decision = router.solve(QUESTION, 8).decision
-    assert decision.strategy == "best_of_n(n=8)"
+    assert str(decision.strategy) == "best_of_n(n=8)"
     assert "the shipped bundle is left out" in decision.why
     assert "verifier was 'simulated' and is now 'fake'" in decision.why
     router = Router(verifier=None)
     decision = router.decide(QUESTION, 8)
-    assert decision.strategy == "best_of_n(n=8, select=majority)"
+    assert str(decision.strategy) == "best_of_n(n=8, select=majority)"
     assert "there is none" in decision.why
     router.close()
 
@@ -227,53 +232,55 @@ def test_unknown_ways_to_tell_difficulty_are_refused(directory: Path) -> None:
 
 @pytest.mark.parametrize(("budget", "samples"), [(1, 1), (2, 1), (8, 2), (16, 4), (32, 8), (64, 8)])
 def test_a_pilot_is_a_quarter_of_the_budget(bundle: Bundle, budget: int, samples: int) -> None:
-    assert PilotPolicy(bundle).pilot(Budget(budget)) == samples
-    assert BundlePolicy(bundle).pilot(Budget(budget)) == 0
+    assert ByTable.of(bundle, "pilot").needs.drawn(budget) == samples
+    assert ByTable.of(bundle).needs.drawn(budget) == 0
 
 
-async def test_low_scores_of_a_pilot_mean_a_hard_problem(bundle: Bundle) -> None:
-    policy = PilotPolicy(bundle)
+def test_low_scores_of_a_pilot_mean_a_hard_problem(bundle: Bundle) -> None:
+    chooser = ByTable.of(bundle, "pilot")
     problem, budget = Problem("p", QUESTION), Budget(8)
-    easy = await policy.decide(problem, budget, [0.9, 0.8])
-    hard = await policy.decide(problem, budget, [0.1, 0.2])
+    easy = chooser.choose(problem, Evidence(scores=(0.9, 0.8)), budget)
+    hard = chooser.choose(problem, Evidence(scores=(0.1, 0.2)), budget)
     assert easy.levels is not None
     assert hard.levels is not None
     assert easy.levels[0] > 0.5 > hard.levels[0]
     assert hard.levels[-1] > 0.5 > easy.levels[-1]
     assert "mean score of a pilot, 0.85 over 2 samples" in easy.why
-    before = await policy.decide(problem, budget)
+    before = chooser.choose(problem, UNOBSERVED, budget)
     assert before.levels == pytest.approx(bundle.prior)
 
 
-async def test_a_pilot_leaves_less_to_searches_that_cannot_use_it(bundle: Bundle) -> None:
-    decision = await PilotPolicy(bundle).decide(Problem("p", QUESTION), Budget(8), [0.5, 0.5])
-    costs = {considered.strategy: considered.cost for considered in decision.considered}
+def test_a_pilot_leaves_less_to_searches_that_cannot_use_it(bundle: Bundle) -> None:
+    evidence = Evidence(scores=(0.5, 0.5))
+    decision = ByTable.of(bundle, "pilot").choose(Problem("p", QUESTION), evidence, Budget(8))
+    costs = {str(considered.strategy): considered.cost for considered in decision.considered}
     assert costs["best_of_n(n=8)"] == 8
     assert costs["beam_search(n=4)"] == 6
     assert "beam_search(n=8)" not in costs
     assert max(costs.values()) <= 8
 
 
-async def test_true_levels_are_one_row_of_the_table(bundle: Bundle) -> None:
-    policy = OraclePolicy(bundle, levels={"easy": 1, "hard": 3})
-    for name, level in policy.levels.items():
-        decision = await policy.decide(Problem(name, QUESTION), Budget(8))
+def test_true_levels_are_one_row_of_the_table(bundle: Bundle) -> None:
+    oracle = Oracle({"easy": 1, "hard": 3}, bundle.levels.count)
+    chooser = ByTable.at_true_levels(bundle, oracle)
+    for name, level in oracle.given.items():
+        decision = chooser.choose(Problem(name, QUESTION), UNOBSERVED, Budget(8))
         assert decision.strategy == bundle.table.best(level, 8).strategy
         assert decision.levels is not None
         assert decision.levels[level - 1] == 1
     with pytest.raises(InputError, match="level of problem 'other' is not given"):
-        await policy.decide(Problem("other", QUESTION), Budget(8))
+        chooser.choose(Problem("other", QUESTION), UNOBSERVED, Budget(8))
 
 
-async def test_the_state_after_reading_a_problem_tells_its_level(bundle: Bundle) -> None:
-    policy = PrefillPolicy(bundle)
+def test_the_state_after_reading_a_problem_tells_its_level(bundle: Bundle) -> None:
+    chooser = ByTable.of(bundle, "prefill")
     for kind in range(3):
-        read = np.array(state(kind), np.float32)
-        decision = await policy.decide(Problem("p", QUESTION), Budget(8), state=read)
+        read = Evidence(state=np.array(state(kind), np.float32))
+        decision = chooser.choose(Problem("p", QUESTION), read, Budget(8))
         assert decision.levels is not None
         assert int(np.argmax(decision.levels)) == kind
         assert decision.why.endswith("judged by the generator's state after reading it")
-    before = await policy.decide(Problem("p", QUESTION), Budget(8))
+    before = chooser.choose(Problem("p", QUESTION), UNOBSERVED, Budget(8))
     assert before.why.endswith("judged by its text")
 
 
@@ -284,12 +291,13 @@ def test_a_prompt_is_read_before_the_search_and_paid_for(directory: Path) -> Non
     with router:
         found = router.solve(hard, 8, seed=0)
         assert router.solve(easy, 8, seed=0).decision.strategy != found.decision.strategy
-        # The service asks for a decision first, and it must not stand in for the one that counts.
-        early = router.decide(hard, 8)
-        late = asyncio.run(router.asolve(hard, 8, seed=0, decision=early))
+        # Whoever streams is told of the decision that counts, before the search.
+        told: list[Decision] = []
+        late = asyncio.run(router.asolve(hard, 8, seed=0, decided=told.append))
     assert late.decision == found.decision
-    again = FixedPolicy.parse(found.decision.strategy, Budget(8))
-    with Router(generator=Simulated(), verifier=SimulatedVerifier(), policy=again) as alone:
+    assert told == [late.decision]
+    again = Fixed(found.decision.strategy)
+    with Router(generator=Simulated(), verifier=SimulatedVerifier(), chooser=again) as alone:
         search = alone.solve(hard, 8, seed=0).usage
     assert found.usage.prompt_tokens == (search.prompt_tokens or 0) + 40
     assert found.usage.flops == pytest.approx((search.flops or 0) + 2 * 1_000 * 30)
@@ -306,12 +314,12 @@ def test_a_generator_without_such_states_is_refused(directory: Path, bundle: Bun
     with router, pytest.raises(InputError, match=r"states of layer 1, .*'fake' hands out none"):
         router.solve(QUESTION, 8)
     with pytest.raises(InputError, match="its generator handed out no states"):
-        PrefillPolicy(replace(bundle, prefill=None))
+        ByTable.of(replace(bundle, prefill=None), "prefill")
 
 
 def test_a_bundle_without_scores_has_no_pilot(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="none of its samples was scored"):
-        PilotPolicy(replace(bundle, pilot=None))
+        ByTable.of(replace(bundle, pilot=None), "pilot")
 
 
 @pytest.mark.parametrize("budget", [1, 2, 8])
@@ -322,7 +330,9 @@ def test_a_search_with_a_pilot_stays_in_its_budget(directory: Path, budget: int)
         solution = router.solve("What is 12345 + 23456 + 34567?", budget, seed=0)
     assert "mean score of a pilot" in solution.decision.why
     assert solution.usage.generations <= budget
-    assert len(solution.candidates) >= PilotPolicy(Bundle.load(directory)).pilot(Budget(budget))
+    assert len(solution.candidates) >= ByTable.of(Bundle.load(directory), "pilot").needs.drawn(
+        budget
+    )
     assert all(candidate.scores for candidate in solution.candidates)
 
 
@@ -436,7 +446,7 @@ def test_the_table_says_plainly_whether_one_search_wins(bundle: Bundle, tmp_path
     assert "beam_search" in shown  # no name is broken over lines at 80 columns
     cells = tuple(
         cell.model_copy(
-            update={"entries": tuple(e for e in cell.entries if "majority" in e.strategy)}
+            update={"entries": tuple(e for e in cell.entries if "majority" in str(e.strategy))}
         )
         for cell in bundle.table.cells
     )

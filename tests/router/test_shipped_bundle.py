@@ -16,8 +16,7 @@ from router.models.types import Problem
 from router.models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
 from router.models.weights.find import EMBEDDED
 from router.rollouts.export import open_rollouts
-from router.strategies.base import parse_strategy
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -58,7 +57,7 @@ def _rounded(value: Any) -> Any:
 def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
     """The numbers that are shipped are those that the committed rollouts hold."""
     told = shipped.manifest["settings"]
-    strategies = tuple(parse_strategy(text, STRATEGIES) for text in told["strategies"])
+    strategies = tuple(parse_strategy(text) for text in told["strategies"])
     settings = Settings(**{**told, "budgets": tuple(told["budgets"]), "strategies": strategies})
     with open_rollouts(BENCHMARKS / "rollouts" / "fit.jsonl.gz") as rollouts:
         again = fit_bundle(rollouts, settings)

@@ -16,8 +16,8 @@ from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
-from router.strategies.base import parse_strategy
-from router.strategies.registry import STRATEGIES as STRATEGIES_BY_NAME
+from router.strategies.base import Strategy
+from router.strategies.best_of_n import BestOfN
 from router.table import Table
 
 BUDGETS = (1, 2, 4, 8)
@@ -31,12 +31,11 @@ class Fitted:
     levels: Levels
     table: Table
 
-    def truth(self, level: int, strategy: str) -> float:
+    def truth(self, level: int, strategy: Strategy) -> float:
         """True success rate of one search over the problems that the fit put into a level."""
         members = self.levels.of(self.found.pass_at_1) == level
         index = {problem.id: i for i, problem in enumerate(self.simulation.problems)}
-        parsed = parse_strategy(strategy, STRATEGIES_BY_NAME)
-        chances = [self.simulation.chance(index[p], parsed) for p in self.found.problems]
+        chances = [self.simulation.chance(index[p], strategy) for p in self.found.problems]
         return float(np.array(chances)[members].mean())
 
 
@@ -56,7 +55,7 @@ def table(fitted: Fitted) -> Table:
 
 
 def test_the_fitted_table_finds_the_strategy_that_is_best_by_construction(table: Table) -> None:
-    winners = {level: table.best(level, 8).parsed().name for level in (1, 2, 3)}
+    winners = {level: table.best(level, 8).strategy.name for level in (1, 2, 3)}
     assert winners == {1: "best_of_n", 2: "beam_search", 3: "dvts"}
 
 
@@ -71,7 +70,7 @@ def test_intervals_of_the_table_cover_the_known_truth(fitted: Fitted) -> None:
     covered = []
     for level in (1, 2, 3):
         for entry in fitted.table.cell(level, 8).entries:
-            if entry.strategy in known:
+            if str(entry.strategy) in known:
                 estimate = entry.estimate
                 truth = fitted.truth(level, entry.strategy)
                 covered.append(estimate.low <= truth <= estimate.high)
@@ -84,7 +83,7 @@ def test_the_level_is_decided_by_samples_of_its_own(fitted: Fitted) -> None:
     hardest = fitted.levels.of(fitted.found.pass_at_1) == 3
     single = [str(s) for s in fitted.found.strategies].index("best_of_n(n=1)")
     fresh = fitted.found.accuracy[hardest, single].mean()
-    truth = fitted.truth(3, "best_of_n(n=1)")
+    truth = fitted.truth(3, BestOfN(1))
     decided = fitted.found.pass_at_1[hardest].mean()
     assert abs(fresh - truth) < 0.03
     assert decided < truth - 0.03
@@ -94,12 +93,12 @@ def test_held_out_accuracy_is_that_of_the_choice_not_of_its_luck(fitted: Fitted)
     for level in (1, 2, 3):
         cell = fitted.table.cell(level, 1)
         assert cell.held_out is not None
-        assert cell.held_out.low <= fitted.truth(level, "best_of_n(n=1)") <= cell.held_out.high
+        assert cell.held_out.low <= fitted.truth(level, BestOfN(1)) <= cell.held_out.high
 
 
 def test_every_cell_ranks_all_that_fits_its_budget(table: Table) -> None:
     for cell in table.cells:
-        fitting = {str(s) for s in STRATEGIES if s.cost <= cell.budget}
+        fitting = {s for s in STRATEGIES if s.cost <= cell.budget}
         assert {entry.strategy for entry in cell.entries} == fitting
         accuracies = [entry.estimate.accuracy for entry in cell.entries]
         assert accuracies == sorted(accuracies, reverse=True)
@@ -145,8 +144,8 @@ def test_a_tolerance_takes_the_cheapest_that_is_nearly_as_good(table: Table) -> 
 
 
 def test_budgets_in_flops_charge_the_verifier(table: Table) -> None:
-    by_generations = {row.strategy for row in table.choose([1, 1, 1], 8).considered}
-    by_flops = {row.strategy for row in table.choose([1, 1, 1], 8, cost="flops").considered}
+    by_generations = {str(row.strategy) for row in table.choose([1, 1, 1], 8).considered}
+    by_flops = {str(row.strategy) for row in table.choose([1, 1, 1], 8, cost="flops").considered}
     assert "best_of_n(n=8)" in by_generations
     assert "best_of_n(n=8)" not in by_flops
     assert "best_of_n(n=8, select=majority)" in by_flops

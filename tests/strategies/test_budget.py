@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.models.errors import BudgetExhausted, InputError
-from router.strategies.budget import MAX_GENERATIONS, Budget, Generations, TokenPurse, Usage
+from router.models.usage import Usage
+from router.strategies.budget import MAX_GENERATIONS, Budget, Generations, TokenPurse
 
 
 def test_best_of_n_costs_n() -> None:

@@ -11,10 +11,9 @@ import pytest
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
-from router.strategies.base import parse_strategy
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 PROBLEM = Problem("p", "any")
 
@@ -47,7 +46,7 @@ class DigitVerifier(FakeVerifier):
 async def search(
     text: str, generator: FakeGenerator, verifier: FakeVerifier | None = None
 ) -> Outcome:
-    strategy = parse_strategy(text, STRATEGIES)
+    strategy = parse_strategy(text)
     return await run_search(
         strategy,
         PROBLEM,
@@ -192,9 +191,9 @@ async def test_one_request_serves_all_continuations_of_a_path() -> None:
     ],
 )
 def test_a_strategy_reads_and_writes_itself(text: str, budget: int | None, expected: str) -> None:
-    strategy = parse_strategy(text, STRATEGIES, budget)
+    strategy = parse_strategy(text, budget)
     assert str(strategy) == expected
-    assert parse_strategy(str(strategy), STRATEGIES) == strategy
+    assert parse_strategy(str(strategy)) == strategy
     assert budget is None or strategy.cost <= budget
 
 
@@ -221,17 +220,17 @@ def test_a_strategy_reads_and_writes_itself(text: str, budget: int | None, expec
 )
 def test_a_bad_strategy_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        parse_strategy(text, STRATEGIES, 2)
+        parse_strategy(text, 2)
 
 
 async def test_a_strategy_over_the_budget_is_refused() -> None:
-    strategy = parse_strategy("lookahead(n=8, k=1)", STRATEGIES)
+    strategy = parse_strategy("lookahead(n=8, k=1)")
     with pytest.raises(InputError, match="needs 16 generations"):
         await run_search(strategy, PROBLEM, digits(2), DigitVerifier(), Budget(15), Sampling())
 
 
 async def test_a_strategy_that_needs_a_verifier_says_so() -> None:
-    strategy = parse_strategy("dvts(n=4)", STRATEGIES)
+    strategy = parse_strategy("dvts(n=4)")
     with pytest.raises(InputError, match="needs a verifier"):
         await run_search(strategy, PROBLEM, digits(2), None, Budget(4), Sampling())
 
@@ -240,14 +239,14 @@ async def test_a_strategy_that_needs_a_verifier_says_so() -> None:
 async def test_a_strategy_samples_at_its_own_temperature(text: str) -> None:
     for wanted, own in ((0.25, "temperature=0.25"), (0.8, "select=weighted")):
         generator = Asked()
-        strategy = parse_strategy(text.format(own), STRATEGIES)
+        strategy = parse_strategy(text.format(own))
         await run_search(strategy, PROBLEM, generator, FakeVerifier(), Budget(4), Sampling())
         assert set(generator.temperatures) == {wanted}
 
 
 async def test_a_look_ahead_is_greedy_at_any_temperature() -> None:
     generator = Asked()
-    strategy = parse_strategy("lookahead(n=4, temperature=1.5)", STRATEGIES)
+    strategy = parse_strategy("lookahead(n=4, temperature=1.5)")
     await run_search(strategy, PROBLEM, generator, FakeVerifier(), Budget(8), Sampling())
     assert set(generator.temperatures) == {0.0, 1.5}
 

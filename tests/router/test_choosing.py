@@ -1,19 +1,18 @@
-"""Policies decide without a model, fast, and within the budget."""
+"""Choosers decide without a model, fast, and within the budget."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
 
+from router.choosing import Default, Fixed
+from router.difficulty.base import UNOBSERVED
 from router.models.errors import InputError
 from router.models.types import Problem
-from router.policy import DefaultPolicy, FixedPolicy
-from router.strategies.base import parse_strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
-from router.strategies.registry import STRATEGIES
+from router.strategies.registry import parse_strategy
 
 PROBLEM = Problem("p", "What is 2 + 2?")
 
@@ -23,13 +22,12 @@ PROBLEM = Problem("p", "What is 2 + 2?")
     ("verifier", "select", "why"),
     [(False, "majority", "a majority vote"), (True, "weighted", "weighted by the verifier")],
 )
-async def test_the_default_spends_the_whole_budget_and_says_why(
+def test_the_default_spends_the_whole_budget_and_says_why(
     budget: int, verifier: bool, select: str, why: str
 ) -> None:
-    decision = await DefaultPolicy(verifier).decide(PROBLEM, Budget(budget))
-    strategy = parse_strategy(decision.strategy, STRATEGIES)
-    assert isinstance(strategy, BestOfN)
-    assert (strategy.n, strategy.select) == (budget, select)
+    decision = Default(verifier).choose(PROBLEM, UNOBSERVED, Budget(budget))
+    assert isinstance(decision.strategy, BestOfN)
+    assert (decision.strategy.n, decision.strategy.select) == (budget, select)
     assert "no bundle is fitted" in decision.why
     assert why in decision.why
 
@@ -43,21 +41,21 @@ async def test_the_default_spends_the_whole_budget_and_says_why(
         ("best_of_n(select=majority)", "best_of_n(n=17, select=majority)"),
     ],
 )
-async def test_fixed_takes_what_was_asked_or_the_largest_that_fits(text: str, chosen: str) -> None:
-    decision = await FixedPolicy.parse(text, Budget(17)).decide(PROBLEM, Budget(17))
-    assert decision.strategy == chosen
+def test_fixed_takes_what_was_asked_or_the_largest_that_fits(text: str, chosen: str) -> None:
+    decision = Fixed(parse_strategy(text, 17)).choose(PROBLEM, UNOBSERVED, Budget(17))
+    assert str(decision.strategy) == chosen
 
 
 def test_fixed_refuses_what_no_budget_covers() -> None:
     with pytest.raises(InputError, match="needs at least 4 generations"):
-        FixedPolicy.parse("dvts", Budget(3))
+        parse_strategy("dvts", 3)
 
 
 def test_a_decision_takes_less_than_five_milliseconds() -> None:
-    async def decide() -> float:
+    def decide() -> float:
         start = time.perf_counter()
-        await DefaultPolicy(verifier=True).decide(PROBLEM, Budget(64))
+        Default(verified=True).choose(PROBLEM, UNOBSERVED, Budget(64))
         return time.perf_counter() - start
 
     # The best of several: what is measured is the decision, not the machine's other work.
-    assert min(asyncio.run(decide()) for _ in range(5)) < 0.005
+    assert min(decide() for _ in range(5)) < 0.005

@@ -1,0 +1,232 @@
+"""Which search a problem gets: by a fitted table, fixed, or best-of-N where nothing is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+from router.bundle import Bundle
+from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
+from router.models.base import Generator, state_layer
+from router.models.errors import InputError
+from router.models.types import Problem
+from router.opening import Models
+from router.records import Decision
+from router.strategies.base import Strategy
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import Budget
+from router.table import CostUnit, Table
+
+AUTO = "auto"
+"""What leaves a choice to the router: of the strategy, the verifier or the bundle."""
+
+Difficulty = Literal["text", "prefill", "pilot"]
+"""What a problem's level is told by: its text, the generator's state after reading it, or the
+verifier's scores of its first samples."""
+
+_NO_BUNDLE: Final = "no bundle is fitted for this model"
+
+
+class Chooser(Protocol):
+    """Decides how one problem's budget is spent. Safe to call from many threads."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it wants observed of a problem before it is asked."""
+        ...
+
+    def choose(self, problem: Problem, evidence: Evidence, budget: Budget) -> Decision:
+        """The decision for one problem; its strategy costs no more than the budget.
+
+        evidence: empty where nothing could be observed, or has been yet.
+
+        Raises:
+            InputError: nothing fits the budget.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Default:
+    """Best-of-N over the whole budget: the safe choice before anything is fitted.
+
+    verified: whether there is a verifier to weight the votes. because: why there is nothing better
+    to go by.
+    """
+
+    verified: bool
+    because: str = _NO_BUNDLE
+
+    @property
+    def needs(self) -> Needs:
+        return NOTHING
+
+    def choose(self, problem: Problem, evidence: Evidence, budget: Budget) -> Decision:  # noqa: ARG002
+        strategy = BestOfN(n=budget.generations, select="weighted" if self.verified else "majority")
+        vote = "a vote weighted by the verifier" if self.verified else "a majority vote"
+        return Decision(strategy, None, None, f"{self.because}, so {vote} over the budget")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same strategy for every problem."""
+
+    strategy: Strategy
+
+    @property
+    def needs(self) -> Needs:
+        return NOTHING
+
+    def choose(self, problem: Problem, evidence: Evidence, budget: Budget) -> Decision:  # noqa: ARG002
+        return Decision(self.strategy, None, None, "the strategy that was asked for")
+
+
+@dataclass(frozen=True)
+class ByTable:
+    """The best configuration of a fitted table, at the level that an estimator tells.
+
+    otherwise: tells the level where what the estimator needs was not observed.
+    tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
+    of the budget; the table's own by default. own_temperature: whether strategies that set a
+    temperature of their own count.
+
+    Raises:
+        InputError: a tolerance outside 0 to 1.
+    """
+
+    table: Table
+    estimator: Estimator
+    otherwise: Estimator
+    tolerance: float = 0.0
+    cost: CostUnit | None = None
+    own_temperature: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise InputError(f"tolerance must lie between 0 and 1, not {self.tolerance}")
+
+    @classmethod
+    def of(cls, bundle: Bundle, difficulty: Difficulty = "text", tolerance: float = 0.0) -> ByTable:
+        """By a bundle's table and its estimator of that kind.
+
+        Raises:
+            InputError: the bundle was fitted without what that estimator needs.
+        """
+        text = bundle.by_text
+        if difficulty == "text":
+            return cls(bundle.table, text, text, tolerance)
+        if difficulty == "prefill":
+            if bundle.prefill is None:
+                raise InputError(
+                    "the bundle cannot tell difficulty by the prefill, as its generator handed out"
+                    " no states; refit it with `router fit` on an engine that does"
+                )
+            return cls(bundle.table, bundle.prefill, text, tolerance)
+        if bundle.pilot is None:
+            raise InputError(
+                "the bundle cannot tell difficulty by a pilot, as none of its samples was scored;"
+                " refit it with `router fit --verifier …`"
+            )
+        return cls(bundle.table, bundle.pilot, Prior(bundle.prior), tolerance)
+
+    @classmethod
+    def at_true_levels(cls, bundle: Bundle, oracle: Oracle, tolerance: float = 0.0) -> ByTable:
+        """By a bundle's table, on levels that are given."""
+        return cls(bundle.table, oracle, oracle, tolerance)
+
+    @property
+    def needs(self) -> Needs:
+        return self.estimator.needs
+
+    def choose(self, problem: Problem, evidence: Evidence, budget: Budget) -> Decision:
+        """As `Chooser.choose`; what the evidence has cost is counted as spent.
+
+        Raises:
+            InputError: as `Table.choose`.
+        """
+        observed = evidence.meets(self.needs)
+        estimator = self.estimator if observed else self.otherwise
+        decision = self.table.choose(
+            estimator.levels(problem, evidence),
+            budget.generations,
+            tolerance=self.tolerance,
+            cost=self.cost,
+            drawn=len(evidence.scores) or self.needs.drawn(budget.generations),
+            own_temperature=self.own_temperature,
+        )
+        why = f"{decision.why}; difficulty judged by {estimator.known(evidence)}"
+        return replace(decision, why=why)
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How the strategy `auto` is decided.
+
+    bundle: None where there is none. asked: whether the caller named it; a bundle that merely
+    comes with `router` is left out where it does not fit.
+
+    Raises:
+        InputError: an unknown way to tell difficulty.
+    """
+
+    bundle: Bundle | None
+    asked: bool
+    difficulty: Difficulty
+
+    def __post_init__(self) -> None:
+        if self.difficulty not in ("text", "prefill", "pilot"):
+            raise InputError(
+                f"difficulty is told by one of text, prefill, pilot, not {self.difficulty!r}"
+            )
+
+    def chooser(
+        self, tolerance: float, temperature: float, *, verified: bool, models: Models | None
+    ) -> Chooser:
+        """What decides.
+
+        temperature: of sampling. Where it is not the bundle's, the caller has chosen it, and no
+            strategy that would set another counts.
+        verified: whether there is, or will be, a verifier.
+        models: None before they are opened; the bundle is then taken to fit them.
+
+        Raises:
+            InputError: the bundle that was asked for does not fit the models, or there is none
+                for what was asked.
+        """
+        because = _NO_BUNDLE
+        if self.bundle is not None:
+            try:
+                self._check(self.bundle, verified, models)
+            except InputError as error:
+                if self.asked:
+                    raise
+                because = f"the shipped bundle is left out ({error})"
+            else:
+                usual = temperature == self.bundle.origin.temperature
+                chooser = ByTable.of(self.bundle, self.difficulty, tolerance)
+                if models is not None:
+                    _check_layer(chooser.needs, models.generator)
+                return replace(chooser, own_temperature=usual)
+        if tolerance or self.difficulty != "text":
+            what = "a tolerance" if tolerance else f"difficulty by {self.difficulty}"
+            raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
+        return Default(verified, because)
+
+    @staticmethod
+    def _check(bundle: Bundle, verified: bool, models: Models | None) -> None:
+        if models is None:
+            bundle.check_verified(verified)
+        else:
+            judge = models.verifier
+            bundle.check(models.generator.info, None if judge is None else judge.info)
+
+
+def _check_layer(needs: Needs, generator: Generator) -> None:
+    """Make sure that a generator hands out the states that are needed, if any."""
+    layer = state_layer(generator)
+    if needs.layer not in (None, layer):
+        gives = "none" if layer is None else f"those of layer {layer}"
+        raise InputError(
+            f"the bundle tells difficulty by states of layer {needs.layer}, and the engine"
+            f" {generator.info.engine!r} hands out {gives} here; take --difficulty text"
+        )
