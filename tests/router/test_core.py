@@ -227,9 +227,12 @@ def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
             return await super().sample(path, n, sampling)
 
     problems = [*fake_problems(4), Problem("bad", QUESTION)]
-    with Router(generator=Faulty()) as router:
-        results = {r.problem_id: r for r in router.solve_many(problems, budget=2, in_flight=2)}
-        assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router = Router(generator=Faulty())
+    results: dict[str, Solution | Failure] = {}
+    many = router.solve_many(problems, budget=2, in_flight=2)
+    in_time(lambda: results.update((result.problem_id, result) for result in many))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
     failure = results.pop("bad")
     assert isinstance(failure, Failure)
     assert failure.error is fault or type(fault).__name__ in str(failure.error)
@@ -387,30 +390,32 @@ def test_listener_that_waits_for_the_router_is_refused_not_hung(router: Router) 
 
 @pytest.mark.parametrize("call", ["close", "solve_many"])
 def test_listener_that_closes_or_solves_many_is_refused_and_the_router_stays(call: str) -> None:
-    with Router(generator=FakeGenerator()) as router:
+    router = Router(generator=FakeGenerator())
 
-        def listener(node: Node) -> None:
-            if call == "close":
-                router.close()
-            else:
-                list(router.solve_many([QUESTION], 1))
+    def listener(node: Node) -> None:
+        if call == "close":
+            router.close()
+        else:
+            list(router.solve_many([QUESTION], 1))
 
-        with pytest.raises(RuntimeError, match="a listener must not call the router"):
-            solve_in_time(lambda: router.solve(QUESTION, 2, listener=listener))
-        assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    with pytest.raises(RuntimeError, match="a listener must not call the router"):
+        in_time(lambda: router.solve(QUESTION, 2, listener=listener))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
 
 
 def test_closing_from_the_routers_own_loop_is_refused() -> None:
     async def work(models: Models) -> None:
         await router.aclose()
 
-    with Router(generator=FakeGenerator()) as router:
-        with pytest.raises(RuntimeError, match="must not call the router"):
-            solve_in_time(lambda: router.run(work))
-        assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router = Router(generator=FakeGenerator())
+    with pytest.raises(RuntimeError, match="must not call the router"):
+        in_time(lambda: router.run(work))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
 
 
-def solve_in_time(call: Callable[[], object]) -> None:
+def in_time(call: Callable[[], object]) -> None:
     """In a thread, so that a call that hangs is a failure, and not a test that hangs."""
     caught: list[BaseException] = []
 
