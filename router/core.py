@@ -14,7 +14,7 @@ from router.bundle import Bundle
 from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
-from router.models.errors import InputError, RouterError
+from router.models.errors import EngineError, InputError
 from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
@@ -253,8 +253,8 @@ class Router(Session):
     ) -> Iterator[Solution | Failure]:
         """Solve many problems at once; results come as they finish.
 
-        A problem that fails gives a `Failure` and ends no other. Leaving the iterator early
-        cancels what has not finished.
+        A problem that fails, in whatever way, gives a `Failure` and ends no other. Leaving the
+        iterator early cancels what has not finished.
 
         Args:
             budget: of each problem, and so are a `Budget`'s token cap and seconds.
@@ -263,8 +263,10 @@ class Router(Session):
         Raises:
             InputError: a bad budget or strategy; at once, before anything is opened.
             ModelError: the models cannot be opened.
+            RuntimeError: called by a listener, which would wait for itself.
         """
         limits, _ = self._plan(budget, strategy, tolerance, sampling)
+        self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
         results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
 
@@ -274,7 +276,13 @@ class Router(Session):
                     results.put(
                         await self._solve(problem, limits, strategy, tolerance, sampling, seed)
                     )
-                except RouterError as error:
+                except BaseException as error:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise
+                    # Not only Exception: an engine may cancel a call by itself, or panic in Rust.
+                    if not isinstance(error, Exception):
+                        error = EngineError(f"the search ended by {error!r}")
                     results.put(Failure(problem.id, error))
 
         async def every() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal, TextIO
 
 from router.models.errors import InputError, RouterError
 from router.models.types import Problem
+from router.provenance import digest
 from router.records import Solution
 
 
@@ -28,6 +29,38 @@ class Problems:
 
     problems: tuple[Problem, ...]
     broken: tuple[Broken, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A line of `router solve --out`: a solution and what made it.
+
+    settings: what it depends on but for its problem, as JSON values.
+    problem_digest: of the problem as it was solved.
+    """
+
+    solution: Solution
+    settings: dict[str, Any]
+    problem_digest: str
+
+    @property
+    def settings_digest(self) -> str:
+        return short_digest(self.settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.solution.to_dict(), "settings": self.settings, **self._digests()}
+
+    def trace_dict(self) -> dict[str, Any]:
+        """The line of `router solve --trace` that goes with it."""
+        return {**self.solution.trace_dict(), **self._digests()}
+
+    def _digests(self) -> dict[str, str]:
+        return {"settings_digest": self.settings_digest, "problem_digest": self.problem_digest}
+
+
+def short_digest(value: Any) -> str:
+    """16 hex digits of a JSON value's SHA-256: enough to tell apart, short enough to read."""
+    return digest(value)[:16]
 
 
 def read_text(path: Path) -> str:
@@ -68,6 +101,7 @@ def read_problems(path: Path) -> Problems:
         try:
             record = _record(decode(raw, "it"))
             problem = Problem.from_dict(record, default_id=str(number))
+            _check_unicode(problem)
         except InputError as error:
             broken.append(Broken(number, str(error)))
             continue
@@ -84,27 +118,64 @@ def read_problems(path: Path) -> Problems:
     return Problems(tuple(problems), tuple(broken))
 
 
-def read_solutions(path: Path) -> list[Solution]:
+def read_solutions(path: Path) -> list[Solved]:
     """What `router solve --out` has written so far; a torn last line is cut off the file.
 
     Raises:
-        InputError: the file cannot be read, or a line in it is no solution.
+        InputError: the file cannot be read or cut, or a line in it is no solution, or does not
+            say what made it.
     """
     data = _read(path)
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    solutions = []
+    solved = []
     for number, raw in enumerate(whole.splitlines(), start=1):
         try:
-            solutions.append(Solution.from_dict(_record(decode(raw, "it"))))
+            record = _record(decode(raw, "it"))
+            solution = Solution.from_dict(record)
         except (InputError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}, line {number} is no solution of an earlier run ({error});"
                 " take another --out"
             ) from None
-    return solutions
+        settings, problem = record.get("settings"), record.get("problem_digest")
+        if not isinstance(settings, dict) or not isinstance(problem, str):
+            raise InputError(
+                f"{path}, line {number} does not say which settings and problem it was made from,"
+                " as an earlier version of `router` wrote it; take another --out"
+            )
+        solved.append(Solved(solution, settings, problem))
+    _cut(path, data, whole)
+    return solved
+
+
+def keep_traces(path: Path, solved: Sequence[Solved]) -> int:
+    """Cut a trace file to the whole lines that go with `solved`; how many these are.
+
+    A search whose solution was not written leaves a trace that nothing goes with.
+
+    Raises:
+        InputError: the file cannot be read or cut, or a line in it is no trace of their run.
+    """
+    problems = {(line.solution.problem_id, line.problem_digest) for line in solved}
+    settings = {line.settings_digest for line in solved}
+    data = _read(path)
+    kept = []
+    for number, raw in enumerate(data[: data.rfind(b"\n") + 1].splitlines(True), start=1):
+        try:
+            record = _record(decode(raw, "it"))
+            ours = record["settings_digest"] in settings
+            solution_is_there = (record["problem_id"], record["problem_digest"]) in problems
+        except (InputError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise InputError(
+                f"{path}, line {number} is no trace of the run that --resume goes on with;"
+                " take another --trace"
+            )
+        if solution_is_there:
+            kept.append(raw)
+    _cut(path, data, b"".join(kept))
+    return len(kept)
 
 
 Mode = Literal["w", "a"]
@@ -146,6 +217,22 @@ def write_line(file: TextIO, record: Mapping[str, Any]) -> None:
         raise RouterError(f"cannot write {file.name}: {error.strerror}") from None
 
 
+def _check_unicode(problem: Problem) -> None:
+    r"""Refuse lone surrogates, which JSON can write (`"\ud800"`) and no tokenizer takes.
+
+    Raises:
+        InputError: names the field.
+    """
+    fields = {"id": problem.id, "problem": problem.text, "answer": problem.answer or ""}
+    for name, text in fields.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"field {name!r} holds half a character (a lone surrogate) at {error.start}"
+            ) from None
+
+
 def _record(line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
@@ -161,3 +248,21 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _cut(path: Path, data: bytes, kept: bytes) -> None:
+    """Put `kept` in place of a file's content `data`, of which it is a part: all of it or none."""
+    if kept == data:
+        return
+    real = path.resolve()
+    new = real.with_name(f"{real.name}.new")
+    try:
+        if data.startswith(kept):  # needs no space, which a torn line may be for want of
+            with real.open("r+b") as file:
+                file.truncate(len(kept))
+        else:
+            new.write_bytes(kept)
+            new.replace(real)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from None

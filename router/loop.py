@@ -28,15 +28,26 @@ class LoopThread:
         """Start `work`; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
 
+    def check_caller(self) -> None:
+        """Refuse a caller that would wait here for itself.
+
+        Raises:
+            RuntimeError: called from this very thread.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a listener must not call the router and wait for it")
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` to its end. An interrupt (Ctrl-C) cancels it.
 
         Raises:
             RuntimeError: called from this very thread, which would wait for itself.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self.check_caller()
+        except RuntimeError:
             work.close()
-            raise RuntimeError("a listener must not call the router and wait for it")
+            raise
         future = self.submit(work)
         try:
             return future.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,9 +65,19 @@ class Models:
     loaded: tuple[Generator | Verifier, ...] = ()
 
     async def aclose(self) -> None:
-        """Close what was loaded; ready-made models stay their owner's."""
+        """Close what was loaded; ready-made models stay their owner's.
+
+        Raises:
+            The first failure to close, once each model has been closed.
+        """
+        failures: list[BaseException] = []
         for model in self.loaded:
-            await model.aclose()
+            try:
+                await model.aclose()
+            except BaseException as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 async def load_models(
@@ -107,7 +118,8 @@ async def load_models(
         return Models(opened, judge, tuple(loaded))
     except BaseException:
         if generator is None:
-            await opened.aclose()
+            with suppress(Exception):  # what failed first is what the caller must hear of
+                await opened.aclose()
         raise
 
 

@@ -73,8 +73,14 @@ class Session(ABC):
         await self._loop().wait(self._reopen())
 
     def close(self) -> None:
-        """Cancel what still runs and release the models; no call may follow."""
+        """Cancel what still runs and release the models; no call may follow.
+
+        Raises:
+            RuntimeError: called from the session's own thread, as by a listener; nothing changes.
+        """
         with self._lock:
+            if self._thread is not None:
+                self._thread.check_caller()
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -82,6 +88,8 @@ class Session(ABC):
 
     async def aclose(self) -> None:
         """As `close`, without blocking the caller's event loop."""
+        if self._thread is not None:
+            self._thread.check_caller()
         await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:

@@ -108,30 +108,30 @@ class VLLMGenerator:
         """
         engine_args["worker_extension_cls"] = EXTENSION
         engine = await start_engine(model_path, **engine_args)
-        # vLLM reads its environment when it is first imported, so not before it was started.
-        from transformers import AutoTokenizer
-        from vllm.platforms import current_platform
-
-        tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
-        info = GeneratorInfo(
-            model=name,
-            engine="vllm",
-            prompt=prompt.id,
-            context=engine.model_config.max_model_len,
-            parameters=count_parameters(model_path),
-            # A request with a seed kills the CPU build's engine (0.32).
-            seeds=not current_platform.is_cpu(),
-        )
         try:
+            # vLLM reads its environment when it is first imported, so not before it was started.
+            from transformers import AutoTokenizer
+            from vllm.platforms import current_platform
+
+            tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
+            info = GeneratorInfo(
+                model=name,
+                engine="vllm",
+                prompt=prompt.id,
+                context=engine.model_config.max_model_len,
+                parameters=count_parameters(model_path),
+                # A request with a seed kills the CPU build's engine (0.32).
+                seeds=not current_platform.is_cpu(),
+            )
             if current_platform.is_cpu() and not all(
                 await engine.collective_rpc("draw_by_inversion")
             ):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
+            return cls(engine, PathEncoder(tokenizer, prompt), info, states)
         except BaseException:
             await stop_engine(engine)
             raise
-        return cls(engine, PathEncoder(tokenizer, prompt), info, states)
 
     @property
     def info(self) -> GeneratorInfo:

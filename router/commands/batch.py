@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
@@ -16,14 +17,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from router.commands import render
 from router.commands.common import opened
+from router.commands.settings import (
+    differences,
+    opened_settings,
+    problem_digest,
+    settings_of,
+)
 from router.core import Router
 from router.intervals import wilson
-from router.io import Mode, line_file, read_problems, read_solutions, write_line
-from router.models.errors import InputError
+from router.io import (
+    Mode,
+    Solved,
+    keep_traces,
+    line_file,
+    read_problems,
+    read_solutions,
+    write_line,
+)
+from router.models.errors import InputError, RouterError
 from router.models.types import Problem
 from router.models.usage import Usage
 from router.records import Failure, Solution
 from router.strategies.budget import Budget
+
+logger = logging.getLogger("router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +84,8 @@ def run_batch(router: Router, batch: Batch) -> int:
     """Solve every problem of the file; return the exit code.
 
     Raises:
-        InputError: the file holds no problem, an id twice, or `out` cannot be used.
+        InputError: the file holds no problem, an id twice, or `out` or `trace` cannot be used:
+            what they hold was made with other settings, or from other problems.
         ModelError: the models cannot be opened.
     """
     read = read_problems(batch.file)
@@ -75,15 +93,30 @@ def run_batch(router: Router, batch: Batch) -> int:
         click.echo(f"error: {batch.file}, line {broken.line}: {broken.why}", err=True)
     tally = Tally()
     started = time.monotonic()
-    todo = _left_over(batch, read.problems, tally)
     if batch.out is not None and batch.out.exists() and not batch.resume:
         raise InputError(f"{batch.out} exists; add --resume to go on with it, or take another file")
+    settings = settings_of(
+        router,
+        batch.budget,
+        strategy=batch.strategy,
+        tolerance=batch.tolerance,
+        seed=batch.seed,
+        in_flight=batch.in_flight,
+    )
+    earlier = _earlier(batch, settings)
+    todo = _left_over(batch, read.problems, earlier, tally)
     if todo:
         # Refuses bad options before a model is opened.
         router.decide(todo[0], batch.budget, strategy=batch.strategy, tolerance=batch.tolerance)
-        mode: Mode = "a" if batch.resume else "w"
-        with line_file(batch.out, mode) as out, line_file(batch.trace, mode) as trace:
-            _solve(router, batch, todo, out, trace, tally)
+        mode: Mode = "a" if earlier else "w"
+        with (
+            line_file(batch.out, mode) as out,
+            line_file(batch.trace, mode) as trace,
+            opened(router),
+        ):
+            settings |= opened_settings(router.open().generator.info)
+            _refuse_others(batch, earlier, settings)
+            _solve(router, batch, todo, settings, out, trace, tally)
     click.echo(f"{summary(tally)} in {render.seconds(time.monotonic() - started)}", err=True)
     nothing = tally.solutions == tally.unanswered
     return 1 if read.broken or tally.failed or nothing else 0
@@ -107,22 +140,64 @@ def summary(tally: Tally) -> str:
     return "\n".join(lines)
 
 
-def _left_over(batch: Batch, problems: tuple[Problem, ...], tally: Tally) -> list[Problem]:
-    """The problems that are not solved yet; earlier solutions count in the tally."""
+def _earlier(batch: Batch, settings: dict[str, Any]) -> list[Solved]:
+    """What earlier runs have solved; the trace is cut to it."""
     if not batch.resume or batch.out is None or not batch.out.exists():
+        return []
+    earlier = read_solutions(batch.out)
+    if not earlier:
+        return []
+    _refuse_others(batch, earlier, settings)
+    if batch.trace is not None:
+        kept = keep_traces(batch.trace, earlier) if batch.trace.is_file() else 0
+        if kept < len(earlier):
+            without = len(earlier) - kept
+            click.echo(f"note: {without} of the earlier solutions have no trace", err=True)
+    return earlier
+
+
+def _left_over(
+    batch: Batch, problems: tuple[Problem, ...], earlier: list[Solved], tally: Tally
+) -> list[Problem]:
+    """The problems that are not solved yet; earlier solutions count in the tally.
+
+    Raises:
+        InputError: a problem is not what it was when it was solved.
+    """
+    if not earlier:
         return list(problems)
-    known = {problem.id for problem in problems}
-    done = {s.problem_id: s for s in read_solutions(batch.out) if s.problem_id in known}
-    for solution in done.values():
-        tally.add(solution)
-    click.echo(f"{len(done)} of {len(problems)} problems are solved already", err=True)
+    done = {line.solution.problem_id: line for line in earlier}
+    solved = [problem for problem in problems if problem.id in done]
+    for problem in solved:
+        if done[problem.id].problem_digest != problem_digest(problem):
+            raise InputError(
+                f"problem {problem.id!r} has another text or gold answer than when {batch.out}"
+                " was written; give it another id, or take another --out"
+            )
+        tally.add(done[problem.id].solution)
+    click.echo(f"{len(solved)} of {len(problems)} problems are solved already", err=True)
     return [problem for problem in problems if problem.id not in done]
+
+
+def _refuse_others(batch: Batch, earlier: list[Solved], settings: dict[str, Any]) -> None:
+    """Make sure that all earlier solutions were made with these settings.
+
+    Raises:
+        InputError: one was not; names what differs.
+    """
+    for line in earlier:
+        if different := differences(line.settings, settings):
+            raise InputError(
+                f"{batch.out} was made with other settings: {'; '.join(different)};"
+                " take another --out"
+            )
 
 
 def _solve(
     router: Router,
     batch: Batch,
     problems: list[Problem],
+    settings: dict[str, Any],
     out: TextIO | None,
     trace: TextIO | None,
     tally: Tally,
@@ -136,7 +211,8 @@ def _solve(
         in_flight=batch.in_flight,
     )
     told: set[str] = set()
-    with opened(router), _progress(len(problems), batch.out) as progress:
+    digests = {problem.id: problem_digest(problem) for problem in problems}
+    with _progress(len(problems), batch.out) as progress:
         task = progress.task_ids[0]
         try:
             for result in results:
@@ -144,13 +220,15 @@ def _solve(
                 if isinstance(result, Failure):
                     tally.failed += 1
                     progress.console.print(
-                        f"error: problem {result.problem_id}: {result.error}", markup=False
+                        f"error: problem {result.problem_id}: {_why(result.error)}", markup=False
                     )
                     continue
                 tally.add(result)
-                write_line(out or sys.stdout, result.to_dict())
+                line = Solved(result, settings, digests[result.problem_id])
+                # The trace first: one without its solution is cut off when --resume goes on.
                 if trace is not None:
-                    write_line(trace, result.trace_dict())
+                    write_line(trace, line.trace_dict())
+                write_line(out or sys.stdout, line.to_dict())
                 for note in set(result.notes) - told:
                     told.add(note)
                     progress.console.print(f"note: {note}", markup=False)
@@ -159,6 +237,14 @@ def _solve(
             where = f"{batch.out} keeps them; --resume goes on" if batch.out else "printed"
             click.echo(f"{tally.solutions} problems are solved ({where})", err=True)
             raise
+
+
+def _why(error: Exception) -> str:
+    """What ended a problem, in one line; a fault in the code is logged with where it lies."""
+    if isinstance(error, RouterError):
+        return str(error)
+    logger.debug("a problem ended by a fault in the code", exc_info=error)
+    return f"{type(error).__name__}: {error}; --debug shows where"
 
 
 @contextmanager

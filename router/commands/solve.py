@@ -57,7 +57,11 @@ from router.strategies.trace import Listener, Node
     type=click.Path(path_type=Path, dir_okay=False),
     help="Many problems: write solutions to this new file, not to stdout.",
 )
-@click.option("--resume", is_flag=True, help="Many problems: go on with --out, skip what is in it.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Many problems: go on with --out, with the settings that made it; skip what is in it.",
+)
 @option(
     "--in-flight",
     type=click.IntRange(min=1),
@@ -88,7 +92,8 @@ def solve(
 
     A .jsonl file holds many problems, one object a line: {"id": …, "problem": …, "answer": …},
     where only `problem` is needed. Solutions are written as JSON lines as they finish. With
-    gold answers, the accuracy is shown at the end.
+    gold answers, the accuracy is shown at the end. Each line names the settings that made it and
+    digests of them and of its problem.
 
     Exit code: 0, 1 when something failed or no answer was found, 2 for bad input.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from router.models.base import GeneratorInfo
 from router.models.errors import InputError
 from router.models.generators import load
 from router.models.generators.load import load_generator, pick_engine
+from router.models.generators.vllm import VLLMGenerator
 from router.models.prompts import Prompt
 from router.models.weights.find import EMBEDDED
 
@@ -119,3 +122,24 @@ async def test_a_directory_is_named_by_its_last_part(tmp_path: Path) -> None:
     directory.mkdir()
     generator = await load_generator(f"{directory}/", "transformers")
     assert (generator.info.model, generator.info.prompt) == ("Llama-3-tuned", "llama-eval")
+
+
+async def test_vllm_engine_ends_when_the_tokenizer_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    class Engine:
+        def shutdown(self, timeout: float) -> None:
+            ended.append(timeout)
+
+    async def start(path: Path, **args: Any) -> Engine:
+        return Engine()
+
+    platforms = SimpleNamespace(current_platform=SimpleNamespace(is_cpu=lambda: True))
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(platforms=platforms))
+    monkeypatch.setattr("router.models.generators.vllm.start_engine", start)
+    with pytest.raises((OSError, ValueError)):  # an empty directory has no tokenizer
+        await VLLMGenerator.load(tmp_path, name="m", prompt=Prompt("plain"))
+    assert len(ended) == 1

@@ -6,14 +6,15 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from router import Budget, Failure, Router, Solution
 from router.models.errors import EngineError, InputError, RouterError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Path, Problem, Sampling
+from router.models.types import FinishReason, Path, Problem, Sampled, Sampling
+from router.opening import Models
 from router.strategies.trace import Node
 
 QUESTION = "What is 12 + 35 + 7?"
@@ -211,6 +212,34 @@ def test_one_failing_problem_ends_no_other() -> None:
     assert all(isinstance(result, Solution) for result in results.values())
 
 
+class Panic(BaseException):
+    """As Rust's, which no `except Exception` catches."""
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("oops"), asyncio.CancelledError(), Panic("at the disco"), SystemExit(3)]
+)
+def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
+    class Faulty(FakeGenerator):
+        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+            if path.problem.id == "bad":
+                raise fault
+            return await super().sample(path, n, sampling)
+
+    problems = [*fake_problems(4), Problem("bad", QUESTION)]
+    router = Router(generator=Faulty())
+    results: dict[str, Solution | Failure] = {}
+    many = router.solve_many(problems, budget=2, in_flight=2)
+    in_time(lambda: results.update((result.problem_id, result) for result in many))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
+    failure = results.pop("bad")
+    assert isinstance(failure, Failure)
+    assert failure.error is fault or type(fault).__name__ in str(failure.error)
+    assert len(results) == 4
+    assert all(isinstance(result, Solution) for result in results.values())
+
+
 def test_leaving_the_iterator_cancels_the_rest() -> None:
     generator = FakeGenerator(seconds_per_token=0.001)
     with Router(generator=generator) as router:
@@ -357,6 +386,51 @@ def test_listener_that_waits_for_the_router_is_refused_not_hung(router: Router) 
 
     with pytest.raises(RuntimeError, match="listener"):
         router.solve(QUESTION, 2, listener=listener)
+
+
+@pytest.mark.parametrize("call", ["close", "solve_many"])
+def test_listener_that_closes_or_solves_many_is_refused_and_the_router_stays(call: str) -> None:
+    router = Router(generator=FakeGenerator())
+
+    def listener(node: Node) -> None:
+        if call == "close":
+            router.close()
+        else:
+            list(router.solve_many([QUESTION], 1))
+
+    with pytest.raises(RuntimeError, match="a listener must not call the router"):
+        in_time(lambda: router.solve(QUESTION, 2, listener=listener))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
+
+
+def test_closing_from_the_routers_own_loop_is_refused() -> None:
+    async def work(models: Models) -> None:
+        await router.aclose()
+
+    router = Router(generator=FakeGenerator())
+    with pytest.raises(RuntimeError, match="must not call the router"):
+        in_time(lambda: router.run(work))
+    assert router.solve(QUESTION, 16, seed=0).answer == "54"
+    router.close()
+
+
+def in_time(call: Callable[[], object]) -> None:
+    """In a thread, so that a call that hangs is a failure, and not a test that hangs."""
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), "it hangs"
+    for error in caught:
+        raise error
 
 
 def until(condition, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]

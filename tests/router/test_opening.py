@@ -12,7 +12,7 @@ from router.models.errors import ModelError
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
-from router.opening import default_verifier, load_models
+from router.opening import Models, default_verifier, load_models
 
 
 class Loads:
@@ -29,6 +29,8 @@ class Loads:
         class Closing(FakeGenerator):
             async def aclose(self) -> None:
                 loads.closed += 1
+
+        self.generator = Closing
 
         async def load_generator(*args: Any, **options: Any) -> FakeGenerator:
             self.generator_options = options
@@ -146,6 +148,37 @@ async def test_generator_is_closed_when_the_verifier_fails(loads: Loads, tmp_pat
     with pytest.raises(ModelError, match="no such weights"):
         await loads.open(tmp_path, "vllm")
     assert loads.closed == 1
+
+
+async def test_the_failure_to_load_is_told_even_if_closing_fails_too(
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stuck(self: FakeGenerator) -> None:
+        raise OSError("stuck")
+
+    monkeypatch.setattr(loads.generator, "aclose", stuck)
+    loads.fails = True
+    with pytest.raises(ModelError, match="no such weights"):
+        await loads.open(tmp_path, "vllm")
+
+
+async def test_every_model_is_closed_and_the_first_failure_is_told() -> None:
+    closed = []
+
+    class Closing(FakeVerifier):
+        def __init__(self, failure: Exception | None) -> None:
+            super().__init__()
+            self._failure = failure
+
+        async def aclose(self) -> None:
+            closed.append(self)
+            if self._failure is not None:
+                raise self._failure
+
+    models = (Closing(OSError("first")), Closing(OSError("second")), Closing(None))
+    with pytest.raises(OSError, match="first"):
+        await Models(FakeGenerator(), None, models).aclose()
+    assert closed == list(models)
 
 
 def test_the_embedded_model_is_sampled_alike_wherever_it_runs() -> None:

@@ -386,6 +386,33 @@ def test_out_is_never_overwritten_and_resume_goes_on(tmp_path: Path) -> None:
     assert out.read_bytes() == before
 
 
+def test_half_a_character_is_named_and_the_others_run(tmp_path: Path) -> None:
+    bad = r'{"id": "b", "problem": "What is 1 + 1? \ud800"}'
+    file = jsonl(tmp_path / "p.jsonl", {"id": "a", "problem": QUESTION}, bad)
+    done = run("--file", str(file), *FAKE, "--budget", "2")
+    assert done.exit_code == 1
+    assert "line 2: field 'problem' holds half a character" in done.stderr
+    assert [json.loads(line)["problem_id"] for line in done.stdout.splitlines()] == ["a"]
+
+
+def test_fault_in_the_code_ends_its_problem_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faulty(FakeGenerator):
+        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Any:
+            if path.problem.id == "b":
+                raise KeyError("oops")
+            return await super().sample(path, n, sampling)
+
+    use(monkeypatch, Faulty())
+    records = [{"id": name, "problem": QUESTION} for name in "abc"]
+    done = run("--file", str(jsonl(tmp_path / "p.jsonl", *records)), "--budget", "2")
+    assert done.exit_code == 1
+    assert "error: problem b: KeyError: 'oops'; --debug shows where" in done.stderr
+    assert "2 problems solved, 1 failed" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+
+
 def test_out_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     file = problem_file(tmp_path / "p.jsonl", fake_problems(1))
     message = refused("--file", str(file), *FAKE, "--out", str(tmp_path / "no" / "out.jsonl"))
