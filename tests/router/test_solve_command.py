@@ -459,13 +459,16 @@ def test_interrupt_keeps_what_has_finished(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_CLI, *args], stderr=subprocess.PIPE, text=True
     )
-    end = time.monotonic() + 60
-    while not (out.exists() and out.read_text().count("\n") >= 2):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    try:
+        end = time.monotonic() + 60
+        while not (out.exists() and out.read_text().count("\n") >= 2):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert "--resume goes on" in stderr
