@@ -15,7 +15,7 @@ from router.models.types import Problem
 from router.models.verifiers.trained_head import fingerprint, head_digest, is_head
 from router.models.weights.find import EMBEDDED
 from router.opening import FAKE
-from router.policy import AUTO
+from router.choosing import AUTO
 from router.provenance import package_version
 from router.strategies.budget import Budget
 
