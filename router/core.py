@@ -53,6 +53,7 @@ class Router(Session):
         engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
         endpoints: base URLs of OpenAI-compatible servers.
         endpoint_key: their API key.
+        endpoint_seeds: whether they may be sent seeds; vLLM's CPU build dies of one.
         tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
         prompt: id in `models.prompts`; None is the model's own.
         verifier: directory or hub id of a process reward model, or a ready-made verifier; None
@@ -80,6 +81,7 @@ class Router(Session):
         engine: str = "auto",
         endpoints: Sequence[str] = (),
         endpoint_key: str | None = None,
+        endpoint_seeds: bool = False,
         tokenizer: str | None = None,
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
@@ -96,6 +98,7 @@ class Router(Session):
         self.engine = engine
         self.endpoints = endpoints
         self.endpoint_key = endpoint_key
+        self.endpoint_seeds = endpoint_seeds
         self.tokenizer = tokenizer
         self.prompt = prompt
         self._asked_verifier = verifier
@@ -148,6 +151,7 @@ class Router(Session):
             engine=self.engine,
             endpoints=self.endpoints,
             endpoint_key=self.endpoint_key,
+            endpoint_seeds=self.endpoint_seeds,
             tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,

@@ -69,10 +69,13 @@ async def solve(
             decided(decision)
         found = await run_strategy(decision.strategy, search)
         notes = []
+        if search.greedy and decision.strategy.n > 1:
+            notes.append("at temperature 0 all samples are equal, so one was drawn")
         if seed is not None and not models.generator.info.seeds:
+            engine = models.generator.info.engine
+            way = " (--endpoint-seeds says that the servers do)" if engine == "openai" else ""
             notes.append(
-                f"the engine {models.generator.info.engine!r} takes no seed here, so samples"
-                " differ from run to run"
+                f"the engine {engine!r} takes no seed here, so samples differ from run to run{way}"
             )
         return await settle(found, decision, search, notes)
 

@@ -87,6 +87,11 @@ class Search:
         return self._verifier is not None
 
     @property
+    def greedy(self) -> bool:
+        """Whether it samples at temperature 0, so that every continuation of a path is the same."""
+        return self._temperature == 0
+
+    @property
     def remaining(self) -> int:
         """Generations that may still be spent."""
         return self.budget.generations - self._generations.spent
@@ -161,6 +166,8 @@ class Search:
     async def sample(self, path: Path, n: int, *, whole: bool = False) -> list[Path]:
         """n continuations of `path`: one more step each, or (`whole`) to the end.
 
+        At temperature 0 they would all be equal, so there is one, and one is charged.
+
         Raises:
             BudgetExhausted: the generations or tokens left do not cover it.
             EngineError: the generator failed.
@@ -174,6 +181,7 @@ class Search:
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
             return taken + (await self.sample(path, n, whole=True) if n else [])
+        n = 1 if self.greedy else n
         self._generations.charge(path.depth, n, whole=whole)
         sampling = replace(
             self._sampling,

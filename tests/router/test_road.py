@@ -202,6 +202,23 @@ async def test_scoring_after_a_token_cap_is_inside_the_deadline() -> None:
     assert time.monotonic() - started < 1.0
 
 
+# -- equal samples ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["best_of_n(n=16)", "best_of_n(n=16, select=majority)"])
+async def test_equal_samples_are_drawn_and_paid_once(text: str) -> None:
+    models = Models(FakeGenerator(), FakeVerifier())
+    greedy = Sampling(temperature=0.0)
+    solution = await solve(PROBLEM, models, Spy(text), Budget(16), greedy)
+    assert solution.usage.generations == len(solution.candidates) == 1
+    assert "at temperature 0 all samples are equal, so one was drawn" in solution.notes
+    # A temperature of the strategy's own is another matter.
+    own = f"{text[:-1]}, temperature=0.5)"
+    solution = await solve(PROBLEM, models, Spy(own), Budget(16), greedy)
+    assert solution.usage.generations == len(solution.candidates) == 16
+    assert not solution.notes
+
+
 # -- one usage --------------------------------------------------------------------------------
 
 
