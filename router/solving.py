@@ -11,13 +11,13 @@ from router.models.errors import EngineError
 from router.models.types import Problem, Sampling
 from router.policy import Policy
 from router.records import Decision, Finished, Solution
-from router.strategies.answers import correct, group
 from router.strategies.base import Candidate, Select, Strategy, parse_strategy
 from router.strategies.budget import Budget, Usage
 from router.strategies.driver import run_search
 from router.strategies.pilot import Pilot
 from router.strategies.registry import STRATEGIES
 from router.strategies.selection import select
+from router.strategies.tasks import get_task
 from router.strategies.trace import Listener
 
 log = logging.getLogger("router")
@@ -70,10 +70,11 @@ async def solve(
     if how != "majority" and any(c.scores is None for c in outcome.candidates):
         notes.append(f"the search ended before every score was known, so majority, not {how}")
         how = "majority"
-    groups = await group([c.answer for c in outcome.candidates])
+    task = get_task(problem.task)
+    grouping = await task.group([c.answer for c in outcome.candidates])
     aggregation = strategy.aggregate or (verifier.info.aggregation if verifier else "last")
-    choice = select(outcome.candidates, groups, how, aggregation)
-    right = None if problem.answer is None else await correct(choice.answer, problem.answer)
+    choice = select(outcome.candidates, grouping.representatives, how, aggregation)
+    right = None if problem.answer is None else await task.correct(choice.answer, problem.answer)
     for note in notes:
         log.info("problem %s: %s", problem.id, note)
     return Solution(

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from router.models.base import Generator, Verifier
 from router.models.errors import BudgetExhausted, InputError, NoCandidates
 from router.models.types import EndReason, Problem, Sampling
-from router.strategies.answers import extract
 from router.strategies.base import Candidate, Strategy
 from router.strategies.budget import Budget, Usage
 from router.strategies.pilot import Pilot
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
+from router.strategies.tasks import get_task
 from router.strategies.trace import Listener, Trace
 
 log = logging.getLogger("router")
@@ -76,7 +76,8 @@ async def run_search(
             f"problem {problem.id}: {strategy} ended ({ended}) before one solution was finished;"
             " raise the limit or take a smaller n",
         )
-    answered = tuple(replace(c, answer=extract(c.text, c.path.truncated)) for c in found)
+    read = get_task(problem.task).read
+    answered = tuple(replace(c, answer=read(c.text, c.path.truncated)) for c in found)
     return Outcome(answered, ended, search.usage, search.trace)
 
 

@@ -10,10 +10,10 @@ from router.models.errors import InputError
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
-from router.strategies.answers import correct
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget, Usage
 from router.strategies.driver import run_search
+from router.strategies.tasks import get_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,11 @@ class LocalWorker:
             self.sampling,
             seed=seed if self.generator.seeds else None,
         )
-        gold = job.problem.answer or ""
+        task, gold = get_task(job.problem.task), job.problem.answer or ""
         candidates = [
-            StoredCandidate.of(c.path, c.answer, await correct(c.answer, gold), c.scores)
+            StoredCandidate.of(
+                c.path, c.answer, await task.correct(c.answer, gold) is True, c.scores
+            )
             for c in outcome.candidates
         ]
         return Run(
