@@ -13,7 +13,7 @@ from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget, Usage
 from router.strategies.driver import run_search
-from router.strategies.tasks import get_task
+from router.strategies.tasks import get_task, posed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class LocalWorker:
         generator = self.models.generator
         assert isinstance(generator, Prefiller)
         assert generator.state_layer is not None
-        read = await generator.prefill(problem)
+        read = await generator.prefill(posed(problem))
         return StoredPrefill(generator.state_layer, tuple(read.state.tolist()))
 
     async def search(self, job: Job, seed: int | None) -> Run:
@@ -128,7 +128,7 @@ class LocalWorker:
         parameters = verifier.info.parameters
         for candidate in run.candidates:
             if candidate.scores is None:
-                scored = await verifier.score(candidate.path(problem))
+                scored = await verifier.score(candidate.path(posed(problem)))
                 candidate = replace(candidate, scores=scored.values)
                 known = parameters is not None and scored.tokens is not None
                 usage += Usage(

@@ -15,7 +15,7 @@ from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
 from router.strategies.budget import Usage
-from router.strategies.tasks import get_task
+from router.strategies.tasks import get_task, posed
 
 
 def import_samples(
@@ -97,7 +97,7 @@ def _usage(
     return Usage(
         generations=len(candidates),
         sampled_tokens=sum(tokens) if len(tokens) == len(candidates) else None,
-        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(problem)),
+        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(posed(problem))),
         prompt_tokens_cached=None if encoder is None else 0,
         flops=None,
     )

@@ -164,8 +164,8 @@ class RolloutStore:
                 ).fetchone()
                 if stored != (problem.text, problem.answer, problem.task):
                     raise InputError(
-                        f"problem {problem.id!r} is in {self.path} with another text, answer or"
-                        " task; rename it, or give another store"
+                        f"problem {problem.id!r} is in {self.path} with another text or answer, or"
+                        " as another task; rename it, or give another store"
                     )
 
     def add(self, run: Run) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 
@@ -103,9 +105,8 @@ def test_the_bound_is_ten_seconds() -> None:
 async def test_clients_that_left_make_nobody_wait() -> None:
     warm()
     left = [asyncio.create_task(MATHS.group(hard(3, name))) for name in ("u", "v", "w")]
-    while sum(not worker.free for worker in symbolic._workers) < 2:
-        await asyncio.sleep(0.01)
-    processes = [worker._process for worker in symbolic._workers if not worker.starting]
+    await asyncio.to_thread(_wait_until_all_are_busy)
+    processes = [worker._process for worker in symbolic._workers]
     for task in left:
         task.cancel()
     start = time.monotonic()
@@ -114,16 +115,20 @@ async def test_clients_that_left_make_nobody_wait() -> None:
     # A start is all that the next one may have to wait for.
     assert (await MATHS.group(["s+t", "t+s"], until=start + 20)).unsure == 0
     assert await MATHS.correct("s+t+t", "2t+s") is True
-    deadline = time.monotonic() + 5
-    while any(process.poll() is None for process in processes[:1]):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    for process in processes:
+        process.wait(timeout=5)
+
+
+def _wait_until_all_are_busy() -> None:
+    def busy() -> bool:
+        return sum(not (w.free or w.starting) for w in symbolic._workers) == symbolic._WORKERS
+
+    with clock.changed:
+        assert clock.changed.wait_for(busy, timeout=60)
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_clock_that_is_stopped_ends_a_comparison_in_a_thread() -> None:
-    import threading
-
     warm()
     watch = Clock()
     threading.Timer(0.3, watch.stop).start()
@@ -200,8 +205,6 @@ def test_the_worker_limits_the_clock_where_there_are_no_signals() -> None:
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """)
-    import json
-
     worker = subprocess.Popen(
         [sys.executable, "-c", script, str(symbolic._SCRIPT), json.dumps(sys.path)],
         stdin=subprocess.PIPE,
