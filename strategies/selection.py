@@ -80,7 +80,7 @@ def select(
 ) -> Choice:
     """Choose one answer, and the best-scored candidate that gives it.
 
-    groups: for each candidate the representative of its answer, as `answers.group` returns it;
+    groups: for each candidate the representative of its answer, as `Task.group` returns it;
     None where it gave no answer. Such a candidate is chosen only if no other gave one. Ties go to
     the larger weight, then count, then the answer that came first among the candidates: of samples
     drawn alike, that is each tied answer with the same probability. Between equal candidates the

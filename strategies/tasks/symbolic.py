@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import EllipsisType
 
 from router.strategies.tasks.clock import Clock, changed
 
@@ -45,16 +46,20 @@ def compare(a: str, b: str, clock: Clock | None = None) -> bool | None:
     remembered, or `clock` ended first. Blocks until then; the start of a process takes a second or
     two. May be called from any thread.
     """
-    if (a, b) not in _verdicts:
-        try:
-            verdict = _compare(a, b, clock or Clock())
-        except _OutOfTime:
-            return None
-        if len(_verdicts) >= _REMEMBERED:
-            _verdicts.clear()
-        _verdicts[a, b] = verdict
-        return verdict
-    return _verdicts[a, b]
+    known = _verdicts.get((a, b), ...)
+    if not isinstance(known, EllipsisType):
+        return known
+    clock = clock or Clock()
+    if clock.over:
+        return None
+    try:
+        verdict = _compare(a, b, clock)
+    except _OutOfTime:
+        return None
+    if len(_verdicts) >= _REMEMBERED:
+        _verdicts.clear()
+    _verdicts[a, b] = verdict
+    return verdict
 
 
 class _OutOfTime(Exception):
@@ -63,20 +68,20 @@ class _OutOfTime(Exception):
 
 def _compare(a: str, b: str, clock: Clock) -> bool | None:
     for _ in range(2):
-        if clock.over:
-            raise _OutOfTime
         with changed:
             worker = _take(clock)
             started = time.monotonic()
-            worker.send(a, b)
-            if not clock.wait(worker.settled, comparing=True):
+            try:
+                worker.send(a, b)
+                if not clock.wait(worker.settled, comparing=True):
+                    raise _OutOfTime
+            except BaseException:  # Ctrl-C too must not leave it busy
                 worker.kill()
-                raise _OutOfTime
+                raise
             if worker.alive:
-                verdict = worker.reply
                 worker.free = True
                 changed.notify_all()
-                return verdict
+                return worker.reply
         # A process that died early was perhaps killed by the system, for no fault of this pair:
         # the pair gets one more try. One that ran to the limit does not.
         if time.monotonic() - started >= LIMIT:
@@ -101,7 +106,10 @@ def _take(clock: Clock) -> _Worker:
             log.error("answers cannot be compared: %s", _Worker.failure)
             raise _OutOfTime
         if _may_start():
-            _Worker()
+            try:
+                _Worker()
+            except OSError as error:
+                _Worker.failures, _Worker.failure = _Worker.failures + 1, str(error)
         if not clock.wait(lambda: any(w.free for w in _workers) or _may_start(), comparing=False):
             raise _OutOfTime
 
@@ -185,6 +193,13 @@ def _end_all() -> None:
             worker.kill()
 
 
+def _begin_anew() -> None:
+    _workers.clear()
+    changed.release()
+
+
 atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):  # a forked child must not talk to its parent's processes
-    os.register_at_fork(after_in_child=_workers.clear)
+    os.register_at_fork(
+        before=changed.acquire, after_in_parent=changed.release, after_in_child=_begin_anew
+    )
