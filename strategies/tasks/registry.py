@@ -48,10 +48,10 @@ def posed(problem: Problem) -> Problem:
 def _load(task_id: str) -> Task:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if task_id not in found:
-        known = [*TASKS, *found]
-        near = get_close_matches(task_id, known, n=1)
+        known, asked = [*TASKS, *found], task_id[:80]  # a client may send a megabyte
+        near = get_close_matches(asked, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise InputError(f"no task {task_id[:80]!r}; {hint}")
+        raise InputError(f"no task {asked!r}; {hint}")
     entry = found[task_id]
     try:
         task = entry.load()()
