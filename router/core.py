@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -375,15 +374,13 @@ class Router(Session):
 
 
 def _problem(problem: str | Problem) -> Problem:
-    """A problem with an id: texts get one from their content, so that seeds mean something.
+    """A problem with an id.
 
     Raises:
         InputError: it is empty.
     """
-    if isinstance(problem, Problem):
-        if not problem.text.strip():
-            raise InputError(f"problem {problem.id!r} is empty")
-        return problem
-    if not problem.strip():
-        raise InputError("the problem is empty")
-    return Problem(hashlib.sha256(problem.encode()).hexdigest()[:12], problem)
+    if isinstance(problem, str):
+        return Problem.of_text(problem)
+    if not problem.text.strip():
+        raise InputError(f"problem {problem.id!r} is empty")
+    return problem

@@ -8,11 +8,11 @@ from router.models.base import Generator, Verifier
 from router.models.errors import NoCandidates
 from router.models.types import EndReason, Problem, Sampling
 from router.models.usage import Usage
-from router.strategies.answers import extract
 from router.strategies.base import Candidate, Strategy
 from router.strategies.budget import Budget
 from router.strategies.scoring import candidates
 from router.strategies.search import Search, open_search
+from router.strategies.tasks import get_task
 from router.strategies.trace import Listener, Trace
 
 
@@ -80,4 +80,5 @@ async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
             f"problem {search.root.problem.id}: {strategy} ended ({search.ended}) before one"
             " solution was finished; raise the limit or take a smaller n",
         )
-    return [replace(c, answer=extract(c.text, c.path.truncated)) for c in found]
+    read = get_task(search.root.problem.task).read
+    return [replace(c, answer=read(c.text, c.path.truncated)) for c in found]

@@ -29,6 +29,7 @@ from router.models.errors import (
 from router.models.types import EndReason, Path, Prefill, Problem, Sampled, Sampling
 from router.models.usage import Usage
 from router.strategies.budget import Budget, Generations, TokenPurse
+from router.strategies.tasks import posed
 from router.strategies.trace import Listener, Trace
 
 if TYPE_CHECKING:
@@ -370,7 +371,9 @@ async def open_search(
     limit on tokens of one solution. seed: makes every call on a generator that takes seeds
     reproducible. listener: told of every node as the tree grows.
     """
-    search = Search(problem, generator, verifier, budget, sampling, seed=seed, listener=listener)
+    search = Search(
+        posed(problem), generator, verifier, budget, sampling, seed=seed, listener=listener
+    )
     try:
         try:
             yield search
