@@ -6,7 +6,8 @@ Both sample as many tokens for every row, from the same weights in the same numb
 temperature, with log-probabilities and without an end-of-text token. No prompt comes twice, so no
 cache helps. Each computes in one thread, and CPU time is what counts, as other work on the machine
 only adds to the time by the clock. transformers' engine gets twice the blocks of cache that its
-rows fill: it would take most of the machine's memory otherwise.
+rows fill: it would take most of the machine's memory otherwise. A cell is stored when it is done;
+those that the output holds are not measured again.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ def theirs(model: PreTrainedModel, prompts: Prompts, n: int, tokens: int) -> int
     return sum(sampled)
 
 
-def measure(run: Callable[[], int]) -> dict[str, float]:
+def measure(run: Callable[..., int], *arguments: Any) -> dict[str, float]:
     cpu, clock = time.process_time(), time.perf_counter()
-    sampled = run()
+    sampled = run(*arguments)
     cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
     return {
         "sampled_tokens": sampled,
@@ -100,35 +101,38 @@ def measure(run: Callable[[], int]) -> dict[str, float]:
 
 
 @click.command(help=__doc__)
-@click.option("--output", type=click.Path(path_type=Path))
-@click.option("--tokens", default=128, show_default=True)
-def main(output: Path | None, tokens: int) -> None:
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--cell", "chosen", nargs=2, type=int, multiple=True, help="Of CELLS alone.")
+@click.option("--tokens", default=128, show_default=True, help="Sampled tokens a row.")
+def main(output: Path, chosen: tuple[tuple[int, int], ...], tokens: int) -> None:
     torch.set_num_threads(1)
     engines = [
         (run, AutoModelForCausalLM.from_pretrained(find_model(), dtype=compute_dtype()).eval())
         for run in (ours, theirs)
     ]
-    cells: list[dict[str, Any]] = []
-    record = {
+    record: dict[str, Any] = {
         **provenance(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "dtype": compute_dtype(),
         "prompt_tokens": PROMPT_TOKENS,
-        "sampled_tokens_a_row": tokens,
-        "cells": cells,
+        "cells": {},
     }
-    for seed, (count, n) in enumerate(CELLS):
-        ids = np.random.default_rng(seed).integers(1000, 100_000, (count, PROMPT_TOKENS)).tolist()
-        cell: dict[str, Any] = {"prompts": count, "continuations": n}
-        for run, model in engines:
-            cell[run.__name__] = measure(lambda run=run, model=model: run(model, ids, n, tokens))
-        rate = {name: cell[name]["tokens_per_cpu_second"] for name in ("ours", "theirs")}
+    if output.exists():
+        record["cells"] = json.loads(output.read_text())["cells"]
+    for count, n in chosen or CELLS:
+        key = f"{count} x {n}, {tokens} tokens"
+        if key in record["cells"]:
+            continue
+        ids = np.random.default_rng(n).integers(1000, 100_000, (count, PROMPT_TOKENS)).tolist()
+        cell: dict[str, Any] = {
+            run.__name__: measure(run, model, ids, n, tokens) for run, model in engines
+        }
+        rate = {name: cell[name]["tokens_per_cpu_second"] for name in cell}
         cell["theirs_over_ours"] = round(rate["theirs"] / rate["ours"], 2)
-        cells.append(cell)
-        click.echo(cell)
-        if output:
-            output.write_text(json.dumps(record, indent=1) + "\n")
+        record["cells"][key] = cell
+        click.echo(f"{key:<24} {cell}")
+        output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
