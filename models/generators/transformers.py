@@ -28,6 +28,7 @@ from router.models.types import (
     Sampling,
     Step,
 )
+from router.models.usage import Usage
 
 
 class TransformersGenerator:
@@ -123,10 +124,19 @@ class TransformersGenerator:
             seed=sampling.seed,
             ended=lambda: self._ended(sampling),
         )
-        await self._decoder.decode(request)
-        continuations = await asyncio.to_thread(
-            lambda: tuple(self._continuation(row, sampling) for row in request.rows)
-        )
+        try:
+            await self._decoder.decode(request)
+            continuations = await asyncio.to_thread(
+                lambda: tuple(self._continuation(row, sampling) for row in request.rows)
+            )
+        except (asyncio.CancelledError, EngineError) as error:
+            error.usage = Usage.of_generator(  # type: ignore[union-attr]
+                request.sampled_tokens,
+                request.prompt_tokens,
+                request.cached_tokens,
+                self._info.parameters,
+            )
+            raise
         return Sampled(continuations, request.prompt_tokens, request.cached_tokens)
 
     @property

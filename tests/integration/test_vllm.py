@@ -324,7 +324,9 @@ class ScriptedEngine:
     async def generate(self, prompt: Any, params: Any, request_id: str) -> AsyncIterator[Any]:
         self.asked.append((prompt["prompt_token_ids"], params.max_tokens))
         token_ids, finish, reason = self.script.pop(0)
-        output = SimpleNamespace(token_ids=token_ids, finish_reason=finish, stop_reason=reason)
+        output = SimpleNamespace(
+            token_ids=token_ids, logprobs=None, finish_reason=finish, stop_reason=reason
+        )
         yield SimpleNamespace(
             request_id=request_id,
             outputs=[output],
