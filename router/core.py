@@ -12,7 +12,7 @@ from typing import Any
 
 from router.bundle import Bundle
 from router.models.base import Generator, Verifier
-from router.models.errors import InputError, RouterError
+from router.models.errors import InputError, NotInstalled, RouterError
 from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
@@ -23,7 +23,7 @@ from router.opening import (
 )
 from router.policy import AUTO, BundlePolicy, Difficulty, FixedPolicy, Policy
 from router.records import Decision, Failure, Solution
-from router.routing import Routing
+from router.routing import Routing, left_out
 from router.session import Session
 from router.solving import solve
 from router.strategies.budget import Budget
@@ -117,8 +117,14 @@ class Router(Session):
         directory = self.bundle if asked else None
         if not asked and self.generator is None:
             directory = default_bundle(self.model, self.engine, self.endpoints)
-        bundle = None if directory is None else Bundle.load(Path(directory))
-        return Routing(bundle, asked, self.difficulty)
+        if directory is None:
+            return Routing(None, asked, self.difficulty)
+        try:
+            return Routing(Bundle.load(Path(directory)), asked, self.difficulty)
+        except NotInstalled as error:
+            if asked:
+                raise
+            return Routing(None, asked, self.difficulty, left_out(error))
 
     @property
     def fitted(self) -> Bundle | None:
