@@ -15,6 +15,7 @@ DEMO := $(VENV)/.demo-$(KEY)
 TEST := $(VENV)/.test-$(KEY)
 LIGHT := $(VENV)/.light-$(KEY)
 FAST := not model and not ray and not browser
+WITHOUT_TORCH := tests/strategies tests/difficulty tests/service tests/test_cli.py tests/test_packaging.py
 
 .PHONY: help
 help:  ## Say what each target does
@@ -34,7 +35,7 @@ check: $(TEST) lint  ## Run what is fast: linters, types, unit tests
 
 .PHONY: light
 light: $(LIGHT)  ## Run what is fast and needs no engine, as in `make light VENV=… PYTHON=…`
-	$(BIN)/python -m pytest -m '$(FAST) and not torch'
+	$(BIN)/python -m pytest -m '$(FAST)' $(WITHOUT_TORCH)
 
 .PHONY: lint
 lint: $(TEST)  ## Run the linters and the type checker

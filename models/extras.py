@@ -30,4 +30,4 @@ def install(extra: str) -> str:
 
 def require_fit(what: str) -> None:
     """As `require`, for the extra `fit`."""
-    require(what, "fit", "lightgbm", "sklearn", "scipy")
+    require(what, "fit", "lightgbm", "safetensors", "sklearn", "scipy")

@@ -111,6 +111,7 @@ print(len(ours), *[name for name in ours if name.partition(".")[0] != "router"],
 
 def test_each_module_has_one_name(tmp_path: Path) -> None:
     """Links in `router/` lead to the layers: nothing may import these as top-level modules."""
+    pytest.importorskip("torch")  # without it a fifth of them cannot be imported
     code = f"ROOT = {str(ROOT) + '/'!r}\nimport sys\nsys.path.insert(0, ROOT){EVERYTHING}"
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
