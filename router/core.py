@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
-from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing
+from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing, left_out
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
-from router.models.errors import EngineError, InputError
+from router.models.errors import EngineError, InputError, NotInstalled
 from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
@@ -124,8 +124,14 @@ class Router(Session):
         directory = self.bundle if asked else None
         if not asked and self.generator is None:
             directory = default_bundle(self.model, self.engine, self.endpoints)
-        bundle = None if directory is None else Bundle.load(Path(directory))
-        return Routing(bundle, asked, self.difficulty)
+        if directory is None:
+            return Routing(None, asked, self.difficulty)
+        try:
+            return Routing(Bundle.load(Path(directory)), asked, self.difficulty)
+        except NotInstalled as error:
+            if asked:
+                raise
+            return Routing(None, asked, self.difficulty, left_out(error))
 
     @property
     def fitted(self) -> Bundle | None:

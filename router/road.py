@@ -20,9 +20,9 @@ from router.records import Decision, Finished, Solution
 from router.strategies.base import Candidate
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
-from router.strategies.driver import run_strategy
+from router.strategies.driver import limited, open_search, run_strategy
 from router.strategies.scoring import step_values
-from router.strategies.search import Search, open_search
+from router.strategies.search import Search
 from router.strategies.selection import select, voters
 from router.strategies.tasks import check_task, get_task
 from router.strategies.trace import Listener
@@ -94,14 +94,14 @@ async def observe(needs: Needs, search: Search) -> Evidence:
         PromptTooLong, EngineError, VerifierError: as `Search.read_prompt`, `sample` and `score`.
     """
     if needs.layer is not None:
-        read = await search.limited(search.read_prompt())
+        read = await limited(search, search.read_prompt())
         return Evidence() if read is None else Evidence(state=read.state)
     count = needs.drawn(search.remaining)
     if not count:
         return Evidence()
     search.follow(BestOfN(count))
-    drawn = await search.limited(search.sample(search.root, count, whole=True)) or []
-    values = await search.limited(step_values(search, drawn, search.aggregation())) or []
+    drawn = await limited(search, search.sample(search.root, count, whole=True)) or []
+    values = await limited(search, step_values(search, drawn, search.aggregation())) or []
     search.kept = drawn
     scores = tuple(value for value in values if math.isfinite(value))
     return Evidence(scores=scores, generations=search.usage.generations)

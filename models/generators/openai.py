@@ -20,6 +20,7 @@ import httpx
 
 from router.models.base import GeneratorInfo
 from router.models.errors import EngineError, InputError
+from router.models.extras import require
 from router.models.generators.completions import (
     Answer,
     exact_continuation,
@@ -294,14 +295,11 @@ def _choose(answer: Mapping[str, Any], wanted: str | None) -> Mapping[str, Any]:
 
 
 def _local_tokenizer(tokenizer: str, prompt: Prompt) -> PathEncoder:
-    try:
-        from transformers import AutoTokenizer
+    require("a local tokenizer", "local", "transformers")
+    from transformers import AutoTokenizer
 
+    try:
         return PathEncoder(AutoTokenizer.from_pretrained(tokenizer), prompt)
-    except ImportError as error:
-        raise InputError(
-            "a local tokenizer needs transformers: pip install 'compute-optimal-router[local]'"
-        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {tokenizer!r}: {error}") from error
 
