@@ -56,13 +56,7 @@ async def solve(
     """
     task = get_task(problem.task)
     async with open_search(
-        problem,
-        models.generator,
-        models.verifier,
-        budget,
-        sampling,
-        seed=seed,
-        listener=listener,
+        problem, models.generator, models.verifier, budget, sampling, seed=seed, listener=listener
     ) as search:
         evidence = await observe(chooser.needs, search)
         decision = await _choose(chooser, problem, evidence, budget)
