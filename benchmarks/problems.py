@@ -46,7 +46,6 @@ VERIFIER = {
 
 TRIVIAL = {"0", "1"}  # as of primes between 85 and 85, or at least 0 heads
 WHOLE = "Give the answer as a whole number."
-LETTER = "Answer with the letter of the correct option."
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +164,8 @@ def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[R
 
 
 def lettered(record: Record) -> Record:
-    """The record; one with lettered choices says that a letter is wanted."""
-    if record.get("kind") != "choice":
-        return record
-    return {**record, "problem": f"{record['problem']}\n\n{LETTER}"}
+    """The record; one with lettered choices is a task of its own."""
+    return {**record, "task": "choice"} if record.get("kind") == "choice" else record
 
 
 def math500(data: Path, number: int) -> list[Record]:
