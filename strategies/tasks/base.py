@@ -49,6 +49,10 @@ class Task(ABC):
         truncated: a limit of tokens cut the text, perhaps inside a word, before its end.
         """
 
+    def gold(self, text: str) -> str | None:
+        """The gold answer in the form in which a data set stores it; None if it cannot be read."""
+        return text.strip() or None
+
     def normal(self, answer: str) -> str:
         """The answer without what means nothing; answers with one normal form are equal."""
         return answer
@@ -77,7 +81,9 @@ class Task(ABC):
     async def correct(
         self, answer: str | None, gold: str, until: float | None = None
     ) -> bool | None:
-        """Whether an answer equals the gold one; None if that could not be told in time.
+        """Whether an answer equals the gold one, which is read by `gold`.
+
+        None: that could not be told in time, or no gold answer can be read.
 
         until: as of `group`.
         """
@@ -121,7 +127,12 @@ class Task(ABC):
         """As `correct`, in this thread, for as long as it takes or `clock` allows."""
         if answer is None:
             return False
-        a, b = sorted((self.normal(answer), self.normal(gold)))
+        if answer == gold:
+            return True
+        right = self.gold(gold)
+        if right is None:
+            return None
+        a, b = sorted((self.normal(answer), self.normal(right)))
         return a == b or self.same(a, b, clock or Clock())
 
 

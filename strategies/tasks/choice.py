@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from router.strategies.tasks.base import Task
-from router.strategies.tasks.reading import WRAPPER, last_boxed, statements, whole_words
+from router.strategies.tasks.reading import WRAPPER, last_boxed, said, statements, whole_words
 
 _REACH = 100  # characters in which an option names its letter
 _DECORATION = re.compile(r"[{}$*_]|\\[()\[\]]|\\[,;: !]")
@@ -21,6 +21,9 @@ _OPTION_LINE = re.compile(_OPTION + _DELIMITED)
 _STATED = re.compile(
     rf"{_OPTION}(?:{_DELIMITED}|([B-HJ-Z])(?![\w'’])(?!\s*[(^=<>+*/\\-])"
     r"|([AI])(?=\s+(?:[^\sa-z]|(?:as|because|is|since|with)\b)))"
+)
+_ONE_OPTION = re.compile(
+    r"(?:(?i:option|choice) \(?[A-Za-z]\)?\W*$|\( ?[A-Z] ?\)|[A-Z][.)])(?!\s*[-+*/^=<>])"
 )
 _MENTION = re.compile(
     r"\b[Oo]ption\s*\(?([A-Z])\b(?!')|\b[Cc]hoice\s*\(?([A-Z])\b(?!')|\(([A-Z])\)"
@@ -41,13 +44,14 @@ class Choice(Task):
         at the last line, the first line, and for the option that is named last. In a cut text only
         the box and the phrase count.
         """
+        text, truncated = said(text, truncated)
         boxed = last_boxed(text)
-        letter = _letter(boxed, _STATED) if boxed else None
+        letter = stated_letter(boxed) if boxed else None
         if truncated:
             text = whole_words(text)
         stated = statements(text)
         while letter is None and (statement := next(stated, None)):
-            letter = _letter(statement.line, _STATED)
+            letter = stated_letter(statement.line)
         if letter is not None or truncated:
             return letter
         text = text.strip()
@@ -59,15 +63,35 @@ class Choice(Task):
             or _mentioned(text)
         )
 
+    def gold(self, text: str) -> str | None:
+        """The letter; None if there is none."""
+        return stated_letter(text) or self.read(text)
+
     def normal(self, answer: str) -> str:
-        return _letter(answer, _STATED) or " ".join(answer.split()).casefold()
+        return stated_letter(answer) or " ".join(answer.split()).casefold()
+
+
+def stated_letter(text: str) -> str | None:
+    """The letter that stands where one is expected."""
+    return _letter(text, _STATED)
+
+
+def option(text: str) -> str | None:
+    """The letter of a text that is one option, and nothing but that: `(B)`, `B) 42`, `Option B`."""
+    line = text.strip()
+    if "\n" in line or len(line) > _REACH or not _ONE_OPTION.match(_plain(line)):
+        return None
+    return _letter(line, _OPTION_LINE)
 
 
 def _letter(text: str, pattern: re.Pattern[str]) -> str | None:
     """The letter of the option that a text begins with, if it begins with one."""
-    plain = _DECORATION.sub(" ", WRAPPER.sub(" ", text[:_REACH])).strip()
-    match = pattern.match(plain)
+    match = pattern.match(_plain(text[:_REACH]))
     return next(filter(None, match.groups())).upper() if match else None
+
+
+def _plain(text: str) -> str:
+    return _DECORATION.sub(" ", WRAPPER.sub(" ", text)).strip()
 
 
 def _mentioned(text: str) -> str | None:

@@ -1,15 +1,8 @@
-r"""Problems of mathematics: the answer is a number, an expression, a set, a few words.
+"""Problems of mathematics: the answer is a number, an expression, a set, a few words.
 
-Two answers are equal when they denote the same mathematical object, with these conventions:
-
-- Units are decoration: `$18`, `18 dollars`, `18` are equal, and so are `30^\circ` and `30`.
-- A percent sign is a unit too: `50%` equals `50` and therefore not `0.5`.
-- Numbers are exact: `1/3` is not `0.33`.
-- A name on the left is decoration: `x = 5` equals `5`.
-- Order matters in `(1, 2)`, not in `{1, 2}` or in a bare list `1, 2`, which is read as a set.
-- Words are compared as text, ignoring case.
-
-Each convention holds for every pair, so that equality stays transitive.
+docs/answers.md says how an answer is found, and which are equal: those of one `normal` form, and
+those of which an algebra system says so. Each convention holds for every pair, so that equality
+stays transitive.
 """
 
 from __future__ import annotations
@@ -20,12 +13,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from router.strategies.tasks import symbolic
+from router.strategies.tasks.amounts import LEADING, amounts
 from router.strategies.tasks.base import Task
+from router.strategies.tasks.choice import option, stated_letter
 from router.strategies.tasks.clock import Clock
+from router.strategies.tasks.normal import is_words, normal
+from router.strategies.tasks.numbers import number
 from router.strategies.tasks.reading import (
     DELIMITED,
     Statement,
+    before_next_problem,
+    is_stated,
     last_boxed,
+    said,
     statements,
     tidy,
     whole_words,
@@ -44,20 +44,23 @@ class Maths(Task):
         the last number. A text cut by a limit of tokens (`truncated`) has not reached its answer,
         so its last number is not taken for one, nor is a word that the cut may have split.
         """
-        boxed = last_boxed(text)
-        if boxed is not None:
-            return boxed
-        if truncated:
-            text = whole_words(text)
-        for statement in statements(text):
-            answer = _stated(statement, truncated)
-            if answer is not None:
-                return answer
-        amounts = [] if truncated else _ANY_AMOUNT.findall(text)
-        return tidy(amounts[-1]) if amounts else None
+        text, truncated = said(text, truncated)
+        head = before_next_problem(text)
+        answer = _stated(head, False) if head is not None else None
+        if answer is None:
+            answer = _stated(text, truncated)
+        if answer is not None or truncated:
+            return answer
+        named = amounts(text)
+        return option(text) or (named[-1] if named else None)
+
+    def gold(self, text: str) -> str | None:
+        """As data sets store it: a plain answer, or a solution, which is read as any other."""
+        is_plain = _ENVIRONMENT.match(text) or not _SOLUTION.search(text)
+        return super().gold(text) if is_plain and not is_stated(text) else self.read(text)
 
     def normal(self, answer: str) -> str:
-        return _normal(answer)
+        return normal(answer)
 
     def same(self, a: str, b: str, clock: Clock) -> bool | None:
         """Equality of normal forms. Most pairs are decided without a process."""
@@ -70,27 +73,57 @@ class Maths(Task):
         return symbolic.compare(a, b, clock)
 
 
-_MAX_LENGTH = 400  # characters; a longer answer equals only its own text
-
 # ---------------------------------------------------------------------------------------------
 # Reading
 
-_AMOUNT = r"[-−–]?(?:\\?\$)?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?:\\?%)?"
-_LEADING_AMOUNT = re.compile(rf"{_AMOUNT}(?=[\s.,;!?]|$)(?!\s*(?:[-−+*/^=(\\]|and\b|or\b|,\s*\d))")
-_ANY_AMOUNT = re.compile(rf"(?<![A-Za-z\d_.]){_AMOUNT}")  # may follow a word in other letters
 _HEADING = re.compile(r"(?:\d+[.)]\s*)?\**[^\W\d_]{2,}")
+_SOLUTION = re.compile(r"\S\s*\n\s*\S|[.!?] +[A-Z]")  # lines, or sentences
+_ENVIRONMENT = re.compile(r"\s*\$*(?:\\[\[(])?\s*(?:\\left.)?\s*\\begin\b")
+# "The answer is the sum, which is 7": a clause, of which the number is the answer.
+_CLAUSE = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|there|she|he|they|it|we|will|can|needs?|takes|costs?|makes)\b",
+    re.IGNORECASE,
+)
+_COMPARISON = re.compile(r"\b(?:than|least|most|between|except|from|not|all|any|every)\b", re.IGNORECASE)
+_RESULT = re.compile(r"(?:\b(?:is|are|be|equals|namely|makes|costs?|has|have)|=)\s")
 
 
-def _stated(statement: Statement, truncated: bool) -> str | None:
+def _stated(text: str, truncated: bool) -> str | None:
+    """The answer in a box, or after a phrase that states it."""
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
+    if truncated:
+        text = whole_words(text)
+    answers = (_answer(statement, truncated) for statement in statements(text))
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _answer(statement: Statement, truncated: bool) -> str | None:
     if statement.noun in ("option", "choice"):
-        return None
+        return stated_letter(statement.line)
     if not statement.noun and not _is_result(statement, truncated):
         return None
-    delimited = DELIMITED.match(statement.rest)
-    amount = _LEADING_AMOUNT.match(statement.rest)
+    amount = LEADING.match(statement.rest)
     if amount:  # first, since "$5 and then $6" would pass for delimited mathematics
         return tidy(amount.group())
-    return tidy(delimited.group(delimited.lastgroup or 0) if delimited else statement.sentence)
+    delimited = DELIMITED.match(statement.rest)
+    if delimited:
+        return tidy(delimited.group(delimited.lastgroup or 0))
+    sentence = statement.sentence
+    return _of_clause(sentence) or tidy(sentence)
+
+
+def _of_clause(sentence: str) -> str | None:
+    """The number that a clause is about; None if it is none, or names more."""
+    if not _CLAUSE.search(sentence) or _COMPARISON.search(sentence):
+        return None
+    named = amounts(sentence)
+    if len(named) > 1:
+        results = list(_RESULT.finditer(sentence))
+        value = LEADING.match(sentence, results[-1].end()) if results else None
+        return tidy(value.group()) if value else None
+    return named[0] if named else None
 
 
 def _is_result(statement: Statement, truncated: bool) -> bool:
@@ -103,95 +136,6 @@ def _is_result(statement: Statement, truncated: bool) -> bool:
 # ---------------------------------------------------------------------------------------------
 # Equality
 
-_REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"[−–]", "-"),
-        ("×", r"\\times "),
-        ("π", r"\\pi "),
-        ("∞", r"\\infty "),
-        ("√", r"\\sqrt "),
-        (r"\bpi\b(?<!\\pi)", r"\\pi "),
-        (r"\b(?<!\\)(?:infinity|infty|inf)\b", r"\\infty "),
-        (r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\*\*", "^"),
-        (r"\\[dtc]frac", r"\\frac"),
-        (r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])", ""),
-        (r"(?<!\\)\\(?:q?quad(?![A-Za-z])|[,;: ])|~", " "),
-        (r"(?<!\\)\\[!()\[\]$%]|[$%€£]", ""),
-        (r"\{,\}", ","),
-        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°", ""),
-        (r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r" \1 "),
-        (r"\\(le|ge|ne)q\b", r"\\\1"),
-        (r"_\s*\{(\w)\}", r"_\1"),
-        (r"\s+", " "),
-    )
-]
-_NAME = re.compile(r"^(?:[A-Za-z]|[a-z]\([a-z]\)) ?(?:=|\\in(?![A-Za-z])) ?(?=[^=]*$)")
-_CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Z])[.)]")
-_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
-_THOUSANDS = re.compile(r"([-+]?\d{1,3}(?:,\d{3})+)(?=\D|$)(?!,)(.*)")
-_QUANTITY = re.compile(
-    r"([-+]?[\d./]+(?: \d+/\d+)?) ?(?!million|billion|thousand|hundred|dozen|half|[ap]m\b)"
-    r"(?:[A-Za-z]{3,}|(?<= )(?:[cmk]m|k?g|m[gl]|ft|in|[mgl]))(?: ?\^\{?[23]\}?)?"
-    r"(?:(?: per |/| )[A-Za-z]+)*(?: ?\^\{?[23]\}?)?"
-)
-_SPACES = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
-
-
-@lru_cache(maxsize=2**14)
-def _normal(answer: str) -> str:
-    """The answer with its decoration removed: what equality is decided on."""
-    if len(answer) > _MAX_LENGTH:
-        return " ".join(answer.split())
-    for pattern, replacement in _REWRITES:
-        answer = pattern.sub(replacement, answer)
-    answer = answer.strip().rstrip(".,;: ")
-    answer = _NAME.sub("", answer)
-    choice = _CHOICE.fullmatch(answer)
-    if choice:
-        return choice.group(1) or choice.group(2)
-    thousands = _THOUSANDS.fullmatch(answer)
-    if thousands and "," not in thousands.group(2):
-        answer = thousands.group(1).replace(",", "") + thousands.group(2)
-    quantity = _QUANTITY.fullmatch(answer)
-    return _SPACES.sub("", quantity.group(1) if quantity else answer)
-
-
-_DECIMAL = re.compile(
-    rf"(?P<mantissa>{_NUMBER})"
-    r"(?:(?:\\times|\\cdot|\*) ?10\^(?:\{(?P<braced>[-+]?\d{1,3})\}|(?P<bare>\d))"
-    r"|[eE](?P<plain>[-+]?\d{1,3}))?"
-)
-_FRACTION = re.compile(
-    r"(?P<sign>[-+]?)(?:(?P<whole>\d+) ?(?=\\)|(?P<mixed>\d+) )?"
-    r"(?:\\frac ?(?:\{(?P<a>-?\d+)\}|(?P<b>\d)) ?(?:\{(?P<c>\d+)\}|(?P<d>\d))"
-    r"|(?P<e>\d+)/(?P<f>\d+))"
-)
-
-
-def _number(form: str) -> Fraction | None:
-    """The value of a plain integer, decimal, fraction or mixed number; None for anything else."""
-    decimal = _DECIMAL.fullmatch(form)
-    if decimal:
-        exponent = int(decimal["braced"] or decimal["bare"] or decimal["plain"] or 0)
-        return Fraction(decimal["mantissa"]) * Fraction(10) ** exponent
-    parts = _FRACTION.fullmatch(form)
-    if not parts:
-        return None
-    denominator = int(parts["c"] or parts["d"] or parts["f"])
-    if denominator == 0:
-        return None
-    value = Fraction(int(parts["a"] or parts["b"] or parts["e"]), denominator)
-    value += int(parts["whole"] or parts["mixed"] or 0)
-    return -value if parts["sign"] == "-" else value
-
-
-# math-verify reads a word as a product of letters (`Amy` = `May`) and drops a base (`204_5`) and
-# the half of the day (`10 am`).
-_LITERAL = re.compile(
-    r"(?<![A-Za-z\\{])(?:[A-Za-z]{4,}|[A-Z][a-z]+)|^\d+_\d+$|\d ?[ap]\.?m\b", re.ASCII
-)
 _BRACKETED = re.compile(r"(\(|\[|\\\{)[^()\[\]]*,[^()\[\]]*(\)|\]|\\\})")
 
 
@@ -208,27 +152,24 @@ class _Kind(NamedTuple):
     """What is known of a normal form without an algebra system."""
 
     number: Fraction | None
-    literal: bool
     brackets: tuple[str, str] | None
 
 
 @lru_cache(maxsize=2**14)
 def _kind(form: str) -> _Kind:
-    return _Kind(_number(form), _LITERAL.search(form) is not None, _brackets(form))
+    return _Kind(number(form), _brackets(form))
 
 
 @lru_cache(maxsize=2**16)
 def _instant(a: str, b: str) -> bool | None:
     """Equality of normal forms, where it takes no time to tell; else None."""
-    if a.casefold() == b.casefold():
+    if a == b:
         return True
-    if max(len(a), len(b)) > _MAX_LENGTH or not a or not b:
+    if not a or not b or is_words(a) or is_words(b):
         return False
     left, right = _kind(a), _kind(b)
     if left.number is not None and right.number is not None:
         return left.number == right.number
-    if left.literal or right.literal:
-        return False
     if left.brackets != right.brackets and (
         None not in (left.brackets, right.brackets) or (left.number, right.number) != (None, None)
     ):

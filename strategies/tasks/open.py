@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.models.thoughts import thoughts
 from router.strategies.tasks.base import Task
 from router.strategies.tasks.clock import Clock
 
@@ -13,8 +14,8 @@ class Open(Task):
     groups = False
 
     def read(self, text: str, truncated: bool = False) -> str | None:
-        """The whole text; None if it is empty."""
-        return text.strip() or None
+        """The whole text but for what the model thought before; None if that is nothing."""
+        return thoughts(text)[1].strip() or None
 
     def correct_sync(
         self, answer: str | None, gold: str, clock: Clock | None = None

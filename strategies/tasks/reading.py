@@ -6,8 +6,11 @@ Takes time linear in the text.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from router.models.thoughts import thoughts
 
 WINDOW = 2000
 """Characters after `\\boxed` or "the answer is" in which the answer must end."""
@@ -21,24 +24,65 @@ DELIMITED = re.compile(
 WRAPPER = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf|it))\s*\{")
 """What opens words inside mathematics."""
 
+_MOST = 1000  # phrases that are looked at
+_NEAR = 200  # characters in which a stated answer is freed from emphasis
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"[^\s${}]+")
-_PHRASE = re.compile(
-    r"(?:\b(?P<noun>answer|option|choice)\**\s*(?P<verb>is|:|=)|(?<!#)####(?!#))\s*:?\s*",
+_PLACEHOLDER = re.compile(
+    r"(?:\\text\{)?[\[<(]? ?(?:(?:the|your|my|final|numerical) )*(?:answers?|result|number|letter)"
+    r"(?: here)?[\])>]?\}?|\.{2,}|…|\\[lc]?dots|\?+|_+|□|\\square|(?:最终)?答案",
     re.IGNORECASE,
 )
-_REVERSED_PUNCTUATION = re.compile(r"(?:[.,;: ]\\?)+")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|,? (?:because|since)\b")
+_SUBJECTS = (  # and the verbs that state them, in other languages than English
+    r"(?:答案|正解|答え?)\**\s*(?:应该是|应为|是|为|は|[:：=])|(?:정답|답)\**\s*(?:은|는|[:：])"
+    r"|\b(?:antwort|ergebnis|lösung)\**\s*(?:ist|lautet|beträgt|[:=])"
+    r"|\br[ée]ponse(?: finale)?\**\s*(?:est|:)|\brespuesta(?: final)?\**\s*(?:es|:)"
+    r"|\brisposta(?: finale)?\**\s*(?:è|:)|\bresposta(?: final)?\**\s*(?:é|:)"
+    r"|\bantwoord\**\s*(?:is|:)|\bответ\**\s*[:—–-]|\bodpowiedź\**\s*(?:to|:)|\bcevap\**\s*:"
+    r"|đáp án\**\s*(?:là|:)"
+)
+_PHRASE = re.compile(
+    r"(?=[acelor#<đо答正정답])"  # most characters begin none
+    r"(?:\b(?P<noun>answer|option|choice)s?\**(?: (?:to|for|in|of) [^.\n:=]{1,60}?)?\s*"
+    r"(?P<verb>\b(?:is|are|(?:should|must|will|would) be)\b|:|=)"
+    rf"|(?P<tag><answer>)|(?P<foreign>{_SUBJECTS})|(?<!#)####(?!#))\s*:?\s*",
+    re.IGNORECASE,
+)
+_REVERSED_PUNCTUATION = re.compile(r"(?:[.,;:。．，；： ]\\?)+")
+_SENTENCE_END = re.compile(
+    r"[.!?](?=\s|$)|[。！？\n]|，(?=因为|所以|即)|,? (?:because|since)\b|</answer>", re.IGNORECASE
+)
+_EMPHASIS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\])")
 
 # "is" may also say something about the answer, instead of stating it.
+_ADVERB = (
+    r"(?:(?:indeed|also|now|then|thus|therefore|hence|clearly|simply|just|obviously|still|actually)"
+    r",? )?"
+)
 _REMARK = re.compile(
-    r"(?:(?:indeed|also|now|then|thus|therefore|clearly|simply|just) )?"
-    r"(?:(?:(?:in)?(?:correct|consistent|valid|complete)|right|wrong|clear|obvious|plausible"
-    r"|(?:un)?reasonable|verified|confirmed|unique|as follows)"
-    r"(?=\s*(?:[.,;:!?]|$|(?:and|as|because|for|if|since|that|to|when|with)\b))"
-    r"|(?:\w+ed|found|given|shown) (?:after|as|by|from|if|in|through|to|using|via|when|with)\b"
-    r"|not (?=[\d$\\-]))",
+    rf"{_ADVERB}(?:(?:(?:in)?(?:correct|consistent|valid|complete|accurate|exact)|right|wrong|clear"
+    r"|obvious|plausible|(?:un)?reasonable|verified|confirmed|unique|(?:as follows|below|above)"
+    r"|(?:in)?dependent|simple|easy|known|ready|close|positive|negative)"
+    r"(?=\s*(?:[.,;:!?]|$|(?:and|as|because|for|if|of|on|since|that|to|when|with)\b))"
+    r"|(?:\w+ed|found|given|shown|in) (?:after|as|by|from|if|in|the|through|to(?! be)|using|via|when"
+    r"|with)\b|not (?=[\d$\\-]))",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(
+    rf"{_ADVERB}(?:(?:approximately|about|roughly|exactly|equal to|(?:\w+ed|found|given|shown)"
+    r" (?:to be|as:|by:))[:,]? )?",
+    re.IGNORECASE,
+)
+_SPEAKER = re.compile(
+    r"\n\s*[*#]*\s*(?:human|user|用户|utilisateur|usuario|nutzer)\**\s*[:：]"
+    r"|<\|(?:im_start|im_end|endoftext|eot_id|end|user|start_header_id|begin_of_text)\|>"
+    r"|<(?:start|end)_of_turn>|\[/?INST\]|</s>",
+    re.IGNORECASE,
+)
+_NEXT_PROBLEM = re.compile(
+    r"\n\s*[*#]*\s*(?:question|problem|exercise|example|instruction|q|问题|题目|例题)\**"
+    r"(?: ?\d+)?\**\s*[:：]",
     re.IGNORECASE,
 )
 
@@ -79,7 +123,7 @@ def last_boxed(text: str) -> str | None:
             bare = _BARE.match(text, start, start + WINDOW)
             content = bare.group() if bare else None
         answer = tidy(content) if content else None
-        if answer is not None:
+        if answer is not None and not _PLACEHOLDER.fullmatch(answer):
             return answer
     return None
 
@@ -99,15 +143,50 @@ def _closing_braces(text: str) -> dict[int, int]:
 def statements(text: str) -> Iterator[Statement]:
     """What seems to state an answer, the last one first; no remarks on an answer."""
     filled = len(text.rstrip())
-    for match in reversed(list(_PHRASE.finditer(text))):
+    for match in reversed(deque(_PHRASE.finditer(text), maxlen=_MOST)):
         start = match.end()
-        is_colon = match["verb"] in (":", "=") or ":" in match.group()
+        is_colon = match["verb"] in (":", "=") or ":" in match.group() or match["tag"] is not None
+        noun = "answer" if match["foreign"] or match["tag"] else (match["noun"] or "").lower()
         rest = text[start : start + WINDOW].lstrip("*_ \n")
-        if not is_colon and match["noun"] and _REMARK.match(rest):
+        if not is_colon and noun and _REMARK.match(rest):
             continue
+        if noun:
+            rest = rest[_LEAD.match(rest).end() :]  # type: ignore[union-attr]
         end_of_line = text.find("\n", start, start + WINDOW)
         last = filled <= (end_of_line if end_of_line >= 0 else start + WINDOW)
-        yield Statement(rest, (match["noun"] or "").lower(), is_colon, last)
+        rest = _EMPHASIS.sub("", rest[:_NEAR]) + rest[_NEAR:]
+        yield Statement(rest, noun, is_colon, last)
+
+
+def said(text: str, truncated: bool) -> tuple[str, bool]:
+    """What of a solution may state its answer, and whether that was cut.
+
+    Not what the model thought before it spoke, if it spoke, nor what it then put into the mouth of
+    the user. A thought that nothing follows is read as if it were cut: it may go on.
+    """
+    thought, rest = thoughts(text)
+    if thought is not None and not rest:
+        return thought, True
+    speaker = _SPEAKER.search(rest.lstrip())
+    if speaker and rest[: speaker.start()].strip():
+        return rest.lstrip()[: speaker.start()], False
+    return rest, truncated
+
+
+def is_stated(text: str) -> bool:
+    """Whether a text has a box, or a phrase that states an answer."""
+    return _BOX.search(text) is not None or _PHRASE.search(text) is not None
+
+
+def before_next_problem(text: str) -> str | None:
+    """A solution without the other problems that the model went on to pose; None if it did not."""
+    if not _NEXT_PROBLEM.search(text):
+        return None
+    boxed = _BOX.search(text)
+    phrase = _PHRASE.search(text)
+    first = min((match.end() for match in (boxed, phrase) if match), default=len(text))
+    following = _NEXT_PROBLEM.search(text, first)
+    return text[: following.start()] if following else None
 
 
 def tidy(answer: str) -> str | None:

@@ -20,7 +20,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TextIO
 
 _MEMORY = 2 * 2**30  # bytes of address space
@@ -34,7 +34,7 @@ def serve() -> None:
     os.dup2(null.fileno(), 1)  # parsers print there
     sys.path[:] = json.loads(sys.argv[1])
     try:
-        import math_verify  # noqa: F401
+        _heed_case()
     except Exception as error:
         _say(out, f"{type(error).__name__}: {error}")
         return
@@ -55,6 +55,17 @@ def serve() -> None:
             except Exception:  # SymPy raises anything; what cannot be read is not equal
                 verdict = False
         _say(out, verdict)
+
+
+def _heed_case() -> None:
+    """Make math-verify tell `a` from `A` and `\\gamma` from `\\Gamma`, for which it has no option."""
+    from latex2sympy2_extended import latex2sympy2, symbols
+    from math_verify import parser
+
+    cased = latex2sympy2.ConversionConfig(lowercase_symbols=False)
+    parser.latex2sympy = partial(latex2sympy2.latex2sympy, conversion_config=cased)
+    for name in ("gamma", "Gamma"):  # not Euler's constant
+        symbols.sympy_singleton_map.pop(name, None)
 
 
 def _read(questions: queue.SimpleQueue[str]) -> None:

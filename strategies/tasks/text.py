@@ -6,7 +6,15 @@ import re
 import unicodedata
 
 from router.strategies.tasks.base import Task
-from router.strategies.tasks.reading import WRAPPER, last_boxed, statements, tidy, whole_words
+from router.strategies.tasks.reading import (
+    WRAPPER,
+    is_stated,
+    last_boxed,
+    said,
+    statements,
+    tidy,
+    whole_words,
+)
 
 _DASH = re.compile(r"[−–—]")
 _DROPPED = re.compile(r"(?<=\d),(?=\d{3})|['’\"“”`*$€£%]|\.(?!\d)")
@@ -26,6 +34,7 @@ class Text(Task):
         Looks for the last `\boxed{…}`, then the last line such as `Answer: …` or sentence such as
         "the answer is …", then takes the last line, unless the text was cut.
         """
+        text, truncated = said(text, truncated)
         boxed = last_boxed(text)
         if boxed is not None:
             return boxed
@@ -37,6 +46,9 @@ class Text(Task):
                 if answer is not None:
                     return answer
         return None if truncated else tidy(text.rstrip().rpartition("\n")[2])
+
+    def gold(self, text: str) -> str | None:
+        return self.read(text) if is_stated(text) else super().gold(text)
 
     def normal(self, answer: str) -> str:
         """Without case, punctuation, articles and doubled spaces, which decide nothing."""

@@ -400,7 +400,8 @@ def test_group_ignores_order_of_arrival() -> None:
 
 def test_group_is_transitive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the comparison were not: a = b and b = c put c with a."""
-    links = {("alpha", "beta"), ("beta", "gamma")}
+    alpha, beta, gamma = (MATHS.normal(word) for word in ("alpha", "beta", "gamma"))
+    links = {(alpha, beta), (beta, gamma)}
     monkeypatch.setattr(type(MATHS), "same", lambda self, a, b, clock: (a, b) in links)
     for order in itertools.permutations(["gamma", "alpha", "beta", "delta"]):
         groups = dict(zip(order, group_sync(order), strict=True))

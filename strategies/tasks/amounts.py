@@ -1,0 +1,72 @@
+r"""What a number looks like in prose: `−5`, `$1,200`, `3 1/2`, `12\pi`, `1.5e-3`, `10:20`, `20 June`.
+
+Takes time linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from router.strategies.tasks.reading import tidy
+from router.strategies.tasks.units import MAGNITUDES
+
+_MONTH = (
+    "(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    r"|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b)"
+)
+_SPACE = "[ \u00a0\u2009\u202f]"
+_GROUPS = rf"\d{{1,3}}(?:(?:,\d{{3}})+|(?:{_SPACE}\d{{3}})+|(?:\\,\d{{3}})+|(?:['’]\d{{3}})+)(?!\d)"
+_DECIMAL = rf"(?:\d{{1,3}}(?:\.\d{{3}})+,\d+(?!,?\d)|{_GROUPS}(?:\.\d+)?|\d+\.\d+|\.\d+|(?<!\d,)\d+,\d+(?!,?\d)|\d+)"
+_POWER = (
+    r"(?:[eE][-+−]?\d{1,3}(?!\w)|[ ]?(?:\\times|\\cdot|×|·|\*|x)[ ]?10[ ]?(?:\^[ ]?(?:\{[-−]?\d+\}|[-−]?\d+)"
+    r"|[⁻⁰¹²³⁴-⁹]+))?"
+)
+_BRACES = r"\{[^{}]{0,80}(?:\{[^{}]{0,40}\}[^{}]{0,40}){0,2}\}"
+_TERM = (
+    rf"(?:\\[dtc]?frac ?(?:{_BRACES} ?{_BRACES}|\d\d)|\\sqrt(?:\[\d\])?(?:{_BRACES}|\d)|\\pi(?![A-Za-z])|π|√\d+)"
+)
+_PARTS = "thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|halves"
+_SUFFIX = (
+    r"(?:[ ]?(?:\\?%|％))?"
+    rf"(?:[ ](?i:{'|'.join(filter(str.isascii, MAGNITUDES))}|{_PARTS})s?\b|[ ]?[万萬亿億])?"
+    r"(?:[ ]?(?i:[ap]\.m\.|[ap]m\b))?"
+)
+_DATE = (
+    r"\d{4}-\d\d-\d\d(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}\.\d{1,2}\.\d{4}(?!\d)"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)? {_MONTH}(?:,? \d{{4}})?"
+    rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:, \d{{4}})?(?!\d)"
+    r"|\d+(?::\d+)+(?:[ ]?(?i:[ap]\.m\.|[ap]m\b))?|\d+(?: : \d+)+"
+)
+_NUMBER = (
+    rf"[-−–]?(?:\\?[$€£¥₹])?[-−–]?(?:\d+[ ]\d+/\d+|\d*[½⅓⅔¼¾]|{_DECIMAL}?{_POWER}{_TERM}+(?:/\d+)?"
+    rf"|{_DECIMAL}{_POWER}(?:/\d+)?){_SUFFIX}"
+)
+AMOUNT = rf"(?:{_DATE}|{_NUMBER})"
+
+# What follows makes it a part of something longer.
+_WHOLE = (
+    r"(?![\w\\^=+/<>$])(?!\*\*?\w)(?!\s*(?:[-−–+*/^=\\]|\((?![A-Za-z]{2})|(?:and|or)\b|,\s*\d))"
+    r"|(?=[^\x00-\x7f])(?![-−–×·÷π√])"
+)
+LEADING = re.compile(rf"{AMOUNT}(?:{_WHOLE})")
+_ANY = re.compile(
+    r"(?=[-−–.\d\\$€£¥₹π√½⅓⅔¼¾A-S])(?:"  # most characters begin nothing
+    r"\\\((?P<round>(?:[^\\]|\\[^()\[\]])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^()\[\]])+)\\\]"
+    r"|(?<![\\\w$])\$\$?(?P<dollar>(?=[^\s$])(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\d)"
+    r"|\$\$(?P<display>(?:[^$\\]|\\.)+)\$\$"
+    rf"|(?<![A-Za-z\d_.\\]){AMOUNT})"  # may follow a word in other letters
+)
+_HAS_VALUE = re.compile(r"\d|\\(?:pi|infty|emptyset)\b")
+_PROSE = re.compile(r"(?<![\\A-Za-z{])[a-z]{3,} +[a-z]{2,}")
+_RELATION = re.compile(r"=|\\(?:approx|equiv|implies|Rightarrow|to)(?![A-Za-z])")
+
+
+def amounts(text: str) -> list[str]:
+    """The numbers, and the formulas that have a value, which a text names."""
+    named = []
+    for match in _ANY.finditer(text):
+        formula = match[match.lastgroup] if match.lastgroup else None
+        value = match.group() if formula is None else _RELATION.split(formula)[-1]
+        if formula is None or (_HAS_VALUE.search(value) and not _PROSE.search(formula)):
+            named.append(tidy(value))
+    return [value for value in named if value is not None]
