@@ -52,7 +52,7 @@ LEADING = re.compile(rf"{AMOUNT}(?:{_WHOLE})")
 _ANY = re.compile(
     r"(?=[-−–.\d\\$€£¥₹π√½⅓⅔¼¾A-S])(?:"  # most characters begin nothing
     r"\\\((?P<round>(?:[^\\]|\\[^()\[\]])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^()\[\]])+)\\\]"
-    r"|(?<![\\\w$])\$\$?(?P<dollar>(?=[^\s$])(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\d)"
+    r"|(?<![\\A-Za-z0-9$])\$\$?(?P<dollar>(?=[^\s$])(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\d)"
     r"|\$\$(?P<display>(?:[^$\\]|\\.)+)\$\$"
     rf"|(?<![A-Za-z\d_.\\]){AMOUNT})"  # may follow a word in other letters
 )

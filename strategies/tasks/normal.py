@@ -85,7 +85,7 @@ _CHOICE = re.compile(
 )
 _GROUPED = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+|(?:[ '’]\d{3})+)(?![\d/])")
 _MAGNITUDE = re.compile(
-    rf"(?P<value>.*[\d)}}]) ?(?P<word>(?i:{'|'.join(MAGNITUDES)}))(?:s(?![a-z])|(?![A-Za-z]))"
+    rf"(?P<value>.*(?:[\d)}}]|{'|'.join(MAGNITUDES)})) ?(?P<word>(?i:{'|'.join(MAGNITUDES)}))(?:s(?![a-z])|(?![A-Za-z]))"
 )
 _SPACES = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 _AND = re.compile(r" ?,? (?:and|or) ")
@@ -123,10 +123,10 @@ def normal(answer: str) -> str:
     words = _moment(answer)
     if words is not None:
         return '"' + words
-    answer = _multiplied(_GROUPED.sub(_joined, answer))
+    answer = _multiplied(_GROUPED.sub(_joined, _AND.sub(", ", answer)))
     if _WORDS.search(answer):
         return '"' + answer.casefold()
-    return _SPACES.sub("", _AND.sub(", ", answer))
+    return _SPACES.sub("", answer)
 
 
 def is_words(form: str) -> bool:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any, TextIO
 
 _MEMORY = 2 * 2**30  # bytes of address space
 _IDLE = 60.0  # seconds after which an unused process leaves
+_GAMMA = re.compile(r"\\([gG])amma(?![A-Za-z(])")
 
 
 def serve() -> None:
@@ -58,14 +60,12 @@ def serve() -> None:
 
 
 def _heed_case() -> None:
-    """Make math-verify tell `a` from `A` and `\\gamma` from `\\Gamma`, for which it has no option."""
-    from latex2sympy2_extended import latex2sympy2, symbols
+    """Make math-verify tell `a` from `A`, for which it has no option."""
+    from latex2sympy2_extended import latex2sympy2
     from math_verify import parser
 
     cased = latex2sympy2.ConversionConfig(lowercase_symbols=False)
     parser.latex2sympy = partial(latex2sympy2.latex2sympy, conversion_config=cased)
-    for name in ("gamma", "Gamma"):  # not Euler's constant
-        symbols.sympy_singleton_map.pop(name, None)
 
 
 def _read(questions: queue.SimpleQueue[str]) -> None:
@@ -124,10 +124,23 @@ def _equal(a: str, b: str) -> bool:
 
 @lru_cache(maxsize=2**10)
 def _parse(text: str) -> Any:
+    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
+    plain = NormalizationConfig(
+        basic_latex=True,
+        units=False,  # `5m` is a product; what is a unit has been taken off
+        malformed_operators=True,
+        nits=True,
+        boxed="all",
+        equations=False,
+    )
+    text = _GAMMA.sub(r"{\1_{amma}}", text)  # not a function, nor Euler's constant
     return parse(
-        f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
+        f"${text}$",
+        [LatexExtractionConfig(normalization_config=plain)],
+        fallback_mode="no_fallback",
+        parsing_timeout=None,
     )
 
 

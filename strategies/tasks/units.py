@@ -102,6 +102,7 @@ _SUFFIX = re.compile(
     rf"|(?:(?<=[\d)}}!\]])(?: |{_GLUED})|(?<=\\pi) ){_NAMED}"
     rf"|(?:(?<=[ \d(*+-][A-Za-z])|(?<=^[A-Za-z])) {_WORD}{_PER}{_TAIL}"
     rf"|(?<=\d) {_LETTER}{_PER}"
+    rf"|(?<=\d)(?: (?i:per|an?|each|every) {_EACH}| (?i:each|apiece|in total)| ?/ ?{_WORD})"
     rf"|(?<=\d) ?{_IDEOGRAPHS})"
     r"(?= ?(?:$|[,)\]]|\\\}|(?:and|or)\b))"
 )
