@@ -22,6 +22,7 @@ from router.fitting.sampler import Price, Ticker
 from router.io import read_problems
 from router.models.errors import InputError
 from router.models.types import Problem
+from router.strategies.tasks import check_gold
 
 LOG_SECONDS = 60.0
 """Between two lines of progress, where stderr is no terminal."""
@@ -39,7 +40,8 @@ def read_graded(file: Path) -> tuple[Problem, ...]:
     """The problems of a file.
 
     Raises:
-        InputError: it cannot be read, a line is broken, or a problem has no gold answer.
+        InputError: it cannot be read, a line is broken, or a problem has no gold answer or one
+            that its task cannot read.
     """
     found = read_problems(file)
     for broken in found.broken:
@@ -50,6 +52,11 @@ def read_graded(file: Path) -> tuple[Problem, ...]:
             f"{len(ungraded)} of {len(found.problems)} problems in {file} have no gold answer"
             f" (first: {ungraded[0]!r}); give each record a field 'answer'"
         )
+    for problem in found.problems:
+        try:
+            check_gold(problem)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
     return found.problems
 
 

@@ -15,7 +15,7 @@ from router.models.usage import Usage
 from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
-from router.strategies.tasks import get_task, posed
+from router.strategies.tasks import check_gold, get_task, posed
 
 
 def import_samples(
@@ -33,7 +33,8 @@ def import_samples(
         the number of samples added.
 
     Raises:
-        InputError: a broken line (named by its number), an unknown problem or no gold answer.
+        InputError: a broken line (named by its number), an unknown problem, or a gold answer that
+            cannot be read.
     """
     with store.transaction():
         count = 0
@@ -60,8 +61,7 @@ def _problem(record: dict[str, Any], problems: Mapping[str, Problem]) -> Problem
         problem = problems[record["id"]]
     else:
         raise InputError(f"problem {record['id']!r} has no text here and is not among the problems")
-    if problem.answer is None:
-        raise InputError(f"problem {problem.id!r} has no gold answer, so it cannot be graded")
+    check_gold(problem)
     return problem
 
 

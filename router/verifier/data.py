@@ -20,6 +20,7 @@ from router.rollouts.lines import SUFFIXES
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore
+from router.strategies.tasks import check_gold
 
 _COMPLETIONS = re.compile(r"completions\(sample=\d+, steps=(\d+)\)")
 
@@ -106,14 +107,10 @@ def check_graded(problems: Iterable[Problem]) -> None:
     """Refuse problems whose solutions cannot be graded.
 
     Raises:
-        InputError: a problem has no gold answer.
+        InputError: a problem has no gold answer, or one that its task cannot read.
     """
     for problem in problems:
-        if problem.answer is None:
-            raise InputError(
-                f"problem {problem.id!r} has no gold answer, so its solutions cannot be graded; "
-                "give each record a field 'answer'"
-            )
+        check_gold(problem)
 
 
 def check_trainable(pools: Sequence[SolutionPool]) -> None:

@@ -2,6 +2,6 @@
 
 from router.strategies.tasks.base import Grouping, Task, check_task
 from router.strategies.tasks.clock import Clock
-from router.strategies.tasks.registry import TASKS, get_task, posed
+from router.strategies.tasks.registry import TASKS, check_gold, get_task, posed
 
-__all__ = ["TASKS", "Clock", "Grouping", "Task", "check_task", "get_task", "posed"]
+__all__ = ["TASKS", "Clock", "Grouping", "Task", "check_gold", "check_task", "get_task", "posed"]

@@ -1,4 +1,4 @@
-r"""What a number looks like in prose: `−5`, `$1,200`, `3 1/2`, `12\pi`, `1.5e-3`, `10:20`, `20 June`.
+r"""What a number looks like in prose: `−5`, `$1,200`, `3 1/2`, `12\pi`, `10:20`, `20 June`.
 
 Takes time linear in the text.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from router.strategies.tasks.reading import tidy
-from router.strategies.tasks.units import MAGNITUDES
+from router.strategies.tasks.units import MAGNITUDES, UNIT
 
 _MONTH = (
     "(?:January|February|March|April|May|June|July|August|September|October|November|December"
@@ -16,14 +16,18 @@ _MONTH = (
 )
 _SPACE = "[ \u00a0\u2009\u202f]"
 _GROUPS = rf"\d{{1,3}}(?:(?:,\d{{3}})+|(?:{_SPACE}\d{{3}})+|(?:\\,\d{{3}})+|(?:['’]\d{{3}})+)(?!\d)"
-_DECIMAL = rf"(?:\d{{1,3}}(?:\.\d{{3}})+,\d+(?!,?\d)|{_GROUPS}(?:\.\d+)?|\d+\.\d+|\.\d+|(?<!\d,)\d+,\d+(?!,?\d)|\d+)"
+_DECIMAL = (
+    rf"(?:\d{{1,3}}(?:\.\d{{3}})+,\d+(?!,?\d)|{_GROUPS}(?:\.\d+)?|\d+\.\d+|\.\d+"
+    r"|(?<!\d,)\d+,\d+(?!,?\d)|\d+)"
+)
 _POWER = (
-    r"(?:[eE][-+−]?\d{1,3}(?!\w)|[ ]?(?:\\times|\\cdot|×|·|\*|x)[ ]?10[ ]?(?:\^[ ]?(?:\{[-−]?\d+\}|[-−]?\d+)"
-    r"|[⁻⁰¹²³⁴-⁹]+))?"
+    r"(?:[eE][-+−]?\d{1,3}(?!\w)"
+    r"|[ ]?(?:\\times|\\cdot|×|·|\*|x)[ ]?10[ ]?(?:\^[ ]?(?:\{[-−]?\d+\}|[-−]?\d+)|[⁻⁰¹²³⁴-⁹]+))?"
 )
 _BRACES = r"\{[^{}]{0,80}(?:\{[^{}]{0,40}\}[^{}]{0,40}){0,2}\}"
 _TERM = (
-    rf"(?:\\[dtc]?frac ?(?:{_BRACES} ?{_BRACES}|\d\d)|\\sqrt(?:\[\d\])?(?:{_BRACES}|\d)|\\pi(?![A-Za-z])|π|√\d+)"
+    rf"(?:\\[dtc]?frac ?(?:{_BRACES} ?{_BRACES}|\d\d)|\\sqrt(?:\[\d\])?(?:{_BRACES}|\d)"
+    r"|\\pi(?![A-Za-z])|π|√\d+)"
 )
 _PARTS = "thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|halves"
 _SUFFIX = (
@@ -39,13 +43,14 @@ _DATE = (
 )
 _NUMBER = (
     rf"[-−–]?(?:\\?[$€£¥₹])?[-−–]?(?:\d+[ ]\d+/\d+|\d*[½⅓⅔¼¾]|{_DECIMAL}?{_POWER}{_TERM}+(?:/\d+)?"
-    rf"|{_DECIMAL}{_POWER}(?:/\d+)?){_SUFFIX}"
+    rf"|{_DECIMAL}{_POWER}(?:/\d+|\^(?:\d+|\{{[^{{}}]{{1,20}}\}}))?){_SUFFIX}"
 )
 AMOUNT = rf"(?:{_DATE}|{_NUMBER})"
 
 # What follows makes it a part of something longer.
 _WHOLE = (
-    r"(?![\w\\^=+/<>$])(?!\*\*?\w)(?!\s*(?:[-−–+*/^=\\]|\((?![A-Za-z]{2})|(?:and|or)\b|,\s*\d))"
+    r"(?![\w\\^=+/<>$])(?!\*\*?\w)(?!\s*(?:[-−–+*/^=\\×·÷<>]|\((?![A-Za-z]{2})|(?:and|or)\b|,\s*\d))"
+    rf"(?! (?:{UNIT}),? (?:and )?\d)"  # 5 feet 3 inches
     r"|(?=[^\x00-\x7f])(?![-−–×·÷π√])"
 )
 LEADING = re.compile(rf"{AMOUNT}(?:{_WHOLE})")
@@ -58,6 +63,7 @@ _ANY = re.compile(
 )
 _HAS_VALUE = re.compile(r"\d|\\(?:pi|infty|emptyset)\b")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[a-z]{3,} +[a-z]{2,}")
+_ASIDE = re.compile(r"\b(?:since|because|as|where|for|when|if|with)\s*$")
 _RELATION = re.compile(r"=|\\(?:approx|equiv|implies|Rightarrow|to)(?![A-Za-z])")
 
 
@@ -67,6 +73,9 @@ def amounts(text: str) -> list[str]:
     for match in _ANY.finditer(text):
         formula = match[match.lastgroup] if match.lastgroup else None
         value = match.group() if formula is None else _RELATION.split(formula)[-1]
-        if formula is None or (_HAS_VALUE.search(value) and not _PROSE.search(formula)):
+        aside = _ASIDE.search(text, max(0, match.start() - 12), match.start())
+        if formula is None or (
+            _HAS_VALUE.search(value) and not _PROSE.search(formula) and not aside
+        ):
             named.append(tidy(value))
     return [value for value in named if value is not None]

@@ -27,7 +27,7 @@ _ONE_OPTION = re.compile(
 )
 _MENTION = re.compile(
     r"\b[Oo]ption\s*\(?([A-Z])\b(?!')|\b[Cc]hoice\s*\(?([A-Z])\b(?!')|\(([A-Z])\)"
-    r"|\b([A-Z]) is (?:the )?(?:correct|right|best)\b"
+    r"|\b([A-Z]) is (?:the )?(?:correct|right|best)\b|选\s*([A-Z])(?![A-Za-z])"
 )
 
 
@@ -58,9 +58,9 @@ class Choice(Task):
         first, last = text.partition("\n")[0], text.rpartition("\n")[2]
         return (
             _letter(last, _OPTION_LINE)
-            or _mentioned(last)
+            or mentioned(last)
             or _letter(first, _OPTION_LINE)
-            or _mentioned(text)
+            or mentioned(text)
         )
 
     def gold(self, text: str) -> str | None:
@@ -94,7 +94,7 @@ def _plain(text: str) -> str:
     return _DECORATION.sub(" ", WRAPPER.sub(" ", text)).strip()
 
 
-def _mentioned(text: str) -> str | None:
+def mentioned(text: str) -> str | None:
     """The letter of the option that is named last."""
     mentions = _MENTION.findall(text)
     return "".join(mentions[-1]) if mentions else None

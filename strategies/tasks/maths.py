@@ -15,7 +15,7 @@ from typing import NamedTuple
 from router.strategies.tasks import symbolic
 from router.strategies.tasks.amounts import LEADING, amounts
 from router.strategies.tasks.base import Task
-from router.strategies.tasks.choice import option, stated_letter
+from router.strategies.tasks.choice import mentioned, option, stated_letter
 from router.strategies.tasks.clock import Clock
 from router.strategies.tasks.normal import is_words, normal
 from router.strategies.tasks.numbers import number
@@ -52,11 +52,12 @@ class Maths(Task):
         if answer is not None or truncated:
             return answer
         named = amounts(text)
-        return option(text) or (named[-1] if named else None)
+        return option(text) or (named[-1] if named else mentioned(text))
 
     def gold(self, text: str) -> str | None:
         """As data sets store it: a plain answer, or a solution, which is read as any other."""
-        is_plain = _ENVIRONMENT.match(text) or not _SOLUTION.search(text)
+        text = text.strip()
+        is_plain = _ENVIRONMENT.match(text) or not ("\n" in text or _SENTENCES.search(text))
         return super().gold(text) if is_plain and not is_stated(text) else self.read(text)
 
     def normal(self, answer: str) -> str:
@@ -77,15 +78,18 @@ class Maths(Task):
 # Reading
 
 _HEADING = re.compile(r"(?:\d+[.)]\s*)?\**[^\W\d_]{2,}")
-_SOLUTION = re.compile(r"\S\s*\n\s*\S|[.!?] +[A-Z]")  # lines, or sentences
-_ENVIRONMENT = re.compile(r"\s*\$*(?:\\[\[(])?\s*(?:\\left.)?\s*\\begin\b")
+_SENTENCES = re.compile(r"[.!?] +[A-Z]")
+_ENVIRONMENT = re.compile(r"\$*(?:\\[\[(])?\s*(?:\\left.)?\s*\\begin\b")
 # "The answer is the sum, which is 7": a clause, of which the number is the answer.
 _CLAUSE = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|there|she|he|they|it|we|will|can|needs?|takes|costs?|makes)\b",
+    r"\b(?:is|are|was|were|has|have|had|there|she|he|they|it|we|will|can|needs?"
+    r"|takes|costs?|makes|namely|i\.e)\b",
     re.IGNORECASE,
 )
-_COMPARISON = re.compile(r"\b(?:than|least|most|between|except|from|not|all|any|every)\b", re.IGNORECASE)
-_RESULT = re.compile(r"(?:\b(?:is|are|be|equals|namely|makes|costs?|has|have)|=)\s")
+_COMPARISON = re.compile(
+    r"\b(?:than|least|most|between|except|from|not|all|any|every)\b", re.IGNORECASE
+)
+_RESULT = re.compile(r"(?:\b(?:is|are|be|equals|namely|makes|costs?|has|have|i\.e\.),?|=)\s")
 
 
 def _stated(text: str, truncated: bool) -> str | None:

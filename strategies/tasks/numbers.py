@@ -16,14 +16,21 @@ _FRACTION = re.compile(
     r"(?:\\frac ?(?:\{(?P<a>-?\d+)\}|(?P<b>\d)) ?(?:\{(?P<c>\d+)\}|(?P<d>\d))"
     r"|(?P<e>\d+)/(?P<f>\d+))"
 )
+_REPEATING = re.compile(r"([-+]?)(\d*)\.(\d{0,9})\\(?:overline|bar) ?\{(\d{1,9})\}")
 
 
 def number(form: str) -> Fraction | None:
-    """The value of a plain integer, decimal, fraction or mixed number; None for anything else."""
+    """The value of a plain integer, decimal (also repeating), fraction or mixed
+    number; None for anything else."""
     decimal = _DECIMAL.fullmatch(form)
     if decimal:
         exponent = int(decimal["braced"] or decimal["bare"] or decimal["plain"] or 0)
         return Fraction(decimal["mantissa"]) * Fraction(10) ** exponent
+    repeating = _REPEATING.fullmatch(form)
+    if repeating:
+        sign, whole, once, again = repeating.groups()
+        cycle = Fraction(int(again), int("9" * len(again)))
+        return int(sign + "1") * (int(whole + once or 0) + cycle) / Fraction(10) ** len(once)
     parts = _FRACTION.fullmatch(form)
     if not parts:
         return None

@@ -30,8 +30,9 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"[^\s${}]+")
 _PLACEHOLDER = re.compile(
-    r"(?:\\text\{)?[\[<(]? ?(?:(?:the|your|my|final|numerical) )*(?:answers?|result|number|letter)"
-    r"(?: here)?[\])>]?\}?|\.{2,}|…|\\[lc]?dots|\?+|_+|□|\\square|(?:最终)?答案",
+    r"(?:\\text\{)?[\[<(]? ?(?:(?:the|your|my|final|numerical) )*"
+    r"(?:answers?|result|number|letter)(?: here)?[\])>]?\}?"
+    r"|\.{2,}|…|\\[lc]?dots|\?+|_+|□|\\square|(?:最终)?答案",
     re.IGNORECASE,
 )
 _SUBJECTS = (  # and the verbs that state them, in other languages than English
@@ -44,14 +45,17 @@ _SUBJECTS = (  # and the verbs that state them, in other languages than English
 )
 _PHRASE = re.compile(
     r"(?=[acelor#<đо答正정답])"  # most characters begin none
-    r"(?:\b(?P<noun>answer|option|choice)s?\**(?: (?:to|for|in|of) [^.\n:=]{1,60}?)?\s*"
+    r"(?:\b(?P<noun>answer(?=s?\b)|option|choice)(?:(?<=r)s)?\**"
+    r"(?: (?:to|for|in|of) [^.\n:=]{1,60}?)?\s*"
     r"(?P<verb>\b(?:is|are|(?:should|must|will|would) be)\b|:|=)"
-    rf"|(?P<tag><answer>)|(?P<foreign>{_SUBJECTS})|(?<!#)####(?!#))\s*:?\s*",
+    rf"|(?P<tag><answer>)|(?P<foreign>{_SUBJECTS})|(?<!#)####(?!#))\s*[:：]?\s*",
     re.IGNORECASE,
 )
 _REVERSED_PUNCTUATION = re.compile(r"(?:[.,;:。．，；： ]\\?)+")
 _SENTENCE_END = re.compile(
-    r"[.!?](?=\s|$)|[。！？\n]|，(?=因为|所以|即)|,? (?:because|since)\b|</answer>", re.IGNORECASE
+    r"(?<!\b[ie]\.[eg])[.!?](?=\s|$)|[。！？\n]|，(?=因为|所以|即)"
+    r"|,? (?:because|since)\b|</answer>",
+    re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\])")
 
@@ -65,23 +69,24 @@ _REMARK = re.compile(
     r"|obvious|plausible|(?:un)?reasonable|verified|confirmed|unique|(?:as follows|below|above)"
     r"|(?:in)?dependent|simple|easy|known|ready|close|positive|negative)"
     r"(?=\s*(?:[.,;:!?]|$|(?:and|as|because|for|if|of|on|since|that|to|when|with)\b))"
-    r"|(?:\w+ed|found|given|shown|in) (?:after|as|by|from|if|in|the|through|to(?! be)|using|via|when"
-    r"|with)\b|not (?=[\d$\\-]))",
+    r"|(?:\w+ed|found|given|shown|in) (?:after|as|by|from|if|in|the|through|to(?! be)|using|via"
+    r"|when|with)\b|not (?=[\d$\\-]))",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
     rf"{_ADVERB}(?:(?:approximately|about|roughly|exactly|equal to|(?:\w+ed|found|given|shown)"
-    r" (?:to be|as:|by:))[:,]? )?",
+    r" (?:to be|as:|by:?(?= ?[$\\])))[:,]? )?"
+    r"(?:the (?:number|value|following|total)[: ] ?(?=[-−\d$\\]))?",
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(
-    r"\n\s*[*#]*\s*(?:human|user|用户|utilisateur|usuario|nutzer)\**\s*[:：]"
+    r"\n[ \t]*[*#]*[ \t]*(?:human|user|用户|utilisateur|usuario|nutzer)\**\s*[:：]"
     r"|<\|(?:im_start|im_end|endoftext|eot_id|end|user|start_header_id|begin_of_text)\|>"
     r"|<(?:start|end)_of_turn>|\[/?INST\]|</s>",
     re.IGNORECASE,
 )
 _NEXT_PROBLEM = re.compile(
-    r"\n\s*[*#]*\s*(?:question|problem|exercise|example|instruction|q|问题|题目|例题)\**"
+    r"\n[ \t]*[*#]*[ \t]*(?:question|problem|exercise|example|instruction|q|问题|题目|例题)\**"
     r"(?: ?\d+)?\**\s*[:：]",
     re.IGNORECASE,
 )
@@ -148,6 +153,8 @@ def statements(text: str) -> Iterator[Statement]:
         is_colon = match["verb"] in (":", "=") or ":" in match.group() or match["tag"] is not None
         noun = "answer" if match["foreign"] or match["tag"] else (match["noun"] or "").lower()
         rest = text[start : start + WINDOW].lstrip("*_ \n")
+        if "\n" in match.group():
+            rest = rest.removeprefix("- ")  # a list of one
         if not is_colon and noun and _REMARK.match(rest):
             continue
         if noun:
@@ -167,10 +174,9 @@ def said(text: str, truncated: bool) -> tuple[str, bool]:
     thought, rest = thoughts(text)
     if thought is not None and not rest:
         return thought, True
-    speaker = _SPEAKER.search(rest.lstrip())
-    if speaker and rest[: speaker.start()].strip():
-        return rest.lstrip()[: speaker.start()], False
-    return rest, truncated
+    rest = rest.lstrip()
+    speaker = _SPEAKER.search(rest)
+    return (rest[: speaker.start()], False) if speaker and speaker.start() else (rest, truncated)
 
 
 def is_stated(text: str) -> bool:

@@ -45,6 +45,25 @@ def posed(problem: Problem) -> Problem:
     return problem if problem.ask == ask else replace(problem, ask=ask)
 
 
+def check_gold(problem: Problem) -> None:
+    """Refuse a problem whose solutions cannot be graded.
+
+    Raises:
+        InputError: no gold answer, one that its task cannot read, or no such task.
+    """
+    gold = problem.answer
+    if gold is None:
+        raise InputError(
+            f"problem {problem.id!r} has no gold answer, so its solutions cannot be graded; give"
+            " each record a field 'answer'"
+        )
+    if get_task(problem.task).gold(gold) is None:
+        raise InputError(
+            f"no answer can be read in the gold answer of problem {problem.id!r}"
+            f" (task {problem.task!r}): {gold[:100]!r}"
+        )
+
+
 def _load(task_id: str) -> Task:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if task_id not in found:

@@ -135,7 +135,7 @@ def _parse(text: str) -> Any:
         boxed="all",
         equations=False,
     )
-    text = _GAMMA.sub(r"{\1_{amma}}", text)  # not a function, nor Euler's constant
+    text = _GAMMA.sub(r" \1_{amma} ", text)  # not a function, nor Euler's constant
     return parse(
         f"${text}$",
         [LatexExtractionConfig(normalization_config=plain)],

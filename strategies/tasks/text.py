@@ -41,7 +41,7 @@ class Text(Task):
         if truncated:
             text = whole_words(text)
         for statement in statements(text):
-            if statement.noun == "answer":
+            if statement.noun == "answer" or (not statement.noun and statement.last):
                 answer = tidy(statement.line if statement.colon else statement.sentence)
                 if answer is not None:
                     return answer

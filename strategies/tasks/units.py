@@ -51,12 +51,12 @@ _COUNTED = """
     animals dogs cats birds chickens ducks cows horses sheep goats pigs rabbits fish frogs eggs
     spiders insects legs wheels cars trucks buses bikes bicycles boats trains trips
     shirts pants shoes socks hats dresses chairs tables rooms houses windows doors floors steps
-    songs movies games videos photos pictures questions problems points times items things
+    songs movies games videos photos pictures questions problems points pts marks times items things
     objects pieces sheets shares ways pillars flashlights nurses tattoos cans
 """
 _CJK = """
-    美元 欧元 元 円 ドル 块 塊 岁 歳 才 天 日間 年 个月 か月 ヶ月 周 週間 小时 小時 時間 分钟 分鐘 分 秒
-    平方米 平方厘米 立方米 立方厘米 米 厘米 千米 公里 毫米 公斤 千克 克 吨 升 毫升 度 원 살 시간 km cm kg
+    美元 欧元 元 円 ドル 块 塊 岁 歳 才 天 日間 年 个月 か月 ヶ月 周 週間 小时 小時 時間 分钟
+    分鐘 分 秒 平方米 平方厘米 立方米 立方厘米 米 厘米 千米 公里 毫米 公斤 千克 克 吨 升 毫升 度 원 살 시간
 """
 _CLASSIFIERS = "个 個 只 隻 本 名 位 条 枚 冊 台 辆 棵 朵 张 匹 人 개 명"  # a noun may follow them
 _SHORT = "cm mm km dm nm µm μm kg mg ml mL dl ft in lb lbs oz yd mi kW kWh MB GB Hz kHz"
@@ -83,8 +83,8 @@ def _any(*tables: str) -> str:
 
 
 _POWER = r"(?: ?(?:\^ ?(?:\{ ?-?\d ?\}|-?\d)|[²³]))?"
-_WORD = rf"(?i:(?:(?:us|square|cubic|sq\.?|cu\.?|degrees?) )?(?:{_any(_MEASURES, _MONEY, _PARTS, _COUNTED)}|per cent))"
-_WORD = rf"{_WORD}(?![^\W\d_]){_POWER}"
+_NAMES = f"{_any(_MEASURES, _MONEY, _PARTS, _COUNTED)}|per cent"
+_WORD = rf"(?i:(?:(?:us|square|cubic|sq\.?|cu\.?|degrees?) )?(?:{_NAMES}))(?![^\W\d_]){_POWER}"
 _SHORT_WORD = rf"(?:(?i:sq|cu)\.? ?)?(?:{_any(_SHORT)})(?![^\W\d_])\.?{_POWER}"
 _LETTER = rf"(?:{_any(_LETTERS)})(?![^\W\d_]){_POWER}"
 _EACH = rf"(?:{_WORD}|{_SHORT_WORD}|{_LETTER})"
@@ -92,10 +92,16 @@ _PER = rf"(?: ?(?:/|\\cdot(?![a-z])|·|(?<= )(?i:per|an?|each|every|pro|por)(?= 
 _TAIL = r"(?: (?i:old|each|apiece|in total|total))?"
 _IDEOGRAPHS = rf"(?:{_any(_CJK)}|(?:{_any(_CLASSIFIERS)})[\u3040-\u30ff\u4e00-\u9fff]{{0,4}})"
 _OF = "(?:of an? )?"
-_QUOTED = rf"\" ?{_OF}(?:{_EACH}{_PER}{_TAIL}|{_IDEOGRAPHS}) ?\"{_POWER}"
-_QUOTED = rf"{_QUOTED}(?: ?(?:/|\\cdot) ?{_QUOTED})*|\\frac ?\{{ ?{_QUOTED} ?\}} ?\{{ ?{_QUOTED} ?\}}"
+_IN_TEXT = rf"\" ?{_OF}(?:{_EACH}{_PER}{_TAIL}|{_IDEOGRAPHS}) ?\"{_POWER}"
+_QUOTED = (
+    rf"{_IN_TEXT}(?: ?(?:/|\\cdot) ?{_IN_TEXT})*"
+    rf"|\\frac ?\{{ ?{_IN_TEXT} ?\}} ?\{{ ?{_IN_TEXT} ?\}}"
+)
 
 _NAMED = rf"{_OF}(?:{_WORD}|{_SHORT_WORD}){_PER}{_TAIL}"
+UNIT = rf"{_WORD}|{_SHORT_WORD}"
+"""The name of one, as a regular expression."""
+
 _GLUED = r"(?=(?:cm|mm|km|kg|mg|m[lL]|ft|in|lb|oz|kWh|mph|kmh)(?![A-Za-z]))"
 _SUFFIX = re.compile(
     rf"(?P<unit> ?(?:{_QUOTED})"

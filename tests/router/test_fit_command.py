@@ -195,6 +195,16 @@ def test_problems_without_gold_answers_are_counted(tmp_path: Path) -> None:
     assert "no gold answer (first: 'a')" in message
 
 
+def test_a_gold_answer_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(
+        '{"problem": "1 + 1?", "answer": "1 + 1 = 2.\\n#### 2"}\n'
+        '{"problem": "?", "answer": "He buys some.\\nHe sells some."}\n'
+    )
+    message = refused(file, "--out", tmp_path / "b", *FAKE)
+    assert "no answer can be read in the gold answer of problem '2'" in message
+
+
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"id": "a", "problem": "1 + 1?", "answer": 2}\n{"id": "b"\n')

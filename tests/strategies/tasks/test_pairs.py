@@ -23,7 +23,9 @@ def test_there_are_enough() -> None:
 def test_equal(a: str, b: str) -> None:
     assert MATHS.correct_sync(a, b) is True
     assert MATHS.correct_sync(b, a) is True
-    assert MATHS.group_sync([a, b]).representatives[0] == MATHS.group_sync([b, a]).representatives[0]
+    assert (
+        MATHS.group_sync([a, b]).representatives[0] == MATHS.group_sync([b, a]).representatives[0]
+    )
 
 
 @pytest.mark.parametrize(("a", "b"), DIFFERENT)

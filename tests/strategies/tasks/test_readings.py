@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,32 @@ def test_reading(line: str) -> None:
     truncated = text.endswith("✂")
     read = MATHS.read(text.removesuffix("✂"), truncated)
     assert read == (None if answer == "∅" else answer)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("<think>", "</think>", "\n", "\n\n* ", "\nQuestion: ", "\nHuman: ", "答案是", "<answer>"),
+        *(
+            "1",
+            "1 ",
+            "1,1",
+            "1 1/",
+            "1:",
+            "$1 ",
+            "-",
+            "**",
+            "May 1 ",
+            r"\frac{1}{",
+            r"\( ",
+            r"\[ 1 ",
+        ),
+        *("the answer is 1 and ", "answer in x ", "is 5 ", r"the answer is \( "),
+    ],
+)
+def test_reading_takes_linear_time(part: str) -> None:
+    for task in ("maths", "choice", "text"):
+        text = part * (200_000 // len(part))
+        start = time.process_time()
+        get_task(task).read(text)
+        assert time.process_time() - start < 1.5  # a quarter of a second, on an idle machine
