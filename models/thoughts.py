@@ -20,7 +20,7 @@ MARKERS: tuple[tuple[str, str], ...] = (
     (r"◁think▷", r"◁/think▷"),  # Kimi
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # Sky-T1, OpenThinker
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
-    (r"<\|channel>thought\b", r"<channel\|>"),  # Gemma 4
+    (r"<\|channel>(?:thought\b)?", r"<channel\|>"),  # Gemma 4
     (r"<\|im_start\|>think\b", r"<\|im_start\|>answer\b"),  # s1
     (  # gpt-oss
         r"<\|channel\|>(?:analysis|commentary)[^<\n]{0,80}<\|message\|>",
@@ -33,7 +33,7 @@ MARKERS: tuple[tuple[str, str], ...] = (
 """Regular expressions, in any case: what opens a thought, and what closes it."""
 
 _MARKER = re.compile(
-    r"(?=[<\[◁HA])(?:"  # most characters begin none
+    r"(?=[<\[◁]|here (?:is|are) my|assistantf|analysis)(?:"  # most characters begin none
     + "|".join(
         f"(?P<open_{at}>{opens})|(?P<close_{at}>{closes})"
         for at, (opens, closes) in enumerate(MARKERS)
@@ -72,6 +72,11 @@ def thoughts(text: str) -> tuple[str | None, str]:
         return None, text
     said = _FRAME.sub("", "\n".join(rest)).strip()
     return "\n\n".join(thought.strip() for thought in apart).strip(), said
+
+
+def is_marker(token: str) -> bool:
+    """Whether a token of this text opens or closes a thought."""
+    return _MARKER.fullmatch(token) is not None
 
 
 def _may_be_first(match: re.Match[str]) -> bool:

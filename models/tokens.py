@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from router.models.errors import InputError, PromptTooLong
 from router.models.prompts import Prompt
+from router.models.thoughts import is_marker
 from router.models.types import FinishReason, Path, Problem, Step
 
 if TYPE_CHECKING:
@@ -72,11 +73,25 @@ class PathEncoder:
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of sampled tokens, special tokens left out."""
+        """Text of sampled tokens, without special ones, but for those that mark thoughts."""
+        hidden = self._hidden
         text: str = self.tokenizer.decode(
-            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(token_ids) if hidden is None else [i for i in token_ids if i not in hidden],
+            skip_special_tokens=hidden is None,
+            clean_up_tokenization_spaces=False,
         )
         return text
+
+    @cached_property
+    def _hidden(self) -> frozenset[int] | None:
+        """The special tokens that are no markers of thoughts; None if all of them are none."""
+        special = {
+            token: str(added)
+            for token, added in self.tokenizer.added_tokens_decoder.items()
+            if added.special
+        }
+        hidden = frozenset(token for token, text in special.items() if not is_marker(text))
+        return hidden if len(hidden) < len(special) else None
 
     def split(
         self,

@@ -53,7 +53,7 @@ _WHOLE = (
     rf"(?! (?:{UNIT}),? (?:and )?\d)"  # 5 feet 3 inches
     r"|(?=[^\x00-\x7f])(?![-−–×·÷π√])"
 )
-LEADING = re.compile(rf"{AMOUNT}(?:{_WHOLE})")
+LEADING = re.compile(rf"(?>{AMOUNT})(?:{_WHOLE})")
 _ANY = re.compile(
     r"(?=[-−–.\d\\$€£¥₹π√½⅓⅔¼¾A-S])(?:"  # most characters begin nothing
     r"\\\((?P<round>(?:[^\\]|\\[^()\[\]])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^()\[\]])+)\\\]"
@@ -65,6 +65,17 @@ _HAS_VALUE = re.compile(r"\d|\\(?:pi|infty|emptyset)\b")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[a-z]{3,} +[a-z]{2,}")
 _ASIDE = re.compile(r"\b(?:since|because|as|where|for|when|if|with)\s*$")
 _RELATION = re.compile(r"=|\\(?:approx|equiv|implies|Rightarrow|to)(?![A-Za-z])")
+_EQUATION = re.compile(  # to the end of a text
+    r"(?<![\w\\])[A-Za-z](?:\([a-z]\))? ?= ?"
+    r"(?P<right>(?:[A-Za-z]{1,2}(?![A-Za-z])|[-−+*/^()\d. ])+)$"
+)
+_REACH = 80  # characters in which such an equation begins
+
+
+def equation(text: str) -> str | None:
+    """The equation of a line or a function (`y = 2x + 3`) in which a text ends."""
+    found = _EQUATION.search(text.rstrip("*. \n")[-_REACH:])
+    return found.group() if found and re.search("[A-Za-z]", found["right"]) else None
 
 
 def amounts(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from router.strategies.tasks import symbolic
-from router.strategies.tasks.amounts import LEADING, amounts
+from router.strategies.tasks.amounts import LEADING, amounts, equation
 from router.strategies.tasks.base import Task
 from router.strategies.tasks.choice import mentioned, option, stated_letter
 from router.strategies.tasks.clock import Clock
@@ -52,7 +52,7 @@ class Maths(Task):
         if answer is not None or truncated:
             return answer
         named = amounts(text)
-        return option(text) or (named[-1] if named else mentioned(text))
+        return option(text) or equation(text) or (named[-1] if named else mentioned(text))
 
     def gold(self, text: str) -> str | None:
         """As data sets store it: a plain answer, or a solution, which is read as any other."""
@@ -83,11 +83,12 @@ _ENVIRONMENT = re.compile(r"\$*(?:\\[\[(])?\s*(?:\\left.)?\s*\\begin\b")
 # "The answer is the sum, which is 7": a clause, of which the number is the answer.
 _CLAUSE = re.compile(
     r"\b(?:is|are|was|were|has|have|had|there|she|he|they|it|we|will|can|needs?"
-    r"|takes|costs?|makes|namely|i\.e)\b",
+    r"|takes|costs?|makes|namely|i\.e)\b"
+    r"|[\u3040-\u30ff\u4e00-\u9fff]{2}",
     re.IGNORECASE,
 )
 _COMPARISON = re.compile(
-    r"\b(?:than|least|most|between|except|from|not|all|any|every)\b", re.IGNORECASE
+    r"\b(?:than|least|most|between|except|from|not|all|any|every)\b|[大小]于", re.IGNORECASE
 )
 _RESULT = re.compile(r"(?:\b(?:is|are|be|equals|namely|makes|costs?|has|have|i\.e\.),?|=)\s")
 
@@ -104,7 +105,7 @@ def _stated(text: str, truncated: bool) -> str | None:
 
 
 def _answer(statement: Statement, truncated: bool) -> str | None:
-    if statement.noun in ("option", "choice"):
+    if statement.noun in ("option", "choice", "letter"):
         return stated_letter(statement.line)
     if not statement.noun and not _is_result(statement, truncated):
         return None
@@ -122,6 +123,9 @@ def _of_clause(sentence: str) -> str | None:
     """The number that a clause is about; None if it is none, or names more."""
     if not _CLAUSE.search(sentence) or _COMPARISON.search(sentence):
         return None
+    ends_in = equation(sentence)
+    if ends_in is not None:
+        return ends_in
     named = amounts(sentence)
     if len(named) > 1:
         results = list(_RESULT.finditer(sentence))

@@ -96,7 +96,8 @@ _SUM = re.compile(r"^(?:[^A-Za-z\\=<>]|\\(?:times|cdot|div|frac|sqrt)(?![A-Za-z]
 _CHOICE = re.compile(
     r"(?:(?i:option|choice|answer) ?)?(?:\(([A-Za-z])\)|([A-Z])[.)])"
     r"|(?:(?i:option|choice) )([A-Za-z])"
-    r"|(?:\(([A-Z])\)|([A-Z])\)) ?(?![-+*/^=<>\\( ]|\\cdot).*|([A-Z])\. (?=[-\d\\]).*"
+    r"|(?:(?i:option|choice) ?)?(?:\(([A-Z])\)|([A-Z])\))"
+    r" ?(?![-+*/^=<>\\( ]|\\cdot).*|([A-Z])\. (?=[-\d\\]).*"
 )
 _GROUPED = re.compile(  # in brackets a comma parts two numbers
     r"(?<![\d.,])(\d{1,3})((?:,\d{3})+(?!.*[)\]]|.*\\\})(?!,\d)|(?:[ '’]\d{3})+)(?![\d/])"

@@ -45,7 +45,7 @@ _SUBJECTS = (  # and the verbs that state them, in other languages than English
 )
 _PHRASE = re.compile(
     r"(?=[acelor#<đо答正정답])"  # most characters begin none
-    r"(?:\b(?P<noun>answer(?=s?\b)|option|choice)(?:(?<=r)s)?\**"
+    r"(?:\b(?P<noun>answer(?=s?\b)|option|choice|letter)(?:(?<=wer)s)?\**"
     r"(?: (?:to|for|in|of) [^.\n:=]{1,60}?)?\s*"
     r"(?P<verb>\b(?:is|are|(?:should|must|will|would) be)\b|:|=)"
     rf"|(?P<tag><answer>)|(?P<foreign>{_SUBJECTS})|(?<!#)####(?!#))\s*[:：]?\s*",
@@ -61,8 +61,8 @@ _EMPHASIS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\])")
 
 # "is" may also say something about the answer, instead of stating it.
 _ADVERB = (
-    r"(?:(?:indeed|also|now|then|thus|therefore|hence|clearly|simply|just|obviously|still|actually)"
-    r",? )?"
+    r"(?:(?:indeed|also|now|then|thus|therefore|hence|clearly|simply|just|obviously|still|actually"
+    r"|, of course),? )?"
 )
 _REMARK = re.compile(
     rf"{_ADVERB}(?:(?:(?:in)?(?:correct|consistent|valid|complete|accurate|exact)|right|wrong|clear"
@@ -96,8 +96,8 @@ _NEXT_PROBLEM = re.compile(
 class Statement:
     """What follows a phrase that states an answer, to the end of its window.
 
-    rest: the text there. noun: `answer`, `option`, `choice`; empty after `####`. colon: the phrase
-    ended in `:` or `=`, not in "is". last: nothing follows the line it is on.
+    rest: the text there. noun: `answer`, `option`, `choice`, `letter`; empty after `####`. colon:
+    the phrase ended in `:` or `=`, not in "is". last: nothing follows the line it is on.
     """
 
     rest: str

@@ -55,8 +55,9 @@ _COUNTED = """
     objects pieces sheets shares ways pillars flashlights nurses tattoos cans
 """
 _CJK = """
-    美元 欧元 元 円 ドル 块 塊 岁 歳 才 天 日間 年 个月 か月 ヶ月 周 週間 小时 小時 時間 分钟
-    分鐘 分 秒 平方米 平方厘米 立方米 立方厘米 米 厘米 千米 公里 毫米 公斤 千克 克 吨 升 毫升 度 원 살 시간
+    美元 欧元 元 円 ドル 块 塊 岁 歳 才 天 日間 年 个月 か月 ヶ月 周 週間
+    小时 小時 時間 分钟 分鐘 分 秒 平方米 平方厘米 立方米 立方厘米 米 厘米 千米 公里 毫米
+    公斤 千克 克 吨 升 毫升 度 원 살 시간
 """
 _CLASSIFIERS = "个 個 只 隻 本 名 位 条 枚 冊 台 辆 棵 朵 张 匹 人 개 명"  # a noun may follow them
 _SHORT = "cm mm km dm nm µm μm kg mg ml mL dl ft in lb lbs oz yd mi kW kWh MB GB Hz kHz"

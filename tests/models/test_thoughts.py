@@ -53,4 +53,4 @@ def test_it_takes_linear_time(part: str) -> None:
     text = part * (200_000 // len(part))
     start = time.process_time()
     thoughts(text)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 1.0  # a tenth of a second, on an idle machine

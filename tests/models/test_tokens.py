@@ -245,3 +245,16 @@ def test_a_path_may_have_more_steps_than_the_stack_has_frames() -> None:
     assert path.depth == 3000
     assert path.steps == tuple(steps)
     assert path.tokens == 6000
+
+
+def test_special_tokens_that_mark_a_thought_stay_in_the_text(tokenizer_dir: FilePath) -> None:
+    """As Magistral's `[THINK]`: without them nobody could tell its thought from its answer."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "[IMG]"]})
+    encoder = PathEncoder(tokenizer, get_prompt("qwen-math"))
+    text = "[THINK]Is it 46?\n\nNo.[/THINK]It is 54.[IMG]"
+    ids = [*tokenizer.encode(text), tokenizer.eos_token_id]
+    assert encoder.decode(ids) == text.removesuffix("[IMG]")
+    assert_nothing_is_lost(encoder, ids, encoder.split(ids, "stop"))
