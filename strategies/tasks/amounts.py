@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 
-from router.strategies.tasks.reading import tidy
 from router.strategies.tasks.units import MAGNITUDES, UNIT
 
 _MONTH = (
@@ -59,7 +58,8 @@ _ANY = re.compile(
     r"\\\((?P<round>(?:[^\\]|\\[^()\[\]])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^()\[\]])+)\\\]"
     r"|(?<![\\A-Za-z0-9$])\$\$?(?P<dollar>(?=[^\s$])(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\d)"
     r"|\$\$(?P<display>(?:[^$\\]|\\.)+)\$\$"
-    rf"|(?<![A-Za-z\d_.\\]){AMOUNT})"  # may follow a word in other letters
+    r"|(?<![A-Za-z\d_.\\])(?=[-−–\\]{0,2}[$€£¥₹]?[-−–]?[\d.\\½⅓⅔¼¾π√]|[A-S][a-z]{2})"
+    rf"{AMOUNT})"  # may follow a word in other letters
 )
 _HAS_VALUE = re.compile(r"\d|\\(?:pi|infty|emptyset)\b")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[a-z]{3,} +[a-z]{2,}")
@@ -79,14 +79,15 @@ def equation(text: str) -> str | None:
 
 
 def amounts(text: str) -> list[str]:
-    """The numbers, and the formulas that have a value, which a text names."""
+    """The numbers, and the formulas that have a value, which a text names, not yet tidied."""
     named = []
     for match in _ANY.finditer(text):
-        formula = match[match.lastgroup] if match.lastgroup else None
-        value = match.group() if formula is None else _RELATION.split(formula)[-1]
+        if match.lastgroup is None:
+            named.append(match.group())
+            continue
+        formula = match[match.lastgroup]
+        value = _RELATION.split(formula)[-1]
         aside = _ASIDE.search(text, max(0, match.start() - 12), match.start())
-        if formula is None or (
-            _HAS_VALUE.search(value) and not _PROSE.search(formula) and not aside
-        ):
-            named.append(tidy(value))
-    return [value for value in named if value is not None]
+        if _HAS_VALUE.search(value) and not _PROSE.search(formula) and not aside:
+            named.append(value)
+    return named

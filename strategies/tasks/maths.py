@@ -52,7 +52,7 @@ class Maths(Task):
         if answer is not None or truncated:
             return answer
         named = amounts(text)
-        return option(text) or equation(text) or (named[-1] if named else mentioned(text))
+        return option(text) or equation(text) or (tidy(named[-1]) if named else mentioned(text))
 
     def gold(self, text: str) -> str | None:
         """As data sets store it: a plain answer, or a solution, which is read as any other."""
@@ -131,7 +131,7 @@ def _of_clause(sentence: str) -> str | None:
         results = list(_RESULT.finditer(sentence))
         value = LEADING.match(sentence, results[-1].end()) if results else None
         return tidy(value.group()) if value else None
-    return named[0] if named else None
+    return tidy(named[0]) if named else None
 
 
 def _is_result(statement: Statement, truncated: bool) -> bool:
