@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from router.strategies.tasks.base import Task
-from router.strategies.tasks.reading import WRAPPER, last_boxed, said, statements, whole_words
+from router.strategies.tasks.reading import WRAPPER, last_boxed, parts, statements, whole_words
 
 _REACH = 100  # characters in which an option names its letter
 _DECORATION = re.compile(r"[{}$*_]|\\[()\[\]]|\\[,;: !]")
@@ -44,17 +44,13 @@ class Choice(Task):
         at the last line, the first line, and for the option that is named last. In a cut text only
         the box and the phrase count.
         """
-        text, truncated = said(text, truncated)
-        boxed = last_boxed(text)
-        letter = stated_letter(boxed) if boxed else None
-        if truncated:
-            text = whole_words(text)
-        stated = statements(text)
-        while letter is None and (statement := next(stated, None)):
-            letter = stated_letter(statement.line)
-        if letter is not None or truncated:
-            return letter
-        text = text.strip()
+        for part, is_cut in parts(text, truncated):
+            letter = _chosen(part, is_cut)
+            if letter is not None:
+                return letter
+        if is_cut:
+            return None
+        text = part.strip()
         first, last = text.partition("\n")[0], text.rpartition("\n")[2]
         return (
             _letter(last, _OPTION_LINE)
@@ -69,6 +65,16 @@ class Choice(Task):
 
     def normal(self, answer: str) -> str:
         return stated_letter(answer) or " ".join(answer.split()).casefold()
+
+
+def _chosen(text: str, truncated: bool) -> str | None:
+    """The letter in a box, or after a phrase that states it."""
+    boxed = last_boxed(text)
+    letter = stated_letter(boxed) if boxed else None
+    stated = statements(whole_words(text) if truncated else text)
+    while letter is None and (statement := next(stated, None)):
+        letter = stated_letter(statement.line)
+    return letter
 
 
 def stated_letter(text: str) -> str | None:

@@ -22,10 +22,9 @@ from router.strategies.tasks.numbers import number
 from router.strategies.tasks.reading import (
     DELIMITED,
     Statement,
-    before_next_problem,
     is_stated,
     last_boxed,
-    said,
+    parts,
     statements,
     tidy,
     whole_words,
@@ -44,15 +43,14 @@ class Maths(Task):
         the last number. A text cut by a limit of tokens (`truncated`) has not reached its answer,
         so its last number is not taken for one, nor is a word that the cut may have split.
         """
-        text, truncated = said(text, truncated)
-        head = before_next_problem(text)
-        answer = _stated(head, False) if head is not None else None
-        if answer is None:
-            answer = _stated(text, truncated)
-        if answer is not None or truncated:
-            return answer
-        named = amounts(text)
-        return option(text) or equation(text) or (tidy(named[-1]) if named else mentioned(text))
+        for part, is_cut in parts(text, truncated):
+            answer = _stated(part, is_cut)
+            if answer is not None:
+                return answer
+        if is_cut:
+            return None
+        named = amounts(part)
+        return option(part) or equation(part) or (tidy(named[-1]) if named else mentioned(part))
 
     def gold(self, text: str) -> str | None:
         """As data sets store it: a plain answer, or a solution, which is read as any other."""

@@ -165,12 +165,21 @@ def statements(text: str) -> Iterator[Statement]:
         yield Statement(rest, noun, is_colon, last)
 
 
-def said(text: str, truncated: bool) -> tuple[str, bool]:
-    """What of a solution may state its answer, and whether that was cut.
+def parts(text: str, truncated: bool) -> Iterator[tuple[str, bool]]:
+    """What of a solution may state its answer, in the order to look, and whether that was cut.
 
     Not what the model thought before it spoke, if it spoke, nor what it then put into the mouth of
-    the user. A thought that nothing follows is read as if it were cut: it may go on.
+    the user. A thought that nothing follows is read as if it were cut: it may go on. Before the
+    whole comes what is before another problem, which some models go on to pose.
     """
+    text, truncated = _said(text, truncated)
+    head = _before_next_problem(text)
+    if head is not None:
+        yield head, False
+    yield text, truncated
+
+
+def _said(text: str, truncated: bool) -> tuple[str, bool]:
     thought, rest = thoughts(text)
     if thought is not None and not rest:
         return thought, True
@@ -184,8 +193,8 @@ def is_stated(text: str) -> bool:
     return _BOX.search(text) is not None or _PHRASE.search(text) is not None
 
 
-def before_next_problem(text: str) -> str | None:
-    """A solution without the other problems that the model went on to pose; None if it did not."""
+def _before_next_problem(text: str) -> str | None:
+    """What is before the first problem that comes after a phrase or box; None if none does."""
     if not _NEXT_PROBLEM.search(text):
         return None
     boxed = _BOX.search(text)

@@ -10,7 +10,7 @@ from router.strategies.tasks.reading import (
     WRAPPER,
     is_stated,
     last_boxed,
-    said,
+    parts,
     statements,
     tidy,
     whole_words,
@@ -34,18 +34,11 @@ class Text(Task):
         Looks for the last `\boxed{…}`, then the last line such as `Answer: …` or sentence such as
         "the answer is …", then takes the last line, unless the text was cut.
         """
-        text, truncated = said(text, truncated)
-        boxed = last_boxed(text)
-        if boxed is not None:
-            return boxed
-        if truncated:
-            text = whole_words(text)
-        for statement in statements(text):
-            if statement.noun == "answer" or (not statement.noun and statement.last):
-                answer = tidy(statement.line if statement.colon else statement.sentence)
-                if answer is not None:
-                    return answer
-        return None if truncated else tidy(text.rstrip().rpartition("\n")[2])
+        for part, is_cut in parts(text, truncated):
+            answer = _stated(part, is_cut)
+            if answer is not None:
+                return answer
+        return None if is_cut else tidy(part.rstrip().rpartition("\n")[2])
 
     def gold(self, text: str) -> str | None:
         return self.read(text) if is_stated(text) else super().gold(text)
@@ -56,3 +49,16 @@ class Text(Task):
         text = _DROPPED.sub("", _DASH.sub("-", text))
         text = " ".join(_SEPARATOR.sub(" ", text).split())
         return _ARTICLE.sub("", text) or answer
+
+
+def _stated(text: str, truncated: bool) -> str | None:
+    """The answer in a box, or after a phrase that states it."""
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
+    for statement in statements(whole_words(text) if truncated else text):
+        if statement.noun == "answer" or (not statement.noun and statement.last):
+            answer = tidy(statement.line if statement.colon else statement.sentence)
+            if answer is not None:
+                return answer
+    return None

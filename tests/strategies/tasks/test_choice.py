@@ -48,6 +48,11 @@ def test_what_is_asked() -> None:
         "The answer is A, I thought at first. But no: the answer is B.",
         "B\n\nBecause 6 * 7 is 42.",
         "所以答案是 (B)。",
+        "故选B。",
+        "<think>Is it (A)? The answer is C.</think>\n\nIt is (B).",
+        "Perhaps A.</think>The answer is B.",
+        "The answer is B.\n\nQuestion: Which?\n(A) 1\nAnswer: C",
+        "The answer is B.\nHuman: Which?\nAssistant: The answer is C.",
         r"The value is \boxed{42}, so the answer is B.",
     ],
 )

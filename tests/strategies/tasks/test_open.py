@@ -11,6 +11,8 @@ def test_the_whole_text_is_the_answer() -> None:
     assert OPEN.read(" A poem.\n\nIts end: \\boxed{5}\n") == "A poem.\n\nIts end: \\boxed{5}"
     assert OPEN.read("A poem", truncated=True) == "A poem"
     assert OPEN.read(" \n") is None
+    assert OPEN.read("<think>Of what?</think>\nA poem.") == "A poem."
+    assert OPEN.read("<think>Of what?") is None
 
 
 async def test_no_two_answers_are_equal_and_none_is_graded() -> None:
