@@ -62,6 +62,7 @@ _MARKUP = [
         (r"^ *\*+|\*+ *$", ""),
         (r"\*\*", "^"),
         (r"\\varnothing", r"\\emptyset"),
+        (r"\\mid(?![A-Za-z])", "|"),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|displaystyle|limits|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"\{,\}|(?<=\d),\\!(?=\d)", ","),
