@@ -208,8 +208,12 @@ def split_text(
     )
 
 
-def room(prompt_tokens: int, context: int, max_tokens: int) -> int:
+def room(
+    prompt_tokens: int, context: int, max_tokens: int, remedy: str = "shorten the problem"
+) -> int:
     """How many tokens may be sampled: `max_tokens`, cut to what the context has left.
+
+    remedy: what to do where nothing is left.
 
     Raises:
         PromptTooLong: not even one token fits after the prompt.
@@ -218,6 +222,6 @@ def room(prompt_tokens: int, context: int, max_tokens: int) -> int:
     if left < 1:
         raise PromptTooLong(
             f"the prompt has {prompt_tokens} tokens, and the model's context of {context} leaves "
-            "no room for an answer; shorten the problem or load the model with a longer context"
+            f"no room for an answer; {remedy}"
         )
     return min(max_tokens, left)

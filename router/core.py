@@ -14,6 +14,7 @@ from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing, 
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
 from router.models.errors import EngineError, InputError, NotInstalled
+from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
@@ -59,6 +60,9 @@ class Router(Session):
             means none. `auto` is the head that comes with `router` for the model, if there is
             one; a ready-made generator gets none.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
+        engine_args, verifier_args: fields of vLLM's `AsyncEngineArgs` for the engine of the
+            generator and of the verifier, as `{"tensor_parallel_size": 2}`; they replace our
+            defaults (`docs/deploy.md`).
         strategy: `auto`; or a strategy, yours included, or its text: `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
             is the model's own.
@@ -85,6 +89,8 @@ class Router(Session):
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
+        engine_args: EngineArgs = NONE,
+        verifier_args: EngineArgs = NONE,
         strategy: str | Strategy = AUTO,
         sampling: Sampling | None = None,
         bundle: str | Path | None = AUTO,
@@ -102,6 +108,8 @@ class Router(Session):
         self.prompt = prompt
         self._asked_verifier = verifier
         self.verifier_format = verifier_format
+        self.engine_args = engine_args
+        self.verifier_args = verifier_args
         self.strategy = strategy
         self.sampling = sampling or default_sampling(model, endpoints)
         self.bundle = bundle
@@ -160,6 +168,8 @@ class Router(Session):
             tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,
+            engine_args=self.engine_args,
+            verifier_args=self.verifier_args,
         )
 
     # -- use ------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from router.models.errors import EngineError, InputError
 from router.models.generators.vllm_states import States
 from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
-from router.models.runtime.vllm_process import start_engine, stop_engine
+from router.models.runtime.vllm_internals import failures, known, refusals
+from router.models.runtime.vllm_process import runs_on_cpu, start_engine, stop_engine
 from router.models.tokens import PathEncoder, room, text_ends
 from router.models.types import (
     Continuation,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger("router")
+
+_LONGER = "shorten the problem, or give vLLM a longer context: --engine-arg max_model_len=…"
+"""What to do about a prompt that leaves no room."""
 
 _ABORT_SECONDS = 0.25
 """That vLLM has to say what a request had done that is taken off it; it takes milliseconds."""
@@ -115,12 +119,12 @@ class VLLMGenerator:
         Raises:
             ModelError: vLLM cannot load the model; carries its cause.
         """
-        engine_args["worker_extension_cls"] = EXTENSION
+        on_cpu = await asyncio.to_thread(runs_on_cpu)
+        if on_cpu and known():
+            engine_args["worker_extension_cls"] = EXTENSION
         engine = await start_engine(model_path, **engine_args)
         try:
-            # vLLM reads its environment when it is first imported, so not before it was started.
             from transformers import AutoTokenizer
-            from vllm.platforms import current_platform
 
             tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
             info = GeneratorInfo(
@@ -130,11 +134,9 @@ class VLLMGenerator:
                 context=engine.model_config.max_model_len,
                 parameters=count_parameters(model_path),
                 # A request with a seed kills the CPU build's engine (0.32).
-                seeds=not current_platform.is_cpu(),
+                seeds=not on_cpu,
             )
-            if current_platform.is_cpu() and not all(
-                await engine.collective_rpc("draw_by_inversion")
-            ):
+            if on_cpu and known() and not all(await engine.collective_rpc("draw_by_inversion")):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
             return cls(engine, PathEncoder(tokenizer, prompt), info, states)
@@ -204,7 +206,7 @@ class VLLMGenerator:
         if self._states is None:
             raise EngineError(f"{self.info.model} was opened without states of its layers")
         ids = self._encoder.path_ids(Path(problem))
-        room(len(ids), self._context, 1)
+        room(len(ids), self._context, 1, _LONGER)
         output = await self._request([*ids], self._params(Sampling(), 1, 0))
         [state] = await self._states.take(output.request_id, [len(ids) - 1])
         if state is None:
@@ -234,7 +236,8 @@ class VLLMGenerator:
         """
         while True:
             prompt = [*ids, *sample.token_ids]
-            limit = room(len(prompt), self._context, sampling.max_tokens - len(sample.token_ids))
+            wanted = sampling.max_tokens - len(sample.token_ids)
+            limit = room(len(prompt), self._context, wanted, _LONGER)
             output = await self._request(prompt, self._params(sampling, limit, index), sample)
             [completion] = output.outputs
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
@@ -274,7 +277,6 @@ class VLLMGenerator:
         sample: gets what was sampled, until the end or until it was cancelled.
         """
         from vllm import TokensPrompt
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         request_id = uuid4().hex
         results = self._engine.generate(
@@ -296,7 +298,7 @@ class VLLMGenerator:
                 if ended:
                     sample.extend(last.result())
             raise
-        except (EngineDeadError, EngineGenerateError) as error:
+        except failures() as error:
             if sample is not None:
                 sample.lost = True
             raise EngineError(f"vLLM failed on {self.info.model}: {error}") from error
@@ -309,7 +311,6 @@ class VLLMGenerator:
 
     def _params(self, sampling: Sampling, max_tokens: int, index: int) -> SamplingParams:
         from vllm import SamplingParams
-        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         delimiter = [self._encoder.prompt.delimiter] if sampling.until == "step" else []
@@ -325,7 +326,7 @@ class VLLMGenerator:
                 flat_logprobs=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-        except (ValueError, VLLMClientError) as error:
+        except refusals() as error:
             raise InputError(f"vLLM refuses {sampling}: {error}") from error
 
     def _finish(

@@ -18,6 +18,7 @@ from uuid import uuid4
 from router.models.base import VerifierInfo
 from router.models.errors import Unscorable, VerifierError
 from router.models.prompts import Prompt
+from router.models.runtime.vllm_internals import failures
 from router.models.runtime.vllm_process import start_engine, stop_engine
 from router.models.tokens import PathEncoder
 from router.models.types import Path, Scored
@@ -90,7 +91,8 @@ class VLLMVerifier:
         if len(encoded.ids) > context:
             raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
-                f"tokens, and verifier {self._info.name} reads at most {context}"
+                f"tokens, and verifier {self._info.name} reads at most {context}; a longer context "
+                "is --verifier-arg max_model_len=…, if the verifier was trained for it"
             )
         output = await self._pool(path, encoded.ids, use_cache=True)
         computed = len(encoded.ids) - output.num_cached_tokens
@@ -112,7 +114,6 @@ class VLLMVerifier:
     ) -> PoolingRequestOutput:
         """One forward pass; its rows belong to the last tokens, those not from the cache."""
         from vllm import PoolingParams, TokensPrompt
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         request_id = uuid4().hex
         params = PoolingParams(task="token_classify", skip_reading_prefix_cache=not use_cache)
@@ -127,7 +128,7 @@ class VLLMVerifier:
             raise
         except ValueError as error:
             raise Unscorable(f"vLLM refuses problem {path.problem.id!r}: {error}") from error
-        except (EngineDeadError, EngineGenerateError) as error:
+        except failures() as error:
             raise VerifierError(
                 f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}"
             ) from error

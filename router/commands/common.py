@@ -18,6 +18,7 @@ from router.core import Router
 from router.io import decode
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
+from router.models.runtime.engine_args import parse_engine_args
 from router.models.types import Sampling
 from router.models.weights.find import EMBEDDED
 from router.opening import Models, default_sampling
@@ -92,6 +93,21 @@ _OPTIONS: Final = (
         show_default="the verifier's own",
     ),
     option(
+        "--engine-arg",
+        "engine_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Argument for the generator's vLLM engine, as tensor_parallel_size=2 or"
+        " max_model_len=8192; repeat it for more.",
+    ),
+    option(
+        "--verifier-arg",
+        "verifier_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="The same for the verifier's engine.",
+    ),
+    option(
         "--temperature",
         type=click.FloatRange(min=0, max=10),
         default=_DEFAULTS.temperature,
@@ -127,6 +143,8 @@ def with_router(command: Command) -> Command:
         prompt: str | None,
         verifier: str,
         verifier_format: str | None,
+        engine_args: tuple[str, ...],
+        verifier_args: tuple[str, ...],
         temperature: float,
         top_p: float,
         max_tokens: int | None,
@@ -146,6 +164,8 @@ def with_router(command: Command) -> Command:
             prompt=prompt,
             verifier=None if verifier == _NONE else verifier,
             verifier_format=verifier_format,
+            engine_args=parse_engine_args("--engine-arg", engine_args),
+            verifier_args=parse_engine_args("--verifier-arg", verifier_args),
             sampling=sampling,
         )
         return command(*args, router=router, **others)

@@ -54,6 +54,7 @@ def fill_store(
             prompt=prompt.id,
             endpoint_key=router.endpoint_key,
             tokenizer=router.tokenizer,
+            engine_args=router.engine_args,
         )
         generator = models.generator
         try:
