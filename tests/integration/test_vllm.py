@@ -31,7 +31,7 @@ from router.models.errors import EngineError, InputError, ModelError, PromptTooL
 from router.models.generators.vllm import VLLMGenerator
 from router.models.generators.vllm_states import States
 from router.models.prompts import Prompt, get_prompt
-from router.models.runtime.vllm_process import CPU_BLOCK
+from router.models.runtime.vllm_process import CPU_BLOCK, FIT
 from router.models.tokens import PathEncoder, text_ends
 from router.models.training.features import StateReader
 from router.models.types import Path, Problem, Sampling
@@ -277,7 +277,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(generator: VLLMGenerator)
 
 
 async def test_what_does_not_fit_the_context_is_refused(generator: VLLMGenerator) -> None:
-    with pytest.raises(PromptTooLong, match="context of 2048"):
+    with pytest.raises(PromptTooLong, match=r"context of 2048 .*--engine-arg max_model_len"):
         await generator.sample(Path(Problem("huge", "word " * 3000)), 1, Sampling())
     words = Problem("nearly", "word " * 2000)
     left = 2048 - len(generator._encoder.path_ids(Path(words)))
@@ -310,6 +310,28 @@ async def test_settings_that_the_engine_cannot_take_leave_it_alive(
 async def test_a_directory_that_is_no_model_is_a_model_error(tmp_path: FilePath) -> None:
     with pytest.raises(ModelError, match=str(tmp_path)):
         await VLLMGenerator.load(tmp_path, name="none", prompt=PROMPT)
+
+
+async def test_vllm_says_which_context_fits_its_cache(tiny_checkpoint: FilePath) -> None:
+    """As on a GPU, where this is the default: the cache decides, and what it decided is known."""
+    token = 2 * 2 * 64 * 4  # two layers, keys and values, one head, float32
+    generator = await VLLMGenerator.load(
+        tiny_checkpoint,
+        name="tiny",
+        prompt=PROMPT,
+        max_model_len=FIT,
+        kv_cache_memory_bytes=1024 * token,
+        dtype="float32",
+    )
+    try:
+        context = generator.info.context
+        assert context is not None
+        assert 1024 - 2 * CPU_BLOCK <= context <= 1024  # vLLM keeps a block for itself
+        with pytest.raises(PromptTooLong, match=f"context of {context}"):
+            await generator.sample(Path(Problem("huge", "word " * 1100)), 1, Sampling())
+        assert (await generator.sample(Path(LONG), 1, Sampling(max_tokens=4))).continuations
+    finally:
+        await generator.aclose()
 
 
 class ScriptedEngine:

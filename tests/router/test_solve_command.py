@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router import cli
-from router.models.errors import VerifierError
+from router.models.errors import InputError, VerifierError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import FinishReason, Sampling, Scored
 from router.models.types import Path as SearchPath
@@ -507,3 +507,31 @@ def test_problem_ids_stay_apart_in_one_batch(tmp_path: Path) -> None:
     )
     done = run("--file", str(file), *FAKE, "--budget", "2")
     assert {json.loads(x)["problem_id"] for x in done.stdout.splitlines()} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine-arg", "dtype=float16"), "--engine-arg is for vLLM, and the generator runs on"),
+        (("--verifier-arg", "dtype=half"), "--verifier-arg is for vLLM, and no verifier is opened"),
+        (("--engine-arg", "dtype"), "--engine-arg 'dtype': write KEY=VALUE"),
+    ],
+)
+def test_engine_arguments_that_nothing_takes_are_refused(
+    options: tuple[str, str], said: str
+) -> None:
+    assert said in refused(QUESTION, *FAKE, *options)
+
+
+def test_engine_arguments_reach_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    async def load(*_: Any, **settings: Any) -> Any:
+        seen.update(settings)
+        raise InputError("far enough")
+
+    monkeypatch.setattr("router.core.load_models", load)
+    more = ("--engine-arg", "tensor_parallel_size=2", "--engine-arg", "dtype=half")
+    refused(QUESTION, *FAKE, *more, "--verifier-arg", "max_model_len=4096")
+    assert seen["engine_args"] == {"tensor_parallel_size": 2, "dtype": "half"}
+    assert seen["verifier_args"] == {"max_model_len": 4096}
