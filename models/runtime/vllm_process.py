@@ -121,7 +121,7 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
             additional_config=Lifeline(os.getpid()),
             **(defaults | dict(engine_args)),
         )
-        return _launch(args)
+        return _launch(args, known())
 
 
 def _cpu_defaults(model_path: Path) -> dict[str, Any]:
@@ -150,12 +150,14 @@ def _useful(record: logging.LogRecord) -> bool:
     return "doesn't include CPU backend" not in record.msg
 
 
-def _launch(args: AsyncEngineArgs) -> AsyncLLM:
+def _launch(args: AsyncEngineArgs, internals: bool) -> AsyncLLM:
     """Start the processes; on one CPU the model runs in the engine's own.
 
     vLLM gives its CPU worker a process only to set its threads before it loads OpenMP. An engine
     that starts with these threads itself needs no second process to load, and no messages between
     the two at every step (`benchmarks/README.md`, "What each change gave").
+
+    internals: whether this vLLM's are known.
     """
     from vllm.platforms import current_platform
 
@@ -163,7 +165,7 @@ def _launch(args: AsyncEngineArgs) -> AsyncLLM:
     start = partial(async_llm().from_vllm_config, config, disable_log_stats=args.disable_log_stats)
     parallel = config.parallel_config
     alone = parallel.world_size_across_dp == 1 and args.distributed_executor_backend is None
-    if not (current_platform.is_cpu() and alone and known()):
+    if not (current_platform.is_cpu() and alone and internals):
         return start()
     parallel.distributed_executor_backend = "uni"
     with openmp_manager()(config).configure_omp_envs(rank=0, local_rank=0):

@@ -128,6 +128,17 @@ def test_where_cores_cannot_be_asked_for_none_are_bound(
     assert "VLLM_CPU_OMP_THREADS_BIND" not in vllm.environment
 
 
+@pytest.mark.parametrize("cpu", [True, False])
+def test_an_unknown_vllm_is_said_to_be_so_wherever_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, cpu: bool
+) -> None:
+    vllm = Vllm(monkeypatch, cpu=cpu)
+    asked = []
+    monkeypatch.setattr(vllm_process, "known", lambda: asked.append(cpu) or False)
+    vllm.start(tiny_checkpoint)
+    assert asked
+
+
 def test_an_unknown_vllm_is_started_as_it_starts_itself(
     monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path
 ) -> None:
@@ -136,7 +147,7 @@ def test_an_unknown_vllm_is_started_as_it_starts_itself(
     vllm.start(tiny_checkpoint)
     assert not hasattr(vllm.started.parallel_config, "distributed_executor_backend")  # type: ignore[union-attr]
     monkeypatch.delitem(sys.modules, "vllm.v1.engine.async_llm")
-    with pytest.raises(ModelError, match=r"vLLM cannot load .*knows vLLM >=0\.32,<0\.33"):
+    with pytest.raises(ModelError, match=r"vLLM cannot load .*knows vLLM >=0\.32,<0\.34"):
         vllm.start(tiny_checkpoint)
 
 
@@ -156,8 +167,9 @@ def version(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
         ("0.32.0", True),
         ("0.32.1.dev3+g12", True),
         ("0.31.9", False),
-        ("0.33.0", False),
-        ("0.33.0rc1", False),
+        ("0.33.0", True),
+        ("0.34.0", False),
+        ("0.34.0rc1", False),
         ("1.0", False),
         (None, False),
     ],
@@ -175,7 +187,7 @@ def test_other_versions_than_those_we_know_say_what_is_lost(
         assert not said
     else:
         [message] = said  # once
-        assert f"vLLM {number} is not one that `router` knows (>=0.32,<0.33)" in message
+        assert f"vLLM {number} is not one that `router` knows (>=0.32,<0.34)" in message
         assert "trained heads do not read the states" in message
 
 
