@@ -25,9 +25,11 @@ _STEP = 4
 class Job:
     """One search.
 
+    key: of who asks for it, as in `Client`.
     give_up_at: when its deadline passes, in `time.monotonic` seconds.
     """
 
+    key: str | None
     problem: Problem
     generations: int
     strategy: str
@@ -62,6 +64,7 @@ class Desk:
         own_system = PROMPTS[models.generator.info.prompt].system
         seconds = min(options.deadline or self.settings.deadline, self.settings.deadline)
         return Job(
+            key=client.key,
             problem=problem_of(request.messages, own_system),
             generations=self.budget((options.budget, header, suffix), client),
             strategy=options.strategy,
