@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
@@ -291,6 +292,47 @@ async def test_cancelling_asolve_stops_the_engines_work() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.to_thread(until, lambda: generator.running == 0)
+
+
+async def test_cancelling_asolve_tells_what_was_spent() -> None:
+    generator, spent = FakeGenerator(seconds_per_token=0.05), []
+
+    async def solve(router: Router) -> None:
+        try:
+            await router.asolve(QUESTION, budget=4)
+        except asyncio.CancelledError as error:
+            spent.append(error.usage)  # type: ignore[attr-defined]
+            raise
+
+    async with Router(generator=generator) as router:
+        task = asyncio.create_task(solve(router))
+        await asyncio.to_thread(until, lambda: generator.running > 0)
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert generator.running == 0
+    assert spent[0].generations == 4
+    assert spent[0].sampled_tokens == generator.sampled_tokens > 0
+
+
+def test_closing_waits_for_no_thread() -> None:
+    class Threaded(FakeGenerator):
+        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+            await asyncio.to_thread(over.wait, 60)
+            raise AssertionError
+
+    over = threading.Event()
+    router = Router(generator=Threaded())
+    with ThreadPoolExecutor(1) as other:
+        solving = other.submit(router.solve, QUESTION, 1)
+        time.sleep(0.3)
+        started = time.monotonic()
+        router.close()
+        assert time.monotonic() - started < 10
+        with pytest.raises(CancelledError):
+            solving.result()
+        over.set()
 
 
 # -- life cycle -------------------------------------------------------------------------------

@@ -43,6 +43,15 @@ Server(router, Settings(), drain).serve_on(bound)
 """
 
 
+COMPARES_FOR_EVER = """
+import asyncio, time
+from router import road
+async def group(*_):
+    await asyncio.to_thread(time.sleep, 60)
+road.group = group
+"""
+
+
 @dataclass
 class Running:
     """A service in a process of its own. lines: what it has written to stderr."""
@@ -158,6 +167,21 @@ def test_sigterm_ends_what_takes_too_long(stream: bool) -> None:
     assert answers[0].status_code == (200 if stream else 503)
     assert "shutting_down" in answers[0].text
     assert answers[0].text.endswith("data: [DONE]\n\n") == stream
+
+
+def test_sigterm_waits_for_no_comparing() -> None:
+    answers: list[httpx.Response] = []
+    with process("-c", COMPARES_FOR_EVER + SLOW, "2", "0.001") as (running, url):
+        asking = [ask(url, answers, stream) for stream in (False, True, False)]
+        time.sleep(1.5)  # all has been sampled, and is being compared
+        started = time.monotonic()
+        running.child.terminate()
+        for thread in asking:
+            thread.join()
+        running.child.wait(timeout=20)
+        assert time.monotonic() - started < 3.5
+    assert len(answers) == 3
+    assert all("shutting_down" in answer.text for answer in answers)
 
 
 @pytest.mark.parametrize(
