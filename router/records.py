@@ -28,7 +28,11 @@ class Considered:
     interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_fields(self), "strategy": str(self.strategy)}
+        return {
+            **_fields(self),
+            "strategy": str(self.strategy),
+            "parameters": self.strategy.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Considered:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from router.models.errors import InputError
+from router.models.types import Path
 from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.service.engine import Engine
@@ -76,7 +77,7 @@ class Feed:
         if node.status != "finished":
             return node.to_dict()
         if node.id not in self._answers:  # a node comes again when it is scored
-            self._answers[node.id] = extract(node.path.text, node.path.truncated)
+            self._answers[node.id] = read(node.path)
         return {**node.to_dict(), "answer": self._answers[node.id]}
 
 
@@ -134,6 +135,11 @@ class Searches:
         feed.usage = solution.usage
         count(solution.ended)
         return solution
+
+
+def read(path: Path) -> str | None:
+    """The answer that a solution states."""
+    return extract(path.text, path.truncated)
 
 
 async def settled(

@@ -7,7 +7,7 @@ const SHOWN = 6; // configurations before "more"
 
 /** Fill `body` with a decision. */
 export function showDecision(body, decision) {
-  const { name, parameters } = strategy(decision.strategy);
+  const { name, parameters } = strategy(decision.parameters);
   replace(
     body,
     levels(decision.levels),
@@ -48,7 +48,7 @@ function levels(probabilities) {
 function considered(rows, winner) {
   const items = rows.map((row) =>
     configuration(
-      row.strategy,
+      row.parameters,
       row.cost,
       row.expected_accuracy,
       row.interval,
@@ -72,13 +72,13 @@ function considered(rows, winner) {
 }
 
 /** One ranked configuration: its name, its cost, its accuracy as a dot on its interval. */
-export function configuration(text, cost, accuracy, bounds, isWinner) {
-  const { name, parameters } = strategy(text);
+export function configuration(fields, cost, accuracy, bounds, isWinner) {
+  const { name, parameters } = strategy(fields);
   const [low, high] = bounds ?? [accuracy, accuracy];
   return h(
     "li",
     { class: isWinner ? "winner" : null },
-    h("span", { class: "name", title: text }, name, " ", h("code", {}, parameters)),
+    h("span", { class: "name", title: fields.text }, name, " ", h("code", {}, parameters)),
     h(
       "span",
       { class: "figure" },

@@ -20,13 +20,14 @@ export function seconds(value) {
   return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
 }
 
-/** A strategy's text form in two parts: `best_of_n(n=4, select=best)` → best of n; n=4, … */
-export function strategy(text) {
-  const match = /^(\w+)\((.*)\)$/.exec(text);
-  const name = (match ? match[1] : text).replaceAll("_", " ");
+/** A strategy's fields as people read them: its name, and `n=4, select=best`. */
+export function strategy({ name, text: _, ...parameters }) {
   return {
-    name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name,
-    parameters: match ? match[2] : "",
+    name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name.replaceAll("_", " "),
+    parameters: Object.entries(parameters)
+      .filter(([, value]) => value != null)
+      .map(([field, value]) => `${field}=${value}`)
+      .join(", "),
   };
 }
 
