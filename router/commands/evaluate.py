@@ -210,7 +210,7 @@ def _accuracies(evaluation: Evaluation) -> Grid:
             top = point is not None and point.accuracy.value >= best[budget] - 1e-9
             cells.append(f"[bold]{text}[/]" if top else text)
         ends = curve.name == evaluation.policies[-1]
-        grid.add_row(label(curve.name), *cells, end_section=ends)
+        grid.add_row(label(evaluation, curve.name), *cells, end_section=ends)
     return grid
 
 

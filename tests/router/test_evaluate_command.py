@@ -105,7 +105,7 @@ def test_other_strategies_are_sampled_only_where_they_are_picked(
     evaluated(*given, "--strategy", "best_of_n", "--out", tmp_path / "e.json")
     found = Evaluation.load(tmp_path / "e.json")
     assert "beam_search" not in [curve.name for curve in found.curves]
-    picked = {name for p in found.policies for name in found.curve(p).points[-1].choices}
+    picked = {str(s) for p in found.policies for s in found.curve(p).points[-1].choices}
     with RolloutStore.read(store) as rollouts:
         searched = sum(name == "beam_search(n=4)" for _, name in rollouts.counts())
     assert (searched > 0) == ("beam_search(n=4)" in picked)

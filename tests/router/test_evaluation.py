@@ -25,7 +25,6 @@ from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
-from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -100,7 +99,7 @@ def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
 ) -> None:
     at = evaluation.curve("learned").at(8)
     assert at is not None
-    names = {parse_strategy(text).name for text in at.choices}
+    names = {strategy.name for strategy in at.choices}
     assert names == set(BEST.values())
     gains = [g.gain for g in evaluation.gains if (g.policy, g.budget) == ("learned", 8)]
     assert len(gains) == 9

@@ -91,15 +91,19 @@ export class Outcome {
   }
 
   figures() {
-    const { generations, sampled_tokens, verifier_tokens, flops } = this.usage;
+    const { generations, sampled_tokens, verifier_tokens, flops, lower_bound } = this.usage;
+    const least = lower_bound ? "at least " : ""; // an engine did not say what a call had done
     const elapsed = this.solution ? this.usage.seconds : (performance.now() - this.started) / 1000;
     const rows = [
       ["generations", `${count(generations)} of ${this.budget}`],
-      ["tokens sampled", count(sampled_tokens)],
+      ["tokens sampled", least + count(sampled_tokens)],
       ["time", seconds(elapsed)],
     ];
     if (this.solution)
-      rows.push(["tokens judged", count(verifier_tokens)], ["FLOPs", compact(flops)]);
+      rows.push(
+        ["tokens judged", least + count(verifier_tokens)],
+        ["FLOPs", least + compact(flops)],
+      );
     $("spend")
       .querySelector("dl")
       .replaceChildren(
