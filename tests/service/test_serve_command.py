@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from openai import OpenAI
 
 from router.cli import main
 from tests.service.serving import CHAT, QUESTION, until
+from tests.service.test_engine import engine_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +51,24 @@ from router import road
 async def group(*_):
     await asyncio.to_thread(time.sleep, 60)
 road.group = group
+"""
+
+
+HUNG_ENGINE = """
+import sys
+from router import Router
+from router.service import engine
+from router.service.observe import JsonFormatter
+from router.service.server import Server, bind
+from router.service.settings import Settings
+import logging
+logging.basicConfig(level=logging.INFO)
+logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+engine.QUIET_SECONDS = engine.LATE_SECONDS = 0.2
+engine.HUNG_SECONDS = 0.5
+bound = bind("127.0.0.1", 0, Settings())
+logging.info("listening on http://127.0.0.1:%d", bound.getsockname()[1])
+Server(Router(endpoints=[sys.argv[1]], verifier=None), Settings(), 2).serve_on(bound)
 """
 
 
@@ -182,6 +202,22 @@ def test_sigterm_waits_for_no_comparing() -> None:
         assert time.monotonic() - started < 3.5
     assert len(answers) == 3
     assert all("shutting_down" in answer.text for answer in answers)
+
+
+def test_sigterm_waits_for_no_engine_that_hangs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        engine_process(port, tmp_path / "log") as engine,
+        process("-c", HUNG_ENGINE, f"http://127.0.0.1:{port}") as (running, _),
+    ):
+        engine.send_signal(signal.SIGSTOP)
+        until(lambda: any("the engine does not answer: " in line for line in running.lines))
+        time.sleep(0.5)  # it is being opened again
+        started = time.monotonic()
+        running.child.terminate()
+        running.child.wait(timeout=20)
+        assert time.monotonic() - started < 3.5
 
 
 @pytest.mark.parametrize(
