@@ -194,6 +194,28 @@ async def test_the_deadline_covers_observation_search_and_scoring(
     assert time.monotonic() - started < 1.0
 
 
+async def test_answers_that_cannot_be_compared_in_time_are_different_and_a_note_says_so() -> None:
+    """Comparing towers of powers takes CPU minutes, and must not outlive the deadline."""
+    towers = [rf"\boxed{{{k}^{{9^{{9^{{10}}}}}}+x}}" for k in (7, 8, 9)]
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        return towers.pop(), "stop"
+
+    started = time.monotonic()
+    problem = Problem("p", "Which is largest?", answer="9^{9^{9^{11}}}")
+    solution = await solve(
+        problem,
+        Models(FakeGenerator(script), None),
+        Spy("best_of_n(n=3, select=majority)"),
+        Budget(3, seconds=1.0),
+        Sampling(),
+    )
+    assert time.monotonic() - started < 1.6
+    assert len(solution.votes) == 3
+    assert solution.correct is None
+    assert any("could not be compared in time" in note for note in solution.notes)
+
+
 async def test_scoring_after_a_token_cap_is_inside_the_deadline() -> None:
     budget = Budget(8, tokens=120, seconds=0.3)
     started = time.monotonic()
