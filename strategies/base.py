@@ -116,9 +116,13 @@ class Strategy(ABC):
         return self, 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its text and every parameter, so that nobody has to read the text."""
+        """Its name, its text and every parameter, so that nobody has to read the text.
+
+        shown: `n`, and whatever is not at its default, for people.
+        """
         parameters = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {"name": self.name, "text": str(self), **parameters}
+        shown = ", ".join(self._parameters())
+        return {"name": self.name, "text": str(self), "shown": shown, **parameters}
 
     @property
     def family(self) -> str:

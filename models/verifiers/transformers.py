@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 
 from router.models.base import VerifierInfo
-from router.models.errors import ModelError, VerifierError
+from router.models.errors import ModelError, Unscorable, VerifierError
 from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.batching import MicroBatcher
-from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from router.models.runtime.kv_cache import BatchCache, PrefixCache, layers_of, positions
 from router.models.runtime.numbers import compute_dtype
 from router.models.tokens import PathEncoder
 from router.models.types import Path, Problem, Scored
@@ -142,15 +142,15 @@ class TransformersVerifier:
         """Scores of the path's steps from index `known` on.
 
         Raises:
-            VerifierError: the path is longer than the verifier's context, the forward pass
-                failed, or a score is not a probability.
+            Unscorable: the path is longer than the verifier's context.
+            VerifierError: the forward pass failed, or a score is not a probability.
         """
         encoded = self._prm.layout.encode(path, self._encoder)
         wanted = encoded.reads[known:]
         if not wanted:
             return Scored((), tokens=0, cached_tokens=0)
         if len(encoded.ids) > self._context:
-            raise VerifierError(
+            raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
                 f"tokens, and verifier {self._info.name} reads at most {self._context}"
             )
@@ -236,7 +236,7 @@ class TransformersVerifier:
         layers = layers_of(output.past_key_values)
         rows = []
         for row, ((ids, _), (reused, _)) in enumerate(zip(sequences, past, strict=True)):
-            own: Layers = [(keys[row : row + 1], values[row : row + 1]) for keys, values in layers]
+            own = [tensor[row : row + 1] for tensor in layers]
             end = offset - reused + len(ids)
             self._prefixes.add(ids, positions(own, offset - reused, end))
             rows.append((reused, output.last_hidden_state[row, : len(ids) - reused]))

@@ -17,7 +17,7 @@ from router.service.errors import ClientGone, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
-from router.strategies.answers import extract
+from router.strategies.tasks import get_task
 from router.strategies.trace import Node
 
 MAX_BATCH: Final = 2_000
@@ -139,7 +139,7 @@ class Searches:
 
 def read(path: Path) -> str | None:
     """The answer that a solution states."""
-    return extract(path.text, path.truncated)
+    return get_task(path.problem.task).read(path.text, path.truncated)
 
 
 async def settled(

@@ -47,10 +47,17 @@ Server(router, Settings(), drain).serve_on(bound)
 
 COMPARES_FOR_EVER = """
 import asyncio, time
-from router import road
+from router.strategies.tasks.base import Task
 async def group(*_):
     await asyncio.to_thread(time.sleep, 60)
-road.group = group
+Task.group = group
+"""
+
+HARD_ANSWERS = r"""
+from router.models import fakes
+def script(path, sampling, rng):
+    return f"So it is \\boxed{{9^{{9^{{9^{{{rng.randint(10, 10**6)}}}}}}}+x}}.", "stop"
+fakes.slipping_sum = lambda: script
 """
 
 
@@ -148,8 +155,10 @@ def test_keys_from_the_environment() -> None:
         assert httpx.get(f"{url}/v1/models", headers=with_key).status_code == 200
 
 
-def ask(url: str, answers: list[httpx.Response], stream: bool) -> threading.Thread:
-    body = {"model": "fake@1", "messages": [{"role": "user", "content": QUESTION}]}
+def ask(
+    url: str, answers: list[httpx.Response], stream: bool, model: str = "fake@1"
+) -> threading.Thread:
+    body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
 
     def run() -> None:
         answers.append(httpx.post(f"{url}{CHAT}", json={**body, "stream": stream}, timeout=60))
@@ -189,10 +198,11 @@ def test_sigterm_ends_what_takes_too_long(stream: bool) -> None:
     assert answers[0].text.endswith("data: [DONE]\n\n") == stream
 
 
-def test_sigterm_waits_for_no_comparing() -> None:
+@pytest.mark.parametrize("comparing", [COMPARES_FOR_EVER, HARD_ANSWERS], ids=["thread", "hard"])
+def test_sigterm_waits_for_no_comparing(comparing: str) -> None:
     answers: list[httpx.Response] = []
-    with process("-c", COMPARES_FOR_EVER + SLOW, "2", "0.001") as (running, url):
-        asking = [ask(url, answers, stream) for stream in (False, True, False)]
+    with process("-c", comparing + SLOW, "2", "0.001") as (running, url):
+        asking = [ask(url, answers, stream, "fake@16") for stream in (False, True, False)]
         time.sleep(1.5)  # all has been sampled, and is being compared
         started = time.monotonic()
         running.child.terminate()

@@ -16,9 +16,8 @@ from router.models.types import EndReason, FinishReason, Path, Problem, Sampled,
 from router.road import observe
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
-from router.strategies.driver import Outcome, run_strategy
+from router.strategies.driver import Outcome, open_search, run_strategy
 from router.strategies.registry import parse_strategy
-from router.strategies.search import open_search
 
 CONFIGURATIONS = [
     "best_of_n(n=8, select=majority)",

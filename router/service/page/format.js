@@ -20,16 +20,9 @@ export function seconds(value) {
   return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
 }
 
-/** A strategy's fields as people read them: its name, and `n=4, select=best`. */
-export function strategy({ name, text: _, ...parameters }) {
-  return {
-    name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name.replaceAll("_", " "),
-    parameters: Object.entries(parameters)
-      .filter(([, value]) => value != null)
-      .map(([field, value]) => `${field}=${value}`)
-      .join(", "),
-  };
-}
+/** A strategy's name as people read it. */
+export const strategyName = (name) =>
+  ({ dvts: "DVTS", lookahead: "look-ahead" })[name] ?? name.replaceAll("_", " ");
 
 /** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */
 export function plainMath(tex) {

@@ -4,7 +4,7 @@ import { table as loadTable } from "./api.js";
 import { curves } from "./curves.js";
 import { configuration } from "./decision.js";
 import { h, replace } from "./dom.js";
-import { count, interval, percent, plural, strategy } from "./format.js";
+import { count, interval, percent, plural, strategyName } from "./format.js";
 
 export class TableView {
   constructor(root, session) {
@@ -111,7 +111,7 @@ export class TableView {
       },
       h("strong", {}, percent(estimate.accuracy)),
       h("small", {}, interval(estimate.low, estimate.high)),
-      h("span", { class: "name" }, strategy(parameters).name),
+      h("span", { class: "name" }, strategyName(parameters.name)),
     );
   }
 
