@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 
 from router.models.base import VerifierInfo
-from router.models.errors import ModelError, VerifierError
+from router.models.errors import ModelError, Unscorable, VerifierError
 from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.batching import MicroBatcher
 from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
@@ -142,15 +142,15 @@ class TransformersVerifier:
         """Scores of the path's steps from index `known` on.
 
         Raises:
-            VerifierError: the path is longer than the verifier's context, the forward pass
-                failed, or a score is not a probability.
+            Unscorable: the path is longer than the verifier's context.
+            VerifierError: the forward pass failed, or a score is not a probability.
         """
         encoded = self._prm.layout.encode(path, self._encoder)
         wanted = encoded.reads[known:]
         if not wanted:
             return Scored((), tokens=0, cached_tokens=0)
         if len(encoded.ids) > self._context:
-            raise VerifierError(
+            raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
                 f"tokens, and verifier {self._info.name} reads at most {self._context}"
             )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from router.models.base import VerifierInfo
-from router.models.errors import VerifierError
+from router.models.errors import Unscorable, VerifierError
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_process import start_engine, stop_engine
 from router.models.tokens import PathEncoder
@@ -79,8 +79,8 @@ class VLLMVerifier:
         """Scores of the path's steps from index `known` on.
 
         Raises:
-            VerifierError: the path is longer than the verifier's context, the engine failed, or a
-                score is not a probability.
+            Unscorable: the path is longer than the verifier's context.
+            VerifierError: the engine failed, or a score is not a probability.
         """
         encoded = self._layout.encode(path, self._encoder)
         wanted = encoded.reads[known:]
@@ -88,7 +88,7 @@ class VLLMVerifier:
             return Scored((), tokens=0, cached_tokens=0)
         context = self._engine.model_config.max_model_len
         if len(encoded.ids) > context:
-            raise VerifierError(
+            raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
                 f"tokens, and verifier {self._info.name} reads at most {context}"
             )

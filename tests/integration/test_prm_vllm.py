@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("vllm")
 
 from router.models.base import VerifierInfo
-from router.models.errors import VerifierError
+from router.models.errors import Unscorable
 from router.models.prompts import get_prompt
 from router.models.runtime.vllm_process import CPU_BLOCK
 from router.models.types import Path, Problem, Step
@@ -136,6 +136,6 @@ async def test_steps_that_the_cache_hides_are_read_again(verifier: VLLMVerifier)
     assert again.cached_tokens == 0
 
 
-async def test_a_path_beyond_the_context_is_an_error(verifier: VLLMVerifier) -> None:
-    with pytest.raises(VerifierError, match="2048"):
+async def test_a_path_beyond_the_context_cannot_be_scored(verifier: VLLMVerifier) -> None:
+    with pytest.raises(Unscorable, match="2048"):
         await verifier.score(path_of("many " * 2100))

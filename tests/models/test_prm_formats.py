@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Model
 
 from router.models.base import VerifierInfo
-from router.models.errors import InputError, ModelError, VerifierError
+from router.models.errors import InputError, ModelError, Unscorable, VerifierError
 from router.models.prompts import get_prompt
 from router.models.tokens import PathEncoder
 from router.models.types import Path, Problem, Step
@@ -252,8 +252,8 @@ async def test_no_probability_is_an_error(
         await verifier.score(path_of(*STEPS))
 
 
-async def test_a_path_beyond_the_context_is_an_error(verifier: TransformersVerifier) -> None:
-    with pytest.raises(VerifierError, match="1024"):
+async def test_a_path_beyond_the_context_cannot_be_scored(verifier: TransformersVerifier) -> None:
+    with pytest.raises(Unscorable, match="1024"):
         await verifier.score(path_of("many " * 1100))
 
 
