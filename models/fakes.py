@@ -181,10 +181,10 @@ class FakeVerifier:
         for step in path.steps:
             text += step.text
             values.append(self._value(text))
-        new = path.steps[known:]
-        tokens = sum(_size(step.text) for step in new)
+        sizes = [_size(step.text) for step in path.steps]
+        tokens = sum(sizes[known:])
         self.scored_tokens += tokens
-        return Scored(tuple(values[known:]), tokens, path.tokens - tokens)
+        return Scored(tuple(values[known:]), tokens, cached_tokens=sum(sizes[:known]))
 
     async def aclose(self) -> None:
         pass

@@ -23,7 +23,7 @@ STRATEGIES: Final[dict[str, type[Strategy]]] = {
 """Those that come with `router`."""
 
 ENTRY_POINTS: Final = "router.strategies"
-"""Group of entry points by which other packages name strategies of theirs: `name = module:Class`."""
+"""Group of entry points by which other packages name their strategies: `name = module:Class`."""
 
 log = logging.getLogger("router")
 
