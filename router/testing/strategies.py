@@ -308,6 +308,16 @@ class StrategyConformance(Suite):
             assert failed.value.usage.sampled_tokens
 
     @on_loop
+    async def test_nothing_runs_on_once_it_has_failed(self, case: Case) -> None:
+        needed = FakeGenerator()
+        await self.search(case, needed)
+        for calls in range(1, needed.calls):
+            failing = FakeGenerator(seconds_per_token=1e-4, fail_after=calls)
+            with pytest.raises(EngineError, match="fake generator fails"):
+                await self.search(case, failing)
+            assert failing.running == 0
+
+    @on_loop
     async def test_a_generator_that_returns_too_few_is_an_error(self, case: Case) -> None:
         class Short(FakeGenerator):
             async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:  # noqa: ARG002
