@@ -88,7 +88,7 @@ def on_loop(
     """An async test as a plain one, which fails where it would hang."""
 
     @functools.wraps(test)
-    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.run(self.prepare())
         self.run(asyncio.wait_for(test(self, *args, **kwargs), self.patience))
 
