@@ -1,6 +1,7 @@
 # The service, without an engine: it speaks to servers such as vLLM's (see compose.yaml).
 FROM python:3.11-slim AS build
 WORKDIR /src
+# `router` holds links to the other folders, which the wheel follows.
 COPY pyproject.toml README.md cli.py ./
 COPY difficulty difficulty
 COPY models models
@@ -14,11 +15,14 @@ FROM python:3.11-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
-# EXTRAS=service,local adds torch and transformers, for a verifier in this container.
-ARG EXTRAS=service
+# `fit` reads bundles. EXTRAS=service,local adds torch and transformers, for a verifier in this
+# container.
+ARG EXTRAS=service,fit
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    wheel=$(ls /wheels/*.whl) && pip install --no-cache-dir "${wheel}[${EXTRAS}]"
+    --mount=type=bind,source=requirements/dev.txt,target=/lock.txt \
+    wheel=$(ls /wheels/*.whl) \
+    && pip install --no-cache-dir --constraint /lock.txt "${wheel}[${EXTRAS}]"
 RUN useradd --uid 10001 --create-home router
 USER 10001
 ENV ROUTER_HOST=0.0.0.0 \

@@ -38,8 +38,7 @@ from router.difficulty.levels import Floats, Ints, fit_levels
 from router.difficulty.ordinal import ProportionalOdds
 from router.difficulty.validation import Validation
 from router.io import read_problems
-from router.strategies.answers import equivalent
-from router.strategies.answers import extract as extract_answer
+from router.strategies.tasks import get_task
 
 FOLDS, REPEATS, RESAMPLES = 10, 3, 2000
 SPECIFICATIONS = ("absolute", "quantile:5", "quantile:3")
@@ -101,8 +100,9 @@ def graded(problems: Path, samples: Path) -> tuple[list[str], Floats]:
 
 
 def _right(sample: dict[str, Any], gold: str) -> bool:
-    answer = extract_answer(sample["text"], sample["finish_reason"] == "length")
-    return answer is not None and equivalent(answer, gold)
+    task = get_task("maths")
+    answer = task.read(sample["text"], sample["finish_reason"] == "length")
+    return task.correct_sync(answer, gold) is True
 
 
 def held_out(make: Callable[[], Any], X: Floats, levels: Ints, seed: int) -> Floats:

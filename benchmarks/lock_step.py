@@ -39,9 +39,9 @@ from router.models.verifiers.prm import ClassHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.models.verifiers.transformers import pretrained
-from router.strategies.answers import extract
 from router.strategies.base import Candidate
 from router.strategies.selection import aggregate
+from router.strategies.tasks import get_task
 
 FORWARD_ROWS = 8
 """Solutions a forward pass of the verifier; the reference's default for its main verifier."""
@@ -64,7 +64,7 @@ class Beam:
 
     def candidate(self) -> Candidate:
         finished = Solution(self.problem).extend(Step(self.text, "stop", self.tokens))
-        return Candidate(finished, self.scores, extract(self.text))
+        return Candidate(finished, self.scores, get_task(finished.problem.task).read(self.text))
 
 
 class LockStep:

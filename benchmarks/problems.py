@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.math_templates import TEMPLATES
-from router.strategies.answers import equivalent
+from router.strategies.tasks import get_task
 
 Record = dict[str, Any]
 
@@ -46,7 +46,6 @@ VERIFIER = {
 
 TRIVIAL = {"0", "1"}  # as of primes between 85 and 85, or at least 0 heads
 WHOLE = "Give the answer as a whole number."
-LETTER = "Answer with the letter of the correct option."
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +164,8 @@ def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[R
 
 
 def lettered(record: Record) -> Record:
-    """The record; one with lettered choices says that a letter is wanted."""
-    if record.get("kind") != "choice":
-        return record
-    return {**record, "problem": f"{record['problem']}\n\n{LETTER}"}
+    """The record; one with lettered choices is a task of its own."""
+    return {**record, "task": "choice"} if record.get("kind") == "choice" else record
 
 
 def math500(data: Path, number: int) -> list[Record]:
@@ -200,7 +197,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
         if len({record[key] for record in records}) < len(records):
             raise ValueError(f"{path}: a {key} occurs twice")
     for record in records:
-        if not equivalent(record["answer"], record["answer"]):
+        if not get_task("maths").correct_sync(record["answer"], record["answer"]):
             raise ValueError(f"{record['id']}: {record['answer']!r} cannot be graded")
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     path.write_text("".join(lines), encoding="utf-8")

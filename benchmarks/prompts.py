@@ -27,7 +27,7 @@ from router.models.generators.load import load_generator
 from router.models.prompts import PROMPTS
 from router.models.types import Path as Solution
 from router.models.types import Problem, Sampling
-from router.strategies.answers import correct, extract
+from router.strategies.tasks import get_task, posed
 
 RESAMPLES = 10_000
 
@@ -39,15 +39,16 @@ async def measure(
     generator = await load_generator(model, prompt=prompt)
     try:
         results = await asyncio.gather(
-            *(generator.sample(Solution(problem), samples, sampling) for problem in problems)
+            *(generator.sample(Solution(posed(problem)), samples, sampling) for problem in problems)
         )
     finally:
         await generator.aclose()
     right = np.zeros((len(problems), samples), dtype=bool)
     for row, (problem, result) in enumerate(zip(problems, results, strict=True)):
+        task = get_task(problem.task)
         for column, part in enumerate(result.continuations):
-            answer = extract(part.text, truncated=part.finish == "length")
-            right[row, column] = await correct(answer, problem.answer or "")
+            answer = task.read(part.text, truncated=part.finish == "length")
+            right[row, column] = await task.correct(answer, problem.answer or "") is True
     parts = [part for result in results for part in result.continuations]
     low, high = interval(right.mean(axis=1))
     return {

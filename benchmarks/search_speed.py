@@ -40,12 +40,12 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.find import EMBEDDED, find_model
 from router.opening import FAKE, Models, load_models
 from router.provenance import digest
-from router.strategies.answers import correct, group
 from router.strategies.base import Candidate
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 from router.strategies.registry import parse_strategy
 from router.strategies.selection import select
+from router.strategies.tasks import get_task
 
 SEARCHES = ("beam_search", "dvts")
 LOADS = ((16, 1, 2), (16, 4, 4), (4, 1, 4), (4, 16, 16), (4, 32, 32), (64, 1, 1), (64, 4, 4))
@@ -222,9 +222,10 @@ async def answers_right(
     """Whether the same selection as everywhere picks the right answer."""
     assert problem.answer is not None
     scored = all(candidate.scores for candidate in candidates)
-    groups = await group([candidate.answer for candidate in candidates])
+    task = get_task(problem.task)
+    groups = (await task.group([candidate.answer for candidate in candidates])).representatives
     choice = select(candidates, groups, "weighted" if scored else "majority", how)
-    return await correct(choice.answer, problem.answer)
+    return await task.correct(choice.answer, problem.answer) is True
 
 
 def cpu_seconds() -> float:

@@ -3,7 +3,8 @@
     RouterError                    anything `router` raises on purpose; exit code 1
     ├── InputError                 what the user gave cannot be used; exit code 2
     │   ├── PromptTooLong          the problem does not fit the model's context
-    │   └── NotFinite              a feature is NaN or infinite; a ValueError too
+    │   ├── NotFinite              a feature is NaN or infinite; a ValueError too
+    │   └── NotInstalled           a library of an extra is missing; a ModelError too
     ├── ModelError                 weights cannot be found, verified, converted or loaded
     ├── EngineError                a generator call failed; carries its cause, never becomes text
     ├── VerifierError              a verifier call failed, or returned what is not a probability
@@ -51,6 +52,10 @@ class NotFinite(InputError, ValueError):
 
 class ModelError(RouterError):
     """Weights cannot be found, verified, converted or loaded."""
+
+
+class NotInstalled(InputError, ModelError):
+    """A library of an extra is missing; a ModelError too, since it may be what loads weights."""
 
 
 class EngineError(RouterError):

@@ -22,7 +22,7 @@ class Prompt:
 
     system: system text; None leaves it to the model's chat template.
     examples: worked (question, solution) pairs, shown as earlier turns.
-    template: the user's turn; `{problem}` stands for the problem's text.
+    template: the user's turn; `{problem}` stands for the problem's text, and what it asks for.
     delimiter: the text that ends a step.
 
     Raises:
@@ -52,7 +52,8 @@ class Prompt:
         for question, solution in self.examples:
             turns += [Message("user", self._ask(question)), Message("assistant", solution)]
         turns += [turn for turn in problem.history if turn.role != "system"]
-        turns.append(Message("user", self._ask(problem.text)))
+        asked = f"{problem.text}\n\n{problem.ask}" if problem.ask else problem.text
+        turns.append(Message("user", self._ask(asked)))
         return tuple(turns)
 
     def _ask(self, text: str) -> str:

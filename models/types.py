@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,7 +36,8 @@ class Problem:
     """A question, with its gold answer where one is known.
 
     `history` holds earlier chat turns (a service's callers have them); a `system` turn there
-    replaces the prompt's own system text.
+    replaces the prompt's own system text. `task` is the id of what it asks for; `ask` is said after
+    the text when it is put to a model (`strategies.tasks.posed`), and is in no file.
     """
 
     id: str
@@ -43,10 +45,28 @@ class Problem:
     answer: str | None = None
     source: str | None = None
     history: tuple[Message, ...] = ()
+    task: str = "maths"
+    ask: str = ""
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any], default_id: str | None = None) -> Problem:
-        """Read one JSONL record (`id, problem, answer, …`); fields we do not use are ignored.
+    def of_text(cls, text: str, task: str = "maths") -> Problem:
+        """A problem whose id comes from its text, so that seeds mean something.
+
+        Raises:
+            InputError: it is empty.
+        """
+        if not text.strip():
+            raise InputError("the problem is empty")
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:12], text, task=task)
+
+    @classmethod
+    def from_dict(
+        cls,
+        record: Mapping[str, Any],
+        default_id: str | None = None,
+        default_task: str = "maths",
+    ) -> Problem:
+        """Read one JSONL record (`id, problem, answer, task, …`); other fields are ignored.
 
         Raises:
             InputError: no problem text, or a field of the wrong type.
@@ -62,12 +82,16 @@ class Problem:
             answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
         if answer is not None and not isinstance(answer, str):
             raise InputError(f"field 'answer' must be a string or a number, not {answer!r}")
+        task = record.get("task", default_task)
+        if not isinstance(task, str):
+            raise InputError(f"field 'task' must be a string, not {task!r}")
         source = record.get("source")
         return cls(
             id=str(identifier),
             text=text,
             answer=answer,
             source=source if isinstance(source, str) else None,
+            task=task,
         )
 
 

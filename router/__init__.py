@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from router.models.errors import ModelError as ModelError
     from router.models.errors import NoCandidates as NoCandidates
     from router.models.errors import NotFinite as NotFinite
+    from router.models.errors import NotInstalled as NotInstalled
     from router.models.errors import PromptTooLong as PromptTooLong
     from router.models.errors import RouterError as RouterError
     from router.models.errors import Unscorable as Unscorable
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
     from router.strategies.scoring import step_values as step_values
     from router.strategies.search import Search as Search
     from router.strategies.selection import Vote as Vote
+    from router.strategies.tasks.base import Grouping as Grouping
+    from router.strategies.tasks.base import Task as Task
+    from router.strategies.tasks.clock import Clock as Clock
     from router.strategies.trace import Node as Node
     from router.strategies.trace import Trace as Trace
     from router.table import Table as Table
@@ -67,6 +71,7 @@ _PUBLIC: Final = {
     "ByTable": "router.choosing",
     "Candidate": "router.strategies.base",
     "Chooser": "router.choosing",
+    "Clock": "router.strategies.tasks.clock",
     "Considered": "router.records",
     "Continuation": "router.models.types",
     "Decision": "router.records",
@@ -77,6 +82,7 @@ _PUBLIC: Final = {
     "Finished": "router.records",
     "Generator": "router.models.base",
     "GeneratorInfo": "router.models.base",
+    "Grouping": "router.strategies.tasks.base",
     "InputError": "router.models.errors",
     "Message": "router.models.types",
     "ModelError": "router.models.errors",
@@ -84,6 +90,7 @@ _PUBLIC: Final = {
     "NoCandidates": "router.models.errors",
     "Node": "router.strategies.trace",
     "NotFinite": "router.models.errors",
+    "NotInstalled": "router.models.errors",
     "Path": "router.models.types",
     "Prefill": "router.models.types",
     "Prefiller": "router.models.base",
@@ -99,6 +106,7 @@ _PUBLIC: Final = {
     "Step": "router.models.types",
     "Strategy": "router.strategies.base",
     "Table": "router.table",
+    "Task": "router.strategies.tasks.base",
     "Trace": "router.strategies.trace",
     "Unscorable": "router.models.errors",
     "Usage": "router.models.usage",

@@ -23,6 +23,7 @@ from router.difficulty.levels import Levels
 from router.difficulty.pilot import PilotLevels
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
+from router.models.extras import require_fit
 from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin
 from router.table import Table
@@ -138,6 +139,7 @@ class Bundle:
 
         Raises:
             InputError: it is none, is of another schema, or a file in it is missing or changed.
+            NotInstalled: it holds an estimator, and what that needs is missing.
         """
         manifest = _read_json(directory / MANIFEST)
         if manifest.get("schema_version") != SCHEMA:
@@ -182,6 +184,7 @@ def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
 def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
     if not directory.is_dir():
         return None
+    require_fit("the bundle's estimator of difficulty")
     from router.difficulty.text_estimator import TextEstimator
 
     estimator = TextEstimator.load(directory)
@@ -192,6 +195,7 @@ def _load_estimator(directory: Path, levels: int) -> TextEstimator | None:
 def _load_prefill(directory: Path, levels: int) -> PrefillEstimator | None:
     if not directory.is_dir():
         return None
+    require_fit("the bundle's estimator of difficulty")
     from router.difficulty.prefill import PrefillEstimator
 
     prefill = PrefillEstimator.load(directory)

@@ -163,7 +163,7 @@ class Routing:
     """How the strategy `auto` is decided.
 
     bundle: None where there is none. asked: whether the caller named it; a bundle that merely
-    comes with `router` is left out where it does not fit.
+    comes with `router` is left out where it does not fit. because: why there is none.
 
     Raises:
         InputError: an unknown way to tell difficulty.
@@ -172,6 +172,7 @@ class Routing:
     bundle: Bundle | None
     asked: bool
     difficulty: Difficulty
+    because: str = _NO_BUNDLE
 
     def __post_init__(self) -> None:
         if self.difficulty not in ("text", "prefill", "pilot"):
@@ -193,14 +194,14 @@ class Routing:
             InputError: the bundle that was asked for does not fit the models, or there is none
                 for what was asked.
         """
-        because = _NO_BUNDLE
+        because = self.because
         if self.bundle is not None:
             try:
                 self._check(self.bundle, verified, models)
             except InputError as error:
                 if self.asked:
                     raise
-                because = f"the shipped bundle is left out ({error})"
+                because = left_out(error)
             else:
                 usual = temperature == self.bundle.origin.temperature
                 chooser = ByTable.of(self.bundle, self.difficulty, tolerance)
@@ -219,6 +220,11 @@ class Routing:
         else:
             judge = models.verifier
             bundle.check(models.generator.info, None if judge is None else judge.info)
+
+
+def left_out(error: InputError) -> str:
+    """Says why the bundle that comes with `router` does not decide."""
+    return f"the shipped bundle is left out ({error})"
 
 
 def _check_layer(needs: Needs, generator: Generator) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
-from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing
+from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing, left_out
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
-from router.models.errors import EngineError, InputError
+from router.models.errors import EngineError, InputError, NotInstalled
 from router.models.types import Problem, Sampling
 from router.opening import (
     Models,
@@ -53,6 +52,7 @@ class Router(Session):
         engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
         endpoints: base URLs of OpenAI-compatible servers.
         endpoint_key: their API key.
+        endpoint_seeds: whether they may be sent seeds; vLLM's CPU build dies of one.
         tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
         prompt: id in `models.prompts`; None is the model's own.
         verifier: directory or hub id of a process reward model, or a ready-made verifier; None
@@ -80,6 +80,7 @@ class Router(Session):
         engine: str = "auto",
         endpoints: Sequence[str] = (),
         endpoint_key: str | None = None,
+        endpoint_seeds: bool = False,
         tokenizer: str | None = None,
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
@@ -96,6 +97,7 @@ class Router(Session):
         self.engine = engine
         self.endpoints = endpoints
         self.endpoint_key = endpoint_key
+        self.endpoint_seeds = endpoint_seeds
         self.tokenizer = tokenizer
         self.prompt = prompt
         self._asked_verifier = verifier
@@ -122,8 +124,14 @@ class Router(Session):
         directory = self.bundle if asked else None
         if not asked and self.generator is None:
             directory = default_bundle(self.model, self.engine, self.endpoints)
-        bundle = None if directory is None else Bundle.load(Path(directory))
-        return Routing(bundle, asked, self.difficulty)
+        if directory is None:
+            return Routing(None, asked, self.difficulty)
+        try:
+            return Routing(Bundle.load(Path(directory)), asked, self.difficulty)
+        except NotInstalled as error:
+            if asked:
+                raise
+            return Routing(None, asked, self.difficulty, left_out(error))
 
     @property
     def fitted(self) -> Bundle | None:
@@ -148,6 +156,7 @@ class Router(Session):
             engine=self.engine,
             endpoints=self.endpoints,
             endpoint_key=self.endpoint_key,
+            endpoint_seeds=self.endpoint_seeds,
             tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,
@@ -371,15 +380,13 @@ class Router(Session):
 
 
 def _problem(problem: str | Problem) -> Problem:
-    """A problem with an id: texts get one from their content, so that seeds mean something.
+    """A problem with an id.
 
     Raises:
         InputError: it is empty.
     """
-    if isinstance(problem, Problem):
-        if not problem.text.strip():
-            raise InputError(f"problem {problem.id!r} is empty")
-        return problem
-    if not problem.strip():
-        raise InputError("the problem is empty")
-    return Problem(hashlib.sha256(problem.encode()).hexdigest()[:12], problem)
+    if isinstance(problem, str):
+        return Problem.of_text(problem)
+    if not problem.text.strip():
+        raise InputError(f"problem {problem.id!r} is empty")
+    return problem

@@ -13,6 +13,7 @@ from router.models.errors import InputError, RouterError
 from router.models.types import Problem
 from router.provenance import digest
 from router.records import Solution
+from router.strategies.tasks import get_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,10 @@ def decode(data: bytes, name: str) -> str:
         raise InputError(f"{name} is not UTF-8 text (byte {error.start} cannot be read)") from None
 
 
-def read_problems(path: Path) -> Problems:
-    """Read a JSONL file: one object `{"id", "problem", "answer"?}` a line; blank lines are skipped.
+def read_problems(path: Path, task: str = "maths") -> Problems:
+    """Read a JSONL file: one object `{"id", "problem", "answer"?, "task"?}` a line, or none.
 
-    A problem without an id gets its line number.
+    A problem without an id gets its line number, one without a task this `task`.
 
     Raises:
         InputError: the file cannot be read, holds no problem at all, or uses an id twice.
@@ -100,7 +101,8 @@ def read_problems(path: Path) -> Problems:
             continue
         try:
             record = _record(decode(raw, "it"))
-            problem = Problem.from_dict(record, default_id=str(number))
+            problem = Problem.from_dict(record, default_id=str(number), default_task=task)
+            get_task(problem.task)
             _check_unicode(problem)
         except InputError as error:
             broken.append(Broken(number, str(error)))

@@ -90,6 +90,7 @@ async def load_models(
     prompt: str | None,
     endpoint_key: str | None = None,
     tokenizer: str | None = None,
+    endpoint_seeds: bool = False,
     verifier_format: str | None = None,
 ) -> Models:
     """Load what is not ready-made; the other arguments are those of `router.core.Router`.
@@ -104,7 +105,11 @@ async def load_models(
         layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
         options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
         if endpoints:
-            options |= {"api_key": endpoint_key, "tokenizer": tokenizer}
+            options |= {
+                "api_key": endpoint_key,
+                "tokenizer": tokenizer,
+                "seeds": endpoint_seeds,
+            }
         opened = await load_generator(model, engine, prompt, endpoints, **options)
     else:
         opened = generator

@@ -17,14 +17,14 @@ from router.difficulty.base import Evidence, Needs
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Decision, Finished, Solution
-from router.strategies.answers import correct, group
-from router.strategies.base import Candidate, Select
+from router.strategies.base import Candidate
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
-from router.strategies.driver import run_strategy
+from router.strategies.driver import limited, open_search, run_strategy
 from router.strategies.scoring import step_values
-from router.strategies.search import Search, open_search
-from router.strategies.selection import select
+from router.strategies.search import Search
+from router.strategies.selection import select, voters
+from router.strategies.tasks import check_task, get_task
 from router.strategies.trace import Listener
 
 log = logging.getLogger("router")
@@ -54,25 +54,25 @@ async def solve(
         EngineError, VerifierError: a model failed.
         Each carries what was spent until then.
     """
+    task = get_task(problem.task)
     async with open_search(
-        problem,
-        models.generator,
-        models.verifier,
-        budget,
-        sampling,
-        seed=seed,
-        listener=listener,
+        problem, models.generator, models.verifier, budget, sampling, seed=seed, listener=listener
     ) as search:
         evidence = await observe(chooser.needs, search)
         decision = await _choose(chooser, problem, evidence, budget)
         if decided is not None:
             decided(decision)
+        strategy = decision.strategy
+        check_task(task, selects_by_score=strategy.select != "majority", n=strategy.n)
         found = await run_strategy(decision.strategy, search)
         notes = []
+        if search.greedy and decision.strategy.n > 1:
+            notes.append("at temperature 0 all samples are equal, so one was drawn")
         if seed is not None and not models.generator.info.seeds:
+            engine = models.generator.info.engine
+            way = " (--endpoint-seeds says that the servers do)" if engine == "openai" else ""
             notes.append(
-                f"the engine {models.generator.info.engine!r} takes no seed here, so samples"
-                " differ from run to run"
+                f"the engine {engine!r} takes no seed here, so samples differ from run to run{way}"
             )
         return await settle(found, decision, search, notes)
 
@@ -88,14 +88,14 @@ async def observe(needs: Needs, search: Search) -> Evidence:
         PromptTooLong, EngineError, VerifierError: as `Search.read_prompt`, `sample` and `score`.
     """
     if needs.layer is not None:
-        read = await search.limited(search.read_prompt())
+        read = await limited(search, search.read_prompt())
         return Evidence() if read is None else Evidence(state=read.state)
     count = needs.drawn(search.remaining)
     if not count:
         return Evidence()
     search.follow(BestOfN(count))
-    drawn = await search.limited(search.sample(search.root, count, whole=True)) or []
-    values = await search.limited(step_values(search, drawn, search.aggregation())) or []
+    drawn = await limited(search, search.sample(search.root, count, whole=True)) or []
+    values = await limited(search, step_values(search, drawn, search.aggregation())) or []
     search.kept = drawn
     scores = tuple(value for value in values if math.isfinite(value))
     return Evidence(scores=scores, generations=search.usage.generations)
@@ -106,23 +106,20 @@ async def settle(
 ) -> Solution:
     """Put equal answers together, and select one."""
     problem, strategy, told = search.root.problem, decision.strategy, list(notes)
-    groups = await group([candidate.answer for candidate in found])
-    how: Select = strategy.select
-    voting: Sequence[int] = range(len(found))
-    if how != "majority":
-        scored = [i for i, candidate in enumerate(found) if candidate.scores is not None]
-        if 2 * len(scored) < len(found):
-            how = "majority"
-            told.append(
-                f"{len(found) - len(scored)} of {len(found)} solutions have no scores, so a"
-                f" majority, not {strategy.select}"
-            )
-        elif len(scored) < len(found):
-            voting = scored
-            told.append(f"{len(found) - len(scored)} solutions have no scores, so they do not vote")
-    aggregation = strategy.aggregate or search.usual_aggregation
-    choice = select([found[i] for i in voting], [groups[i] for i in voting], how, aggregation)
-    right = None if problem.answer is None else await correct(choice.answer, problem.answer)
+    task, until = get_task(problem.task), search.deadline
+    grouping = await task.group([candidate.answer for candidate in found], until)
+    if grouping.unsure:
+        told.append(f"{grouping.unsure} pairs of answers could not be compared in time")
+    votes = voters(found, strategy.select)
+    told += votes.notes
+    choice = select(
+        [found[i] for i in votes.of],
+        [grouping.representatives[i] for i in votes.of],
+        votes.how,
+        strategy.aggregate or search.usual_aggregation,
+    )
+    gold = problem.answer
+    right = None if gold is None else await task.correct(choice.answer, gold, until)
     for note in told:
         log.info("problem %s: %s", problem.id, note)
     return Solution(
@@ -132,7 +129,7 @@ async def settle(
         decision=decision,
         usage=search.usage,
         ended=search.ended,
-        selection=how,
+        selection=votes.how,
         votes=choice.votes,
         candidates=tuple(map(Finished.of, found)),
         correct=right,

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from router.models.base import Aggregation, Generator, Prefiller, Verifier
 from router.models.errors import (
-    BudgetExhausted,
     EngineError,
     InputError,
-    RouterError,
     VerifierError,
 )
 from router.models.types import EndReason, Path, Prefill, Problem, Sampled, Sampling
@@ -33,10 +30,6 @@ from router.strategies.trace import Listener, Trace
 
 if TYPE_CHECKING:
     from router.strategies.base import Strategy
-
-T = TypeVar("T")
-
-log = logging.getLogger("router")
 
 
 class Search:
@@ -88,6 +81,11 @@ class Search:
         return self._verifier is not None
 
     @property
+    def greedy(self) -> bool:
+        """Whether it samples at temperature 0, so that every continuation of a path is the same."""
+        return self._temperature == 0
+
+    @property
     def remaining(self) -> int:
         """Generations that may still be spent."""
         return self.budget.generations - self._generations.spent
@@ -108,29 +106,10 @@ class Search:
         spent = Usage(generations=self._generations.spent, seconds=time.monotonic() - self._started)
         return self._usage + spent
 
-    async def limited(self, work: Awaitable[T]) -> T | None:
-        """What `work` gives; None if a limit of the budget ends it first, which `ended` names.
-
-        Raises:
-            Whatever the work raises; of a task group's errors, the one that says why.
-        """
-        left = None if self.deadline is None else self.deadline - time.monotonic()
-        timeout = asyncio.timeout(left)
-        try:
-            async with timeout:
-                try:
-                    return await work
-                except BaseExceptionGroup as errors:
-                    raise _cause(errors) from errors
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            self.ended = "deadline"
-        except BudgetExhausted as exhausted:
-            log.info("problem %s: %s", self.root.problem.id, exhausted)
-            if self.ended != "deadline":
-                self.ended = exhausted.reason
-        return None
+    def end(self, reason: EndReason) -> None:
+        """A limit of the budget has ended it; a deadline, once passed, is what ended it."""
+        if self.ended != "deadline":
+            self.ended = reason
 
     # -- spending -------------------------------------------------------------------------
 
@@ -162,6 +141,8 @@ class Search:
     async def sample(self, path: Path, n: int, *, whole: bool = False) -> list[Path]:
         """n continuations of `path`: one more step each, or (`whole`) to the end.
 
+        At temperature 0 they would all be equal, so there is one, and one is charged.
+
         Raises:
             BudgetExhausted: the generations or tokens left do not cover it.
             EngineError: the generator failed.
@@ -175,6 +156,7 @@ class Search:
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
             return taken + (await self.sample(path, n, whole=True) if n else [])
+        n = 1 if self.greedy else n
         self._generations.charge(path.depth, n, whole=whole)
         sampling = replace(
             self._sampling,
@@ -354,37 +336,6 @@ class Search:
             self.trace.score(node, value)
 
 
-@asynccontextmanager
-async def open_search(
-    problem: Problem,
-    generator: Generator,
-    verifier: Verifier | None,
-    budget: Budget,
-    sampling: Sampling,
-    *,
-    seed: int | None = None,
-    listener: Listener | None = None,
-) -> AsyncIterator[Search]:
-    """One problem's search; its deadline runs from here.
-
-    At the end all that it has in flight is cancelled. An error that leaves the block carries what
-    was spent, as `usage`.
-
-    budget: charged before anything is sampled. sampling: temperature, top_p, stop strings and the
-    limit on tokens of one solution. seed: makes every call on a generator that takes seeds
-    reproducible. listener: told of every node as the tree grows.
-    """
-    search = Search(problem, generator, verifier, budget, sampling, seed=seed, listener=listener)
-    try:
-        try:
-            yield search
-        finally:
-            await search.stop()
-    except (RouterError, asyncio.CancelledError) as error:
-        error.usage = search.usage  # type: ignore[union-attr]
-        raise
-
-
 def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
     """Refuse what cannot run, before anything is spent.
 
@@ -405,15 +356,3 @@ def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
 def _prefixes(path: Path) -> list[Path]:
     """The path's prefixes from its first step to itself, one a step."""
     return list(path.ancestors())[-2::-1]
-
-
-def _cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a task group that says why: a failure before a mere end of budget."""
-    return min(_leaves(errors), key=lambda error: isinstance(error, BudgetExhausted))
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in errors.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

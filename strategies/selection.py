@@ -72,6 +72,31 @@ def aggregate(scores: Sequence[float], how: Aggregation) -> float:
             return math.prod(scores)
 
 
+@dataclass(frozen=True, slots=True)
+class Voters:
+    """Who chooses the answer, and how.
+
+    of: indices of the candidates that vote. notes: what is not as it was asked, a sentence each.
+    """
+
+    of: Sequence[int]
+    how: Select
+    notes: tuple[str, ...] = ()
+
+
+def voters(candidates: Sequence[Candidate], how: Select) -> Voters:
+    """Those with scores where scores select; where most have none, a majority of all."""
+    everyone = range(len(candidates))
+    scored = [i for i in everyone if candidates[i].scores is not None]
+    missing = len(candidates) - len(scored)
+    if how == "majority" or not missing:
+        return Voters(everyone, how)
+    if missing > len(scored):
+        note = f"{missing} of {len(candidates)} solutions have no scores, so a majority, not {how}"
+        return Voters(everyone, "majority", (note,))
+    return Voters(scored, how, (f"{missing} solutions have no scores, so they do not vote",))
+
+
 def select(
     candidates: Sequence[Candidate],
     groups: Sequence[str | None],
@@ -80,7 +105,7 @@ def select(
 ) -> Choice:
     """Choose one answer, and the best-scored candidate that gives it.
 
-    groups: for each candidate the representative of its answer, as `answers.group` returns it;
+    groups: for each candidate the representative of its answer, as `Task.group` returns it;
     None where it gave no answer. Such a candidate is chosen only if no other gave one. Ties go to
     the larger weight, then count, then the answer that came first among the candidates: of samples
     drawn alike, that is each tied answer with the same probability. Between equal candidates the

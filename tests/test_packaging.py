@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, requires
+from itertools import chain
 from pathlib import Path
 from site import getsitepackages as site_packages
+from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import router
 
@@ -101,6 +111,7 @@ print(len(ours), *[name for name in ours if name.partition(".")[0] != "router"],
 
 def test_each_module_has_one_name(tmp_path: Path) -> None:
     """Links in `router/` lead to the layers: nothing may import these as top-level modules."""
+    pytest.importorskip("torch")  # without it a fifth of them cannot be imported
     code = f"ROOT = {str(ROOT) + '/'!r}\nimport sys\nsys.path.insert(0, ROOT){EVERYTHING}"
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -110,10 +121,58 @@ def test_each_module_has_one_name(tmp_path: Path) -> None:
 
 
 HOST = ("models", "strategies", "difficulty", "cli")
+COPIED = ("pyproject.toml", "README.md", "cli.py", "difficulty", "models", "router", "strategies")
+"""What the Dockerfile builds a wheel from."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked: what `pip install` puts into site-packages."""
+    tree, built, site = (tmp_path_factory.mktemp(name) for name in ("tree", "built", "site"))
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, tree / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(source, tree / name)
+    build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", built, tree)
+    subprocess.run([sys.executable, "-m", "pip", *build], check=True, timeout=120)
+    with ZipFile(next(built.glob("*.whl"))) as archive:
+        archive.extractall(site)
+    return site
+
+
+def test_the_image_copies_what_the_wheel_is_built_from() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    assert sorted(chain(*copies)) == sorted(COPIED)
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    assert kept == {*COPIED, "requirements"}
+
+
+def test_the_wheel_holds_router_alone_and_all_of_it(wheel: Path) -> None:
+    names = {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"}
+    assert names == {"router"}
+    listed = subprocess.run(
+        ["git", "ls-files", "router", *(f"{layer}*" for layer in sorted(LAYERS - {"router"}))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    tracked = {name.removeprefix("router/") for name in listed.stdout.split()}
+    links = {path.name for path in (ROOT / "router").iterdir() if path.is_symlink()}
+    assert links == {*HOST[:-1], "cli.py"}
+    missing = {name for name in tracked - links if not (wheel / "router" / name).is_file()}
+    assert not missing
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_host_keeps_its_own_modules_of_such_names(before: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("installed", ["editable", "wheel"])
+def test_a_host_keeps_its_own_modules_of_such_names(
+    installed: str, before: bool, wheel: Path, tmp_path: Path
+) -> None:
     """Before `router` on the path and behind it, as modules and as packages."""
     (tmp_path / "cli.py").write_text("mine = 'cli'\n")
     (tmp_path / "models.py").write_text("mine = 'models'\n")
@@ -127,9 +186,135 @@ def test_a_host_keeps_its_own_modules_of_such_names(before: bool, tmp_path: Path
         "print(models.mine, strategies.mine, difficulty.mine, cli.mine)\n"
         "with Router(engine='fake', verifier='fake') as r:\n"
         "    print(r.solve('1 + 1', 2).answer)\n"
+        "print(router.__file__)\n"
     )
     site = next(p for p in map(Path, site_packages()) if p.is_dir())
+    if installed == "wheel":
+        site = wheel
     order = [tmp_path, site] if before else [site, tmp_path]
     code = f"import sys; sys.path[:0] = {[str(p) for p in order]!r}; import app"
     done = run_python(code, Path("/"))
-    assert done.stdout.split() == [*HOST, "2"], done.stderr
+    *answers, used = done.stdout.split() or [""]
+    assert answers == [*HOST, "2"], done.stderr
+    assert installed == "editable" or used.startswith(str(wheel))
+
+
+# -- dependencies -----------------------------------------------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COMMAND = {"click", "rich"}
+"""In the core because the command `router` needs them; a search through a server does not."""
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Canonical names of distributions that installing these brings here."""
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        due = waiting.pop()
+        name = canonicalize_name(due.name)
+        wanted = due.marker is None or due.marker.evaluate({"extra": ""})
+        if name not in found and wanted:
+            found.add(name)
+            waiting += map(Requirement, requires(name) or ())
+    return found
+
+
+ALONE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from math_verify import parse, verify
+from router import Router
+
+with Router(endpoints=[SERVER]) as router:
+    print(router.solve("1 + 1", budget=4).answer, verify(parse("$1/2$"), parse("$0.5$")))
+"""
+
+
+def test_core_alone_solves_through_a_server_and_compares(tmp_path: Path) -> None:
+    needed = {name for name in PROJECT["dependencies"] if Requirement(name).name not in COMMAND}
+    core = closure(needed)
+    owners = packages_distributions()
+    absent = {
+        module
+        for module, names in owners.items()
+        if not core & set(map(canonicalize_name, names)) and module not in ("router", "tests")
+    }
+    assert {"click", "rich", "scipy", "sklearn", "lightgbm", "joblib", "fastapi"} <= absent
+    port = free_port()
+    server = [sys.executable, "-m", "tests.completions_server", port, tmp_path / "log", "0"]
+    with subprocess.Popen(list(map(str, server)), cwd=ROOT) as running:
+        try:
+            wait_for(port)
+            values = f"ABSENT = {absent!r}\nSERVER = 'http://127.0.0.1:{port}'\n"
+            done = run_python(values + ALONE, ROOT)
+        finally:
+            running.kill()
+    assert done.stdout.split() == ["2", "True"], done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(port)
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """Versions by canonical name, for any Python and system."""
+    versions: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines():
+        package, _, version = line.partition(";")[0].strip().partition("==")
+        versions.setdefault(canonicalize_name(package), set()).add(version)
+    return versions
+
+
+def test_the_locks_are_of_this_pyproject() -> None:
+    """`make lock` was run after the last change of what is needed."""
+    left_out = set((ROOT / "requirements" / "excluded.txt").read_text().split())
+    lock, extras = locked("dev"), PROJECT["optional-dependencies"]
+    unlocked = {"vllm"}  # GPU machines install it as a user does
+    wanted = [*PROJECT["dependencies"], *chain(*(extras[e] for e in set(extras) - unlocked))]
+    for requirement in map(Requirement, wanted):
+        name = canonicalize_name(requirement.name)
+        if name in left_out or name == PROJECT["name"]:
+            continue
+        assert name in lock, f"{requirement}: make lock"
+        assert all(requirement.specifier.contains(version) for version in lock[name]), requirement
+    assert all(lock[name] == versions for name, versions in locked("demo").items())
+    assert not {"ray", "playwright", "pytest", "mypy"} & set(locked("demo"))
+
+
+def test_a_lock_names_no_host() -> None:
+    for file in (ROOT / "requirements").iterdir():
+        assert "://" not in file.read_text()
+
+
+def test_every_missing_extra_is_named_in_one_way() -> None:
+    """By `models.extras`, with an extra that there is."""
+    files = [file for layer in LAYERS for file in sources(layer)]
+    asked = set()
+    for file in files:
+        text = file.read_text()
+        assert "pip install '" not in text or file.name == "extras.py", file
+        if "models.extras import" in text or file.name == "extras.py":
+            asked |= set(re.findall(r'\brequire\([^,]+, "([^"]+)"', text))
+    assert asked >= {"fit", "local", "ray", "report", "service", "train"}
+    assert asked <= set(PROJECT["optional-dependencies"])

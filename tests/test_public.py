@@ -60,6 +60,9 @@ def test_a_star_import_gives_all_of_it() -> None:
         router.Verifier.score,
         router.Verifier.info.fget,  # type: ignore[attr-defined]
         router.Router.solve,
+        router.Task.read,
+        router.Task.same,
+        router.Task.group,
     ],
     ids=lambda part: part.__qualname__,
 )

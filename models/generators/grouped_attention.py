@@ -2,7 +2,8 @@
 
 transformers' `sdpa` repeats them for grouped query attention whenever there is a mask, which on
 a CPU takes ten times as long as the attention itself. With one query token a row, the query
-heads of a group may instead stand where several query tokens would.
+heads of a group may instead stand where several query tokens would; torch's own `enable_gqa` does
+not copy either, and takes 1.7 times as long (torch 2.13, 64 rows of 256 positions).
 """
 
 from __future__ import annotations

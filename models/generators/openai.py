@@ -20,6 +20,7 @@ import httpx
 
 from router.models.base import GeneratorInfo
 from router.models.errors import EngineError, InputError
+from router.models.extras import require
 from router.models.generators.completions import (
     Answer,
     exact_continuation,
@@ -86,8 +87,8 @@ class _ServerTokenizer:
 class OpenAIGenerator:
     """Samples from one model on one or many servers, the load spread over them.
 
-    Use it from one event loop. A seed is passed on; where one call needs several requests, they
-    count up from it. (vLLM's CPU build dies of a seed: do not send one to such a server.)
+    Use it from one event loop. Where the servers take seeds and one call needs several requests,
+    they count up from its seed.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class OpenAIGenerator:
         prompt: Prompt,
         tokenizer: str | None = None,
         api_key: str | None = None,
+        seeds: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> OpenAIGenerator:
         """Ask the servers what they can do.
@@ -121,6 +123,8 @@ class OpenAIGenerator:
         endpoints: base URLs, with or without `/v1`; all of them serve `model`.
         model: None takes the only model that is served.
         tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
+        seeds: whether requests may carry a seed. vLLM's CPU build dies of one, and does not say
+            that it is one, so this has to be said.
         transport: what carries the HTTP calls; None for the network.
 
         Raises:
@@ -135,7 +139,7 @@ class OpenAIGenerator:
                 engine="openai",
                 prompt=prompt.id,
                 context=card.get("max_model_len"),
-                seeds=True,
+                seeds=seeds,
             )
             renderer = (
                 await asyncio.to_thread(_local_tokenizer, tokenizer, prompt)
@@ -172,6 +176,8 @@ class OpenAIGenerator:
         Raises:
             EngineError, PromptTooLong, InputError: see `models.base.Generator`.
         """
+        if sampling.seed is not None and not self._info.seeds:
+            raise InputError(f"seed={sampling.seed}: it was not said that the servers take seeds")
         request = await self._request(path, sampling)
         answers = [await self._complete(request, n, sampling.seed)]
         if missing := n - len(answers[0].choices):
@@ -289,14 +295,11 @@ def _choose(answer: Mapping[str, Any], wanted: str | None) -> Mapping[str, Any]:
 
 
 def _local_tokenizer(tokenizer: str, prompt: Prompt) -> PathEncoder:
-    try:
-        from transformers import AutoTokenizer
+    require("a local tokenizer", "local", "transformers")
+    from transformers import AutoTokenizer
 
+    try:
         return PathEncoder(AutoTokenizer.from_pretrained(tokenizer), prompt)
-    except ImportError as error:
-        raise InputError(
-            "a local tokenizer needs transformers: pip install 'compute-optimal-router[local]'"
-        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {tokenizer!r}: {error}") from error
 

@@ -28,6 +28,7 @@ from router.models.types import (
     Sampling,
     Step,
 )
+from router.models.usage import Usage
 
 
 class TransformersGenerator:
@@ -114,21 +115,29 @@ class TransformersGenerator:
         limit = sampling.max_tokens
         if self._context is not None:
             limit = room(len(ids), self._context, limit)
-        decoded = await self._decoder.decode(
-            Request(
-                ids=ids,
-                n=n,
-                limit=limit,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=sampling.seed,
-                ended=lambda: self._ended(sampling),
+        request = Request(
+            ids=ids,
+            n=n,
+            limit=limit,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            ended=lambda: self._ended(sampling),
+        )
+        try:
+            await self._decoder.decode(request)
+            continuations = await asyncio.to_thread(
+                lambda: tuple(self._continuation(row, sampling) for row in request.rows)
             )
-        )
-        continuations = await asyncio.to_thread(
-            lambda: tuple(self._continuation(row, sampling) for row in decoded.rows)
-        )
-        return Sampled(continuations, decoded.prompt_tokens, decoded.cached_tokens)
+        except (asyncio.CancelledError, EngineError) as error:
+            error.usage = Usage.of_generator(  # type: ignore[union-attr]
+                request.sampled_tokens,
+                request.prompt_tokens,
+                request.cached_tokens,
+                self._info.parameters,
+            )
+            raise
+        return Sampled(continuations, request.prompt_tokens, request.cached_tokens)
 
     @property
     def state_layer(self) -> int | None:
@@ -146,9 +155,10 @@ class TransformersGenerator:
         if self._context is not None:
             room(len(ids), self._context, 1)
         ended = partial(self._ended, Sampling())
-        decoded = await self._decoder.decode(Request(ids, 1, 1, 0.0, 1.0, None, ended))
-        state = decoded.rows[0].states[0].numpy()
-        return Prefill(state, decoded.prompt_tokens, decoded.cached_tokens)
+        request = Request(ids, 1, 1, 0.0, 1.0, None, ended)
+        await self._decoder.decode(request)
+        state = request.rows[0].states[0].numpy()
+        return Prefill(state, request.prompt_tokens, request.cached_tokens)
 
     async def aclose(self) -> None:
         """End the decoding thread; calls still running fail."""
@@ -184,6 +194,7 @@ class TransformersGenerator:
         return ended
 
     def _continuation(self, row: Row, sampling: Sampling) -> Continuation:
+        assert row.finish is not None
         steps = self._encoder.split(row.ids, row.finish, sampling.stop, row.logprobs)
         if row.states:
             steps = tuple(self._with_states(steps, row))

@@ -33,13 +33,17 @@ from router.models.types import (
     Sampling,
     Step,
 )
+from router.models.usage import Usage
 from router.models.weights.find import weight_files
 
 if TYPE_CHECKING:
-    from vllm import CompletionOutput, RequestOutput, SamplingParams
+    from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger("router")
+
+_ABORT_SECONDS = 0.25
+"""That vLLM has to say what a request had done that is taken off it; it takes milliseconds."""
 
 
 @dataclass(slots=True)
@@ -52,13 +56,18 @@ class _Sample:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     last_request: str = ""
+    lost: bool = False
+    """The engine did not say what a request had done that was cancelled or failed."""
 
-    def extend(self, completion: CompletionOutput) -> None:
+    def extend(self, output: RequestOutput) -> None:
         """Append what a request sampled; log-probabilities are the model's own, at T = 1."""
+        [completion] = output.outputs
         self.token_ids += completion.token_ids
         self.logprobs += getattr(completion.logprobs, "logprobs", ())
+        self.count(output)
 
     def count(self, output: RequestOutput) -> None:
+        """Add what a request read."""
         self.prompt_tokens += len(output.prompt_token_ids or ())
         self.cached_tokens += output.num_cached_tokens or 0
         self.last_request = output.request_id
@@ -151,18 +160,36 @@ class VLLMGenerator:
                 "out, or use the transformers engine"
             )
         ids = self._encoder.path_ids(path)
-        tasks = [asyncio.create_task(self._continue(ids, sampling, index)) for index in range(n)]
+        samples = [_Sample() for _ in range(n)]
+        tasks = [
+            asyncio.create_task(self._continue(ids, sampling, index, sample))
+            for index, sample in enumerate(samples)
+        ]
         try:
-            samples = await asyncio.gather(*tasks)
-        finally:
+            continuations = await asyncio.gather(*tasks)
+        except BaseException as error:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            error.usage = self._spent(samples)  # type: ignore[attr-defined]
+            raise
         return Sampled(
-            continuations=tuple(continuation for continuation, _ in samples),
-            prompt_tokens=sum(sample.prompt_tokens for _, sample in samples),
-            cached_tokens=sum(sample.cached_tokens for _, sample in samples),
+            continuations=tuple(continuations),
+            prompt_tokens=sum(sample.prompt_tokens for sample in samples),
+            cached_tokens=sum(sample.cached_tokens for sample in samples),
         )
+
+    def _spent(self, samples: Sequence[_Sample]) -> Usage:
+        """What was done for these, finished or not."""
+        sampled, prompt, cached = (
+            sum(counts)
+            for counts in zip(
+                *((len(s.token_ids), s.prompt_tokens, s.cached_tokens) for s in samples),
+                strict=True,
+            )
+        )
+        spent = Usage.of_generator(sampled, prompt, cached, self._info.parameters)
+        return replace(spent, lower_bound=any(sample.lost for sample in samples))
 
     @property
     def state_layer(self) -> int | None:
@@ -189,28 +216,27 @@ class VLLMGenerator:
         await stop_engine(self._engine)
 
     async def _continue(
-        self, ids: Sequence[int], sampling: Sampling, index: int
-    ) -> tuple[Continuation, _Sample]:
-        """Sample one continuation."""
-        sample = await self._sample(ids, sampling, index)
+        self, ids: Sequence[int], sampling: Sampling, index: int, sample: _Sample
+    ) -> Continuation:
+        """Sample one continuation; `sample` says what was done for it, also if this fails."""
+        await self._sample(ids, sampling, index, sample)
         steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop, sample.logprobs)
         if self._states is not None:
             steps = await self._with_states(self._states, ids, sample, steps)
-        return Continuation(steps, len(sample.token_ids)), sample
+        return Continuation(steps, len(sample.token_ids))
 
-    async def _sample(self, ids: Sequence[int], sampling: Sampling, index: int) -> _Sample:
-        """What the engine samples after `ids`.
+    async def _sample(
+        self, ids: Sequence[int], sampling: Sampling, index: int, sample: _Sample
+    ) -> None:
+        """Let the engine sample after `ids`.
 
         A model may begin with the delimiter itself; then this goes on until the step has content.
         """
-        sample = _Sample()
         while True:
             prompt = [*ids, *sample.token_ids]
             limit = room(len(prompt), self._context, sampling.max_tokens - len(sample.token_ids))
-            output = await self._request(prompt, self._params(sampling, limit, index))
+            output = await self._request(prompt, self._params(sampling, limit, index), sample)
             [completion] = output.outputs
-            sample.extend(completion)
-            sample.count(output)
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
             blank = finish == "step" and not self._encoder.decode(sample.token_ids).strip()
             context_full = len(ids) + len(sample.token_ids) >= self._context
@@ -220,7 +246,7 @@ class VLLMGenerator:
                 finish = "length"
             if finish != "step" or not blank:
                 sample.finish = finish
-                return sample
+                return
 
     async def _with_states(
         self, states: States, ids: Sequence[int], sample: _Sample, steps: Sequence[Step]
@@ -240,8 +266,13 @@ class VLLMGenerator:
                     raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
         return tuple(replace(step, state=s) for step, s in zip(steps, taken, strict=True))
 
-    async def _request(self, prompt: list[int], params: SamplingParams) -> RequestOutput:
-        """Run one request to its end; cancelling takes it off the engine at once."""
+    async def _request(
+        self, prompt: list[int], params: SamplingParams, sample: _Sample | None = None
+    ) -> RequestOutput:
+        """Run one request to its end; cancelling takes it off the engine at once.
+
+        sample: gets what was sampled, until the end or until it was cancelled.
+        """
         from vllm import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -249,16 +280,31 @@ class VLLMGenerator:
         results = self._engine.generate(
             TokensPrompt(prompt_token_ids=prompt), params, request_id=request_id
         )
+        # FINAL_ONLY: there is exactly one, also of a request that is taken off: what it had done.
+        last = asyncio.ensure_future(anext(results))
         try:
-            # FINAL_ONLY: there is exactly one.
-            return await anext(results)
+            output = await asyncio.shield(last)
+            if sample is not None:
+                sample.extend(output)
+            return output
         except asyncio.CancelledError:
-            # generate() forgets a request that is cancelled while it is being submitted.
             await self._engine.abort(request_id)
+            await asyncio.wait([last], timeout=_ABORT_SECONDS)
+            if sample is not None:
+                ended = last.done() and not last.cancelled() and last.exception() is None
+                sample.lost = not ended
+                if ended:
+                    sample.extend(last.result())
             raise
         except (EngineDeadError, EngineGenerateError) as error:
+            if sample is not None:
+                sample.lost = True
             raise EngineError(f"vLLM failed on {self.info.model}: {error}") from error
         finally:
+            if not last.done():  # it was cancelled while it was being submitted
+                last.cancel()
+                await asyncio.wait([last])
+                await self._engine.abort(request_id)
             await results.aclose()
 
     def _params(self, sampling: Sampling, max_tokens: int, index: int) -> SamplingParams:

@@ -13,8 +13,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-Layers = list[tuple[Tensor, Tensor]]
-"""For each decoder layer its keys and values, each (rows, kv heads, positions, head size)."""
+Layers = list[Tensor]
+"""Keys and values of each decoder layer in turn, each (rows, kv heads, positions, head size)."""
 
 _ROOM = 64
 """Positions that a batch may grow by before its tensors are copied."""
@@ -22,12 +22,12 @@ _ROOM = 64
 
 def layers_of(cache: DynamicCache) -> Layers:
     """The tensors inside a cache, not copied."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
 
 
 def positions(layers: Layers, start: int, stop: int) -> Layers:
     """Positions [start, stop) of every row, not copied."""
-    return [(keys[:, :, start:stop], values[:, :, start:stop]) for keys, values in layers]
+    return [tensor[:, :, start:stop] for tensor in layers]
 
 
 class PrefixCache:
@@ -63,13 +63,7 @@ class PrefixCache:
             return
         for known in [k for k in self._entries if key[: len(k)] == k]:
             self._drop(known)
-        copied = [
-            (
-                keys.clone(memory_format=torch.contiguous_format),
-                values.clone(memory_format=torch.contiguous_format),
-            )
-            for keys, values in layers
-        ]
+        copied = [tensor.clone(memory_format=torch.contiguous_format) for tensor in layers]
         self._entries[key] = (np.asarray(key), copied)
         self._bytes += _size(copied)
         while self._bytes > self._max_bytes:
@@ -87,7 +81,7 @@ def _common(left: np.ndarray, right: np.ndarray) -> int:
 
 
 def _size(layers: Layers) -> int:
-    return sum(tensor.nbytes for pair in layers for tensor in pair)
+    return sum(tensor.nbytes for tensor in layers)
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
@@ -147,30 +141,21 @@ class BatchCache:
 
     def append(self, row: Layers, copies: int) -> None:
         """Add `copies` rows that all start from the same one row of tensors."""
-        length = row[0][0].shape[2]
+        length = row[0].shape[2]
         width = max(self.width, length)
-        joined: Layers = []
-        for index, (keys, values) in enumerate(row):
-            parts = [
-                _left_pad(tensor, width).expand(copies, -1, -1, -1) for tensor in (keys, values)
-            ]
-            if self.lengths:
-                layer = self.cache.layers[index]
-                old = (_left_pad(layer.keys, width), _left_pad(layer.values, width))
-                parts = [torch.cat(pair) for pair in zip(old, parts, strict=True)]
-            joined.append((parts[0], parts[1]))
-        self._hold(joined)
+        layers = [_left_pad(tensor, width).expand(copies, -1, -1, -1) for tensor in row]
+        if self.lengths:
+            old = (_left_pad(tensor, width) for tensor in layers_of(self.cache))
+            layers = [torch.cat(pair) for pair in zip(old, layers, strict=True)]
+        self._hold(layers)
         self.lengths += [length] * copies
 
     def row(self, index: int) -> Layers:
         """One row's tensors without its padding, not copied."""
         width = self.width
         start = width - self.lengths[index]
-        return positions(
-            [(k[index : index + 1], v[index : index + 1]) for k, v in layers_of(self.cache)],
-            start,
-            width,
-        )
+        own = [tensor[index : index + 1] for tensor in layers_of(self.cache)]
+        return positions(own, start, width)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Drop all other rows, and the padding that no row needs any more."""
@@ -181,11 +166,12 @@ class BatchCache:
         self.lengths = [self.lengths[index] for index in indices]
         chosen = torch.tensor(indices, device=self.cache.layers[0].keys.device)
         rest = positions(layers_of(self.cache), width - self.width, width)
-        self._hold([(keys[chosen], values[chosen]) for keys, values in rest])
+        self._hold([tensor[chosen] for tensor in rest])
 
     def _hold(self, layers: Layers) -> None:
         self.cache = DynamicCache()
-        self.cache.layers = [_RoomyLayer(keys, values) for keys, values in layers]
+        pairs = zip(layers[::2], layers[1::2], strict=True)
+        self.cache.layers = [_RoomyLayer(keys, values) for keys, values in pairs]
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Attention mask (rows, width + 1) and position ids (rows, 1) of one further token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,7 @@ async def stop_engine(engine: AsyncLLM) -> None:
 
 def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
     with _STARTING, _environment():
+        logging.getLogger("vllm.triton_utils.importing").addFilter(_useful)
         from transformers import AutoConfig
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
@@ -93,6 +95,14 @@ def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
             **(defaults | dict(engine_args)),
         )
         return _launch(args)
+
+
+def _useful(record: logging.LogRecord) -> bool:
+    """False for what vLLM's CPU build says of each Triton that lies beside it, as xgrammar's does.
+
+    It is said before vLLM reads VLLM_LOGGING_LEVEL.
+    """
+    return "doesn't include CPU backend" not in record.msg
 
 
 def _launch(args: AsyncEngineArgs) -> AsyncLLM:
@@ -149,6 +159,7 @@ def _defaults() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         # What torch warns of inside vLLM's processes, no user can act on.
         "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "TORCH_LOGS": "-torch._library.triton",
         "PYTHONWARNINGS": "ignore",
     }
 

@@ -19,7 +19,7 @@ from router.models.base import VerifierInfo
 from router.models.errors import ModelError, Unscorable, VerifierError
 from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.batching import MicroBatcher
-from router.models.runtime.kv_cache import BatchCache, Layers, PrefixCache, layers_of, positions
+from router.models.runtime.kv_cache import BatchCache, PrefixCache, layers_of, positions
 from router.models.runtime.numbers import compute_dtype
 from router.models.tokens import PathEncoder
 from router.models.types import Path, Problem, Scored
@@ -236,7 +236,7 @@ class TransformersVerifier:
         layers = layers_of(output.past_key_values)
         rows = []
         for row, ((ids, _), (reused, _)) in enumerate(zip(sequences, past, strict=True)):
-            own: Layers = [(keys[row : row + 1], values[row : row + 1]) for keys, values in layers]
+            own = [tensor[row : row + 1] for tensor in layers]
             end = offset - reused + len(ids)
             self._prefixes.add(ids, positions(own, offset - reused, end))
             rows.append((reused, output.last_hidden_state[row, : len(ids) - reused]))

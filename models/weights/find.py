@@ -9,15 +9,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 import platformdirs
 from filelock import FileLock
-from rich.console import Console
 
 from router.models.errors import InputError, ModelError
+from router.models.extras import require
 from router.models.weights.fetch import RemoteFile, fetch, hub_answers, last_line, raise_if_full
 
 CACHE_VARIABLE = "ROUTER_CACHE"
@@ -129,8 +128,7 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _require_local_extra() -> None:
-    if find_spec("huggingface_hub") is None:
-        raise ModelError("getting a model needs: pip install 'compute-optimal-router[local]'")
+    require("getting a model", "local", "huggingface_hub")
 
 
 def _embedded(model: EmbeddedModel, download: bool) -> Path:
@@ -156,6 +154,8 @@ def _install(model: EmbeddedModel, directory: Path) -> None:
     One process at a time works, in a directory of a fixed name: what a killed one left is
     removed by the next.
     """
+    from rich.console import Console
+
     console = Console(stderr=True)
     scratch = directory.with_name(f"{model.name}.partial")
     scratch.parent.mkdir(parents=True, exist_ok=True)

@@ -47,10 +47,12 @@ logger = logging.getLogger("router")
 class Batch:
     """What `router solve` was asked to do with a file of problems.
 
-    out: None writes to stdout. resume: skip the problems that `out` holds.
+    task: of problems that name none. out: None writes to stdout. resume: skip the problems that
+    `out` holds.
     """
 
     file: Path
+    task: str
     budget: Budget
     strategy: str
     tolerance: float
@@ -88,7 +90,7 @@ def run_batch(router: Router, batch: Batch) -> int:
             what they hold was made with other settings, or from other problems.
         ModelError: the models cannot be opened.
     """
-    read = read_problems(batch.file)
+    read = read_problems(batch.file, batch.task)
     for broken in read.broken:
         click.echo(f"error: {batch.file}, line {broken.line}: {broken.why}", err=True)
     tally = Tally()

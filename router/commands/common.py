@@ -64,6 +64,11 @@ _OPTIONS: Final = (
     ),
     option("--endpoint-key", metavar="KEY", help="API key of the endpoints."),
     option(
+        "--endpoint-seeds",
+        is_flag=True,
+        help="The endpoints may be sent seeds. vLLM's CPU build dies of one.",
+    ),
+    option(
         "--tokenizer",
         help="Directory or hub id of the model's tokenizer, for endpoints other than vLLM's.",
         show_default="the server's own",
@@ -117,6 +122,7 @@ def with_router(command: Command) -> Command:
         engine: str,
         endpoints: tuple[str, ...],
         endpoint_key: str | None,
+        endpoint_seeds: bool,
         tokenizer: str | None,
         prompt: str | None,
         verifier: str,
@@ -135,6 +141,7 @@ def with_router(command: Command) -> Command:
             engine=engine,
             endpoints=endpoints,
             endpoint_key=endpoint_key,
+            endpoint_seeds=endpoint_seeds,
             tokenizer=tokenizer,
             prompt=prompt,
             verifier=None if verifier == _NONE else verifier,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,10 +14,12 @@ from rich.table import Table
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show, option, problem_text
 from router.commands.explain import level_bars
-from router.difficulty.text_estimator import Contribution, TextEstimator
 from router.io import read_text
 from router.models.errors import InputError
 from router.models.types import Problem
+
+if TYPE_CHECKING:
+    from router.difficulty.text_estimator import Contribution, TextEstimator
 
 _SHOWN = 8
 

@@ -39,6 +39,7 @@ from router.evaluation.summary import (
 from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
 from router.fitting.workers import LocalWorker
 from router.models.errors import InputError
+from router.models.extras import require_fit
 from router.models.types import Problem
 from router.opening import Models
 from router.rollouts.export import open_rollouts
@@ -105,6 +106,7 @@ def evaluate(
     are replayed; what is missing is sampled and stored as it finishes, so an interrupted
     evaluation goes on when it is started again.
     """
+    require_fit("an evaluation")
     loaded = Bundle.load(bundle_to_show(bundle))
     known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
     study = Study.of(loaded, known, budgets, strategies, seed or 0, tolerance)

@@ -32,6 +32,7 @@ from router.fitting.sampler import (
 )
 from router.fitting.workers import LocalWorker, Worker
 from router.models.errors import InputError
+from router.models.extras import require_fit
 from router.models.types import Problem
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
@@ -141,6 +142,7 @@ def fit(
         raise click.UsageError("give --out, the directory of the new bundle")
     if workers is not None and ray is None:
         raise click.UsageError("--workers is for --ray")
+    require_fit("a fit")
     known = None if problems is None else read_graded(problems)
     template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed or 0)
     if from_rollouts is not None:

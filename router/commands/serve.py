@@ -11,6 +11,7 @@ import click
 from router.commands.common import option, with_routing
 from router.core import DEFAULT_BUDGET, Router
 from router.models.errors import InputError
+from router.models.extras import require
 
 KEYS_VARIABLE = "ROUTER_API_KEYS"
 
@@ -66,15 +67,12 @@ def serve(
     Exit code: 0 or the signal's after a clean end, 1 when the models or the address cannot be
     had, 2 for bad input.
     """
-    try:
-        from router.service.keys import ApiKeys
-        from router.service.observe import JsonFormatter
-        from router.service.server import Server, bind
-        from router.service.settings import Settings
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed: pip install 'compute-optimal-router[service]'"
-        ) from error
+    require("the service", "service", "fastapi", "httptools", "prometheus_client", "uvicorn")
+    from router.service.keys import ApiKeys
+    from router.service.observe import JsonFormatter
+    from router.service.server import Server, bind
+    from router.service.settings import Settings
+
     text = os.environ.get(KEYS_VARIABLE, "")
     if keys is not None and text:
         raise InputError(f"give keys either with --keys or in {KEYS_VARIABLE}, not both")

@@ -19,7 +19,9 @@ from router.commands.common import opened, option, problem_text, tolerance_optio
 from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
 from router.io import line_file, read_text, write_line
+from router.models.types import Problem
 from router.strategies.budget import Budget
+from router.strategies.tasks import TASKS, get_task
 from router.strategies.trace import Listener, Node
 
 
@@ -30,6 +32,13 @@ from router.strategies.trace import Listener, Node
     "-f",
     type=click.Path(path_type=Path),
     help="Read the problem from this file; a .jsonl file holds many.",
+)
+@option(
+    "--task",
+    default="maths",
+    metavar="|".join(TASKS),
+    help="What is asked for, or the id of a task that an installed package brings. Many problems:"
+    " of those that name none.",
 )
 @option("--budget", "-n", type=int, default=DEFAULT_BUDGET, help="Generations for each problem.")
 @option("--token-cap", type=int, help="Most sampled tokens for each problem.")
@@ -72,6 +81,7 @@ def solve(
     router: Router,
     problem: str | None,
     file: Path | None,
+    task: str,
     budget: int,
     token_cap: int | None,
     deadline: float | None,
@@ -91,12 +101,13 @@ def solve(
     it from a file.
 
     A .jsonl file holds many problems, one object a line: {"id": …, "problem": …, "answer": …},
-    where only `problem` is needed. Solutions are written as JSON lines as they finish. With
-    gold answers, the accuracy is shown at the end. Each line names the settings that made it and
-    digests of them and of its problem.
+    where only `problem` is needed; `task` may be there too. Solutions are written as JSON lines as
+    they finish. With gold answers, the accuracy is shown at the end. Each line names the settings
+    that made it and digests of them and of its problem.
 
     Exit code: 0, 1 when something failed or no answer was found, 2 for bad input.
     """
+    get_task(task)
     limits = Budget(budget, token_cap, deadline)
     many = file is not None and file.suffix == ".jsonl"
     if problem is not None and file is not None:
@@ -108,15 +119,16 @@ def solve(
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the file to go on with")
     if file is not None and many:
-        batch = Batch(file, limits, strategy, tolerance, seed, in_flight, out, trace, resume)
+        batch = Batch(file, task, limits, strategy, tolerance, seed, in_flight, out, trace, resume)
         sys.exit(run_batch(router, batch))
     text = read_text(file) if file is not None else problem_text(problem)
-    _solve_one(router, text, limits, strategy, tolerance, seed, trace, as_json, explained)
+    one = Problem.of_text(text, task)
+    _solve_one(router, one, limits, strategy, tolerance, seed, trace, as_json, explained)
 
 
 def _solve_one(
     router: Router,
-    text: str,
+    problem: Problem,
     budget: Budget,
     strategy: str,
     tolerance: float,
@@ -126,10 +138,10 @@ def _solve_one(
     explained: bool,
 ) -> None:
     # Refuses bad input before a model is opened.
-    router.decide(text, budget, strategy=strategy, tolerance=tolerance)
+    router.decide(problem, budget, strategy=strategy, tolerance=tolerance)
     with line_file(trace) as trace_file, opened(router), _progress() as listener:
         solution = router.solve(
-            text, budget, strategy=strategy, tolerance=tolerance, seed=seed, listener=listener
+            problem, budget, strategy=strategy, tolerance=tolerance, seed=seed, listener=listener
         )
         if trace_file is not None:
             write_line(trace_file, solution.trace_dict())

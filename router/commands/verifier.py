@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from router.commands.common import option, with_router
 from router.core import Router
 from router.io import read_problems
 from router.models.errors import InputError
+from router.models.extras import require
 from router.models.types import Problem
 from router.models.verifiers.prm import SELF
 
@@ -211,8 +211,7 @@ def _check_lora(format_id: str) -> None:
             f"--lora changes the backbone, and format {SELF!r} reads the generator's own states;"
             " give --format qwen-prm"
         )
-    if find_spec("peft") is None:
-        raise InputError("--lora needs: pip install 'compute-optimal-router[train]'")
+    require("--lora", "train", "peft")
 
 
 def _command() -> str:

@@ -20,10 +20,10 @@ from router.fitting.measurements import unit_of
 from router.models.base import Aggregation
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.answers import group_sync
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.selection import aggregate
+from router.strategies.tasks import Task, get_task
 
 _Found = tuple[str | None, bool, tuple[float, ...] | None]
 """Answer, whether it is right, and step scores of one candidate."""
@@ -63,7 +63,8 @@ class PilotReplay:
                 pilot = [stored.samples[i] for i in order[:size]]
                 rest = [stored.samples[i] for i in order[size:]]
                 voting = _voting(stored, strategy, pilot, rest, draw)
-                pool = _pool(voting, strategy.aggregate or self._aggregation)
+                how = strategy.aggregate or self._aggregation
+                pool = _pool(get_task(problem.task), voting, how)
                 key = (strategy.select, strategy.needs_verifier)
                 pools[key].append((row * draws + draw, pool))
                 costs[row, draw] = self._cost(row, strategy, size)
@@ -114,9 +115,9 @@ def _voting(
     return pilot + [candidate for run in turn for candidate in run]
 
 
-def _pool(voting: Sequence[_Found], how: Aggregation) -> Pool:
+def _pool(task: Task, voting: Sequence[_Found], how: Aggregation) -> Pool:
     """One unit that holds all of these candidates."""
-    groups = group_sync([answer for answer, _, _ in voting])
+    groups = task.group_sync([answer for answer, _, _ in voting]).representatives
     names = sorted({name for name in groups if name is not None})
     given = [i for i, name in enumerate(groups) if name is not None]
     right = {str(groups[i]): voting[i][1] for i in given}

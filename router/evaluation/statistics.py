@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from router.evaluation.outcomes import Outcomes
 from router.evaluation.records import Bounded, Equal, Point
@@ -148,6 +147,7 @@ def spearman(expected: Floats, pass_at_1: Floats, weights: Floats) -> Figure:
 
     expected: expected level, higher is harder, shape (problems,).
     """
+    from scipy.stats import rankdata
 
     def correlation(rows: Ints) -> float:
         first, second = rankdata(-expected[rows]), rankdata(pass_at_1[rows])

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import ttest_rel
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -56,6 +55,8 @@ class Allocation:
         """
         if self.first is None:
             return alive
+        from scipy.stats import ttest_rel
+
         kept = alive.copy()
         for column in np.flatnonzero(alive):
             rivals = np.flatnonzero(alive & (costs <= costs[column]))

@@ -16,6 +16,7 @@ from router.difficulty.pilot import PilotLevels
 from router.fitting.cells import build_table
 from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
 from router.models.errors import InputError
+from router.models.extras import require_fit
 from router.models.types import Problem
 from router.provenance import commit, digest, package_version
 from router.rollouts.store import RolloutStore
@@ -61,7 +62,9 @@ def fit_bundle(
     Raises:
         InputError: the rollouts cannot be divided into the levels, or measure no strategy at some
             level and budget.
+        NotInstalled: the extra `fit` is missing.
     """
+    require_fit("a fit")
     known = store.problems() if problems is None else list(problems)
     ids = {problem.id for problem in known}
     found = measure(store, settings.strategies, ids, level_samples=settings.level_samples)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
 
 from router.difficulty.levels import Levels
 from router.fitting.measurements import Measurements
@@ -72,6 +71,8 @@ def interval(accuracy: float, problems: int) -> Estimate:
 
     It treats each value as 0 or 1. Expected accuracies vary less, so it is on the safe side.
     """
+    from scipy.stats import beta
+
     right = accuracy * problems
     low, high = beta.ppf([0.025, 0.975], right + 0.5, problems - right + 0.5)
     return Estimate(

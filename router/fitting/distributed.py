@@ -19,6 +19,7 @@ from typing import Any
 from router.fitting.workers import Job, LocalWorker
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import EngineError, InputError
+from router.models.extras import require
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.rollouts.runs import Run, StoredPrefill
@@ -155,10 +156,9 @@ async def ray_workers(
 
 def _connect(address: str) -> Any:
     """The module `ray`, connected."""
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("--ray needs Ray: pip install 'compute-optimal-router[ray]'") from error
+    require("--ray", "ray", "ray")
+    import ray
+
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:

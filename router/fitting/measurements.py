@@ -27,9 +27,9 @@ from router.models.base import Aggregation
 from router.models.errors import InputError
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.answers import group_sync
 from router.strategies.base import Select, Strategy
 from router.strategies.selection import aggregate
+from router.strategies.tasks import Task, get_task
 
 Floats = npt.NDArray[np.float64]
 
@@ -174,10 +174,12 @@ def measure(
 class _Stored:
     """The candidates of one configuration on one problem, as they are read.
 
+    task: what the problem asks for.
     drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
     sample_scores: of all candidates; scores: of those that gave an answer, as they are aggregated.
     """
 
+    task: Task
     units: int = 0
     drawn: int = 0
     graded: int = 0
@@ -190,7 +192,7 @@ class _Stored:
     scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def pool(self, how: Aggregation, scored: bool) -> Pool:
-        groups = group_sync(self.answers)
+        groups = self.task.group_sync(self.answers).representatives
         names = sorted({name for name in groups if name is not None})
         index = {name: i for i, name in enumerate(names)}
         return Pool(
@@ -222,18 +224,20 @@ class _Read:
         wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
         self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
         self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
+        tasks = {problem.id: problem.task for problem in store.problems()}
         rows = store.outcomes()
         for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
             if name in wanted:
-                self.pools[name][problem] = self._stored(
-                    found, level_samples if name == SAMPLES else None
-                )
+                stored = _Stored(get_task(tasks[problem]))
+                self._fill(stored, found, level_samples if name == SAMPLES else None)
+                self.pools[name][problem] = stored
         for problem, name, *sums in store.spent():
             self._spent[name][problem] = tuple(sums)
 
-    def _stored(self, rows: Iterator[tuple[object, ...]], level_samples: int | None) -> _Stored:
+    def _fill(
+        self, stored: _Stored, rows: Iterator[tuple[object, ...]], level_samples: int | None
+    ) -> None:
         """level_samples: for a pool of samples; None for runs."""
-        stored = _Stored()
         last: object = None
         for _, _, repeat, answer, correct, scores in rows:
             stored.drawn += correct is not None
@@ -260,7 +264,6 @@ class _Read:
             if steps is not None:
                 for how in self._ways:
                     stored.scores[how].append(aggregate(steps, how))
-        return stored
 
     def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
         """Sampled tokens of one unit on each problem."""

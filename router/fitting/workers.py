@@ -12,10 +12,10 @@ from router.models.types import Problem, Sampling
 from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
-from router.strategies.answers import correct
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
+from router.strategies.tasks import get_task, posed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class LocalWorker:
         generator = self.models.generator
         assert isinstance(generator, Prefiller)
         assert generator.state_layer is not None
-        read = await generator.prefill(problem)
+        read = await generator.prefill(posed(problem))
         return StoredPrefill(generator.state_layer, tuple(read.state.tolist()))
 
     async def search(self, job: Job, seed: int | None) -> Run:
@@ -106,9 +106,11 @@ class LocalWorker:
             self.sampling,
             seed=seed,
         )
-        gold = job.problem.answer or ""
+        task, gold = get_task(job.problem.task), job.problem.answer or ""
         candidates = [
-            StoredCandidate.of(c.path, c.answer, await correct(c.answer, gold), c.scores)
+            StoredCandidate.of(
+                c.path, c.answer, await task.correct(c.answer, gold) is True, c.scores
+            )
             for c in outcome.candidates
         ]
         return Run(
@@ -128,7 +130,7 @@ class LocalWorker:
         for candidate in run.candidates:
             if candidate.scores is None:
                 started = time.monotonic()
-                scored = await verifier.score(candidate.path(problem))
+                scored = await verifier.score(candidate.path(posed(problem)))
                 seconds = time.monotonic() - started
                 candidate = replace(candidate, scores=scored.values)
                 usage += Usage.of_scoring(scored, seconds, verifier.info.parameters)

@@ -11,10 +11,9 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from router.models.errors import InputError
+from router.models.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -156,10 +155,9 @@ def check_drawable() -> None:
     """Make sure that pages can be drawn, before hours go into what they show.
 
     Raises:
-        InputError: matplotlib is not installed.
+        NotInstalled: matplotlib is not there.
     """
-    if find_spec("matplotlib") is None:
-        raise InputError("pictures need: pip install 'compute-optimal-router[report]'")
+    require("a report with pictures", "report", "matplotlib")
 
 
 def render(draw: Draw, inches: tuple[float, float], kind: str) -> bytes:

@@ -44,6 +44,7 @@ def export_store(store: RolloutStore, file: Path) -> int:
                 "problem": problem.text,
                 "answer": problem.answer,
                 "source": problem.source,
+                "task": problem.task,
             }
         for name, prefill in store.prefills().items():
             yield {"prefill": name, **asdict(prefill)}

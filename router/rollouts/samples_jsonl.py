@@ -15,7 +15,7 @@ from router.models.usage import Usage
 from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore
-from router.strategies.answers import equivalent, extract
+from router.strategies.tasks import get_task, posed
 
 
 def import_samples(
@@ -77,12 +77,13 @@ def _candidate(
     else:
         prompt = split.prompt if isinstance(split, PathEncoder) else split
         steps = split_text(text, finish, prompt.delimiter)
-    answer = extract(text, finish == "length")
+    task = get_task(problem.task)
+    answer = task.read(text, finish == "length")
     assert problem.answer is not None
     stored = StoredCandidate.of(
         Solution(problem).extend(*steps),
         answer,
-        answer is not None and equivalent(answer, problem.answer),
+        task.correct_sync(answer, problem.answer) is True,
         sample.get("scores"),
     )
     return stored.with_tokens(sample.get("tokens"), ids)
@@ -96,7 +97,7 @@ def _usage(
     return Usage(
         generations=len(candidates),
         sampled_tokens=sum(tokens) if len(tokens) == len(candidates) else None,
-        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(problem)),
+        prompt_tokens=None if encoder is None else len(encoder.prompt_ids(posed(problem))),
         prompt_tokens_cached=None if encoder is None else 0,
         flops=None,
     )

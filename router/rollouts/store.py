@@ -36,7 +36,8 @@ SAMPLES = "best_of_n"
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE problems (
-    id TEXT PRIMARY KEY, text TEXT NOT NULL, gold TEXT, source TEXT
+    id TEXT PRIMARY KEY, text TEXT NOT NULL, gold TEXT, source TEXT,
+    task TEXT NOT NULL DEFAULT 'maths'
 );
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, problem TEXT NOT NULL REFERENCES problems(id),
@@ -50,6 +51,12 @@ CREATE TABLE candidates (
     PRIMARY KEY (run, idx)
 ) WITHOUT ROWID;
 """
+
+_LATER_COLUMNS = (
+    ("candidates", "logprobs", "TEXT"),
+    ("problems", "task", "TEXT NOT NULL DEFAULT 'maths'"),
+)
+"""Columns that stores of earlier versions lack: (table, column, definition)."""
 
 _PREFILLS = """
 CREATE TABLE IF NOT EXISTS prefills (
@@ -99,8 +106,9 @@ class RolloutStore:
                     _put_meta(connection, "schema", SCHEMA)
                     _put_meta(connection, "origin", origin.to_dict())
                 origin = _check(connection, path, origin)
-                if not _has_logprobs(connection):
-                    connection.execute("ALTER TABLE candidates ADD COLUMN logprobs TEXT")
+                for table, column, kind in _LATER_COLUMNS:
+                    if not _has_column(connection, table, column):
+                        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
                 _put_meta(connection, "origin", origin.to_dict())
         except BaseException:
             lock.release()
@@ -141,19 +149,23 @@ class RolloutStore:
         """Register problems; those already there must be the same.
 
         Raises:
-            InputError: an id that the store holds with another text or gold answer.
+            InputError: an id that the store holds with another text, gold answer or task.
         """
         with self.transaction():
             for problem in problems:
-                row = (problem.id, problem.text, problem.answer, problem.source)
-                self._db.execute("INSERT OR IGNORE INTO problems VALUES (?, ?, ?, ?)", row)
+                row = (problem.id, problem.text, problem.answer, problem.source, problem.task)
+                self._db.execute(
+                    "INSERT OR IGNORE INTO problems (id, text, gold, source, task)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    row,
+                )
                 stored = self._db.execute(
-                    "SELECT text, gold FROM problems WHERE id = ?", (problem.id,)
+                    "SELECT text, gold, task FROM problems WHERE id = ?", (problem.id,)
                 ).fetchone()
-                if stored != (problem.text, problem.answer):
+                if stored != (problem.text, problem.answer, problem.task):
                     raise InputError(
-                        f"problem {problem.id!r} is in {self.path} with another text or answer;"
-                        " rename it, or give another store"
+                        f"problem {problem.id!r} is in {self.path} with another text or answer, or"
+                        " as another task; rename it, or give another store"
                     )
 
     def add(self, run: Run) -> None:
@@ -239,8 +251,11 @@ class RolloutStore:
 
     def problems(self) -> list[Problem]:
         """All registered problems, in the order of their registration."""
-        rows = self._db.execute("SELECT id, text, gold, source FROM problems ORDER BY rowid")
-        return [Problem(id=i, text=t, answer=g, source=s) for i, t, g, s in rows]
+        task = "task" if _has_column(self._db, "problems", "task") else "'maths'"
+        rows = self._db.execute(
+            f"SELECT id, text, gold, source, {task} FROM problems ORDER BY rowid"
+        )
+        return [Problem(id=i, text=t, answer=g, source=s, task=k) for i, t, g, s, k in rows]
 
     def held(self) -> dict[tuple[str, str], Collection[int]]:
         """The repeats stored of each (problem, configuration), in which a kill leaves gaps.
@@ -267,7 +282,7 @@ class RolloutStore:
 
     def runs(self, configuration: str | None = None) -> Iterator[Run]:
         """Every run with all that is stored, ordered by problem, configuration and repeat."""
-        logprobs = "logprobs" if _has_logprobs(self._db) else "NULL"
+        logprobs = "logprobs" if _has_column(self._db, "candidates", "logprobs") else "NULL"
         for row in self._db.execute(
             "SELECT id, problem, configuration, repeat, ended, usage FROM runs"
             " WHERE ?1 IS NULL OR configuration = ?1 ORDER BY problem, configuration, repeat",
@@ -377,10 +392,9 @@ def _execute_all(connection: sqlite3.Connection, script: str) -> None:
             connection.execute(statement)
 
 
-def _has_logprobs(connection: sqlite3.Connection) -> bool:
-    """Whether candidates have the column that stores of earlier versions lack."""
-    columns = connection.execute("PRAGMA table_info(candidates)")
-    return any(name == "logprobs" for _, name, *_ in columns)
+def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    columns = connection.execute(f"PRAGMA table_info({table})")
+    return any(name == column for _, name, *_ in columns)
 
 
 def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:

@@ -10,7 +10,9 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
+from router.models.types import Problem
 from router.service import answers
+from router.service.jobs import task_id
 from router.service.observe import Entry
 from router.service.protocol import ChatRequest, RouteRequest
 from router.service.searching import Feed, failed, result, settled
@@ -62,8 +64,9 @@ async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str
     entry: Entry = request.state.entry
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
+    problem = Problem.of_text(body.problem, task_id(body.task, "task"))
     decision = await service.engine.router.adecide(
-        body.problem, budget, strategy=body.strategy, tolerance=body.tolerance
+        problem, budget, strategy=body.strategy, tolerance=body.tolerance
     )
     return {"decision": decision.to_dict(), "budget": budget}
 

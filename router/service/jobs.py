@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from router.models.errors import InputError
 from router.models.prompts import PROMPTS
 from router.models.types import Problem, Sampling
 from router.opening import Models
@@ -16,6 +17,7 @@ from router.service.keys import Client
 from router.service.protocol import ChatRequest
 from router.service.settings import Settings
 from router.strategies.budget import Budget
+from router.strategies.tasks import get_task
 
 _STEP = 4
 """Each budget that is listed as a model is so many times the one before."""
@@ -43,6 +45,18 @@ class Job:
         return Budget(self.generations, self.token_cap, seconds)
 
 
+def task_id(asked: str, field: str) -> str:
+    """The id of a task that was asked for in a field of a body.
+
+    Raises:
+        ServiceError: there is no such task.
+    """
+    try:
+        return get_task(asked).id
+    except InputError as error:
+        raise ServiceError(400, str(error), "invalid_value", field) from None
+
+
 @dataclass(frozen=True)
 class Desk:
     """Takes requests on behalf of one router's settings. sampling: the router's own."""
@@ -62,7 +76,9 @@ class Desk:
         own_system = PROMPTS[models.generator.info.prompt].system
         seconds = min(options.deadline or self.settings.deadline, self.settings.deadline)
         return Job(
-            problem=problem_of(request.messages, own_system),
+            problem=replace(
+                problem_of(request.messages, own_system), task=task_id(options.task, "router.task")
+            ),
             generations=self.budget((options.budget, header, suffix), client),
             strategy=options.strategy,
             tolerance=options.tolerance,

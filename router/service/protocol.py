@@ -93,6 +93,7 @@ class RouterOptions(_Body):
 
     budget: generations. strategy: `auto`, or one such as `beam_search(n=16, width=4)`.
     tolerance: expected accuracy that may be given up for a cheaper search.
+    task: what the problem asks for, by its id: `maths`, `choice`, `text`, `open`, …
     token_cap: most sampled tokens. deadline: seconds, the server's own at most.
     trace: stream the decision and the growing tree as further chunks without choices.
     reasoning: stream the progress as `reasoning_content`, not as comments.
@@ -101,6 +102,7 @@ class RouterOptions(_Body):
     budget: Annotated[int, Field(ge=1, le=MAX_GENERATIONS)] | None = None
     strategy: Text = "auto"
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    task: Text = "maths"
     token_cap: Annotated[int, Field(ge=1, le=2**53)] | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
     trace: bool = False
@@ -166,6 +168,7 @@ class RouteRequest(_Body):
     budget: Annotated[int, Field(ge=1, le=MAX_GENERATIONS)] | None = None
     strategy: Text = "auto"
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    task: Text = "maths"
 
 
 def _refuse(name: str) -> None:

@@ -14,7 +14,7 @@ from router.service.errors import ClientGone, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
-from router.strategies.answers import extract
+from router.strategies.tasks import get_task
 from router.strategies.trace import Node
 
 MAX_BATCH: Final = 2_000
@@ -108,7 +108,9 @@ class Searches:
 def _told(node: Node) -> dict[str, Any]:
     if node.status != "finished":
         return node.to_dict()
-    return {**node.to_dict(), "answer": extract(node.path.text, node.path.truncated)}
+    path = node.path
+    answer = get_task(path.problem.task).read(path.text, path.truncated)
+    return {**node.to_dict(), "answer": answer}
 
 
 async def settled(

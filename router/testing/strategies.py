@@ -27,9 +27,8 @@ from router.models.usage import Usage
 from router.road import observe
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
-from router.strategies.driver import Outcome, run_strategy
+from router.strategies.driver import Outcome, open_search, run_strategy
 from router.strategies.registry import call_parts
-from router.strategies.search import open_search
 from router.testing.running import Suite, on_loop
 
 PROBLEM = Problem("p", "What is 17 + 25 + 38 + 4?", "84")

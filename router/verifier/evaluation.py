@@ -24,9 +24,9 @@ from router.models.training.metrics import (
     expected_calibration_error,
     reliability,
 )
-from router.strategies.answers import group_sync
 from router.strategies.base import Select
 from router.strategies.selection import aggregate
+from router.strategies.tasks import get_task
 from router.verifier.data import SolutionPool
 
 Floats = npt.NDArray[np.float64]
@@ -254,7 +254,8 @@ def _pass_at(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
 
 def _estimate_pool(pool: SolutionPool, way: Aggregation) -> Pool:
     """The pool as `router.fitting.estimates` wants it: answers by index."""
-    groups = group_sync([candidate.answer for candidate in pool.candidates])
+    task = get_task(pool.problem.task)
+    groups = task.group_sync([candidate.answer for candidate in pool.candidates]).representatives
     answers = sorted({answer for answer in groups if answer is not None})
     given = [index for index, answer in enumerate(groups) if answer is not None]
     right = {

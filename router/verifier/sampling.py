@@ -17,7 +17,7 @@ from router.models.usage import Usage
 from router.opening import load_models
 from router.rollouts.runs import Origin, Run, StoredCandidate
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.answers import correct, extract
+from router.strategies.tasks import get_task, posed
 from router.verifier.data import completions_name
 from router.verifier.training import Reporter
 
@@ -116,7 +116,7 @@ async def sample_pools(
     }
 
     async def one(problem: Problem) -> None:
-        path = Path(problem)
+        path = Path(posed(problem))
         sampled = await generator.sample(path, missing[problem.id], sampling)
         store.add_samples(problem.id, await _graded(path, sampled), _usage(sampled))
 
@@ -157,7 +157,7 @@ def _uncompleted(store: RolloutStore, problems: Set[str]) -> Iterator[tuple[Path
         if problem.id not in problems:
             continue
         for index, candidate in enumerate(candidates):
-            path = Path(problem)
+            path = Path(posed(problem))
             for depth, step in enumerate(candidate.path(problem).steps[:-1], start=1):
                 path = path.extend(step)
                 name = completions_name(index, depth)
@@ -190,9 +190,11 @@ async def _graded(path: Path, sampled: Sampled) -> list[StoredCandidate]:
 
 
 async def _grade(path: Path) -> StoredCandidate:
-    answer = await asyncio.to_thread(extract, path.text, path.truncated)
+    task = get_task(path.problem.task)
+    answer = await asyncio.to_thread(task.read, path.text, path.truncated)
     assert path.problem.answer is not None
-    return StoredCandidate.of(path, answer, await correct(answer, path.problem.answer), None)
+    right = await task.correct(answer, path.problem.answer) is True
+    return StoredCandidate.of(path, answer, right, None)
 
 
 def _usage(sampled: Sampled) -> Usage:

@@ -24,6 +24,7 @@ from router.models.verifiers.checkpoint import check_architecture, save_checkpoi
 from router.models.verifiers.prm import SELF, Encoded, get_format
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.strategies.tasks import posed
 from router.verifier.data import SolutionPool, check_trainable, data_digest
 from router.verifier.evaluation import VerifierReport, measure
 
@@ -153,7 +154,7 @@ def encode_pools(
     """Each pool's candidates as the format reads them."""
     layout = get_format(format_id).layout
     return [
-        [layout.encode(candidate.path(pool.problem), encoder) for candidate in pool.candidates]
+        [layout.encode(c.path(posed(pool.problem)), encoder) for c in pool.candidates]
         for pool in pools
     ]
 

@@ -136,6 +136,6 @@ async def test_steps_that_the_cache_hides_are_read_again(verifier: VLLMVerifier)
     assert again.cached_tokens == 0
 
 
-async def test_a_path_beyond_the_context_cannot_be_scored(verifier: VLLMVerifier) -> None:
+async def test_a_path_beyond_the_context_is_its_own_fault(verifier: VLLMVerifier) -> None:
     with pytest.raises(Unscorable, match="2048"):
         await verifier.score(path_of("many " * 2100))

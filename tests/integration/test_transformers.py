@@ -241,8 +241,9 @@ async def test_cancelling_a_call_frees_its_rows_at_once(generator, plain, encode
     task = asyncio.create_task(generator.sample(Path(PROBLEMS[1]), 32, endless))
     await asyncio.sleep(0.5)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError) as left:
         await task
+    assert 32 <= left.value.usage.sampled_tokens < 32 * 1900
     answer = await asyncio.wait_for(generator.sample(Path(PROBLEMS[0]), 1, GREEDY), 30)
     ids = encoder.path_ids(Path(PROBLEMS[0]))
     path = Path(PROBLEMS[0]).extend(*answer.continuations[0].steps)
@@ -277,6 +278,52 @@ async def test_a_failing_request_fails_alone(generator):
     )
     assert isinstance(failed, EngineError)
     assert answer.continuations[0].tokens == 48
+
+
+async def test_a_request_says_what_was_done_for_it_however_it_ends(generator, encoder, monkeypatch):
+    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
+    ids = encoder.path_ids(Path(PROBLEMS[1]))
+
+    def request(n: int, limit: int = 1900, ended: Any = lambda _: None) -> Request:
+        return Request(ids, n, limit, 1.0, 1.0, None, lambda: ended)
+
+    def done(request: Request) -> tuple[int, int, int]:
+        return request.sampled_tokens, request.prompt_tokens, request.cached_tokens
+
+    def fails_at_the_third(ids: list[int]) -> None:
+        if len(ids) == 3:
+            raise ZeroDivisionError
+
+    failed = request(2, ended=fails_at_the_third)
+    with pytest.raises(EngineError):
+        await generator._decoder.decode(failed)
+    assert done(failed) == (6, len(ids), 0)
+
+    ten_each = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tells_of_the_tenth(ids: list[int]) -> None:
+        if len(ids) == 10:
+            loop.call_soon_threadsafe(ten_each.set)
+
+    running, waiting = request(3, ended=tells_of_the_tenth), request(2)
+    tasks = [asyncio.create_task(generator._decoder.decode(one)) for one in (running, waiting)]
+    await asyncio.wait_for(ten_each.wait(), 60)
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    sampled, prompt, cached = done(running)
+    assert (prompt, cached) == (len(ids), len(ids) - 1)
+    assert 30 <= sampled < 3 * 1900
+    assert done(waiting) == (0, 0, 0)
+
+    finished = request(2, limit=4)
+    await generator._decoder.decode(finished)
+    assert done(finished) == (8, len(ids), len(ids) - 1)
+    # Nothing but what the pass that ran at the time sampled has been added to the cancelled one.
+    assert running.sampled_tokens <= sampled + 3
 
 
 async def test_context_is_respected(model, encoder):

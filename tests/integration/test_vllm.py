@@ -223,6 +223,17 @@ async def test_greedy_continuations_are_equal(generator: VLLMGenerator) -> None:
     assert len({part.text for part in result.continuations}) == 1
 
 
+async def test_log_probabilities_are_the_models_own_at_any_temperature(
+    generator: VLLMGenerator,
+) -> None:
+    greedy = await generator.sample(Path(LONG), 1, Sampling(temperature=0.0, max_tokens=40))
+    [continuation] = greedy.continuations
+    assert all(step.logprob is not None and step.logprob < 0 for step in continuation.steps)
+    hot = await generator.sample(Path(LONG), 8, Sampling(temperature=2.0, max_tokens=40))
+    likelier = [s.logprob for c in hot.continuations for s in c.steps if s.logprob is not None]
+    assert np.mean(likelier) < np.mean([s.logprob for s in continuation.steps if s.logprob])
+
+
 async def test_a_limit_of_tokens_is_kept_and_named(generator: VLLMGenerator) -> None:
     result = await generator.sample(Path(LONG), 1, Sampling(max_tokens=12))
     assert result.continuations[0].tokens == 12
@@ -240,10 +251,15 @@ async def test_a_stop_string_finishes_the_solution(generator: VLLMGenerator) -> 
 async def test_cancelling_takes_the_work_off_the_engine(generator: VLLMGenerator) -> None:
     task = asyncio.create_task(generator.sample(Path(LONG), 8, Sampling(max_tokens=1500)))
     assert await eventually(lambda: engine_count("num_requests_running") == 8)
+    await asyncio.sleep(1)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError) as left:
         await task
     assert generator._engine.get_num_unfinished_requests() == 0
+    # What was done until then is known to the token.
+    usage = left.value.usage  # type: ignore[attr-defined]
+    assert not usage.lower_bound
+    assert 8 <= usage.sampled_tokens < 8 * 1500
     # The engine says what it runs whenever it steps, so give it something to do.
     await generator.sample(Path(LONG), 1, Sampling(max_tokens=3))
     assert await eventually(lambda: engine_count("num_requests_running") == 0, seconds=5)
@@ -308,7 +324,9 @@ class ScriptedEngine:
     async def generate(self, prompt: Any, params: Any, request_id: str) -> AsyncIterator[Any]:
         self.asked.append((prompt["prompt_token_ids"], params.max_tokens))
         token_ids, finish, reason = self.script.pop(0)
-        output = SimpleNamespace(token_ids=token_ids, finish_reason=finish, stop_reason=reason)
+        output = SimpleNamespace(
+            token_ids=token_ids, logprobs=None, finish_reason=finish, stop_reason=reason
+        )
         yield SimpleNamespace(
             request_id=request_id,
             outputs=[output],

@@ -13,6 +13,7 @@ from router.models.errors import (
     NotFinite,
     PromptTooLong,
     RouterError,
+    Unscorable,
     VerifierError,
 )
 from router.models.generators.endpoints import HTTPFailure
@@ -31,6 +32,7 @@ from router.models.generators.endpoints import HTTPFailure
         PromptTooLong("why"),
         RouterError("why"),
         VerifierError("why"),
+        Unscorable("why"),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -9,12 +9,12 @@ def row(length: int, start: float = 0.0) -> Layers:
     """Two layers of one row whose entries name their position."""
     values = torch.arange(length, dtype=torch.float32) + start
     tensor = values[None, None, :, None].expand(1, 2, length, 4)
-    return [(tensor, tensor + 0.5), (tensor + 100, tensor + 100.5)]
+    return [tensor, tensor + 0.5, tensor + 100, tensor + 100.5]
 
 
 def names(layers: Layers) -> list[list[float]]:
     """Position names of each row in the first layer's keys."""
-    return layers[0][0][:, 0, :, 0].tolist()
+    return layers[0][:, 0, :, 0].tolist()
 
 
 def test_the_longest_common_prefix_of_any_entry_is_found():
@@ -32,16 +32,16 @@ def test_the_longest_common_prefix_of_any_entry_is_found():
 
 def test_entries_are_copies():
     cache = PrefixCache(1 << 20)
-    layers = [(keys.clone(), values.clone()) for keys, values in row(3)]
+    layers = [tensor.clone() for tensor in row(3)]
     cache.add([1, 2, 3], layers)
-    layers[0][0].zero_()
+    layers[0].zero_()
     found = cache.longest([1, 2, 3])[1]
     assert found is not None
     assert names(found) == [[0, 1, 2]]
 
 
 def test_least_recently_used_entries_leave_first():
-    size = sum(tensor.nbytes for pair in row(4) for tensor in pair)
+    size = sum(tensor.nbytes for tensor in row(4))
     cache = PrefixCache(2 * size)
     for first in (1, 2):
         cache.add([first] * 4, row(4))
@@ -51,7 +51,7 @@ def test_least_recently_used_entries_leave_first():
 
 
 def test_a_longer_entry_replaces_its_own_prefix():
-    size = sum(tensor.nbytes for pair in row(6) for tensor in pair)
+    size = sum(tensor.nbytes for tensor in row(6))
     cache = PrefixCache(2 * size)
     cache.add([1] * 4, row(4))
     cache.add([1] * 6, row(6))

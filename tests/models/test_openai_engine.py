@@ -96,6 +96,7 @@ async def load(server: Server, *urls: str, **options: Any) -> OpenAIGenerator:
         model=options.pop("model", None),
         prompt=PROMPT,
         transport=httpx.MockTransport(server),
+        seeds=options.pop("seeds", True),
         **options,
     )
 
@@ -131,6 +132,16 @@ async def test_exact_request_and_answer():
     assert (step.text, step.finish, step.token_ids) == ("The answer is 4.", "stop", (7, 8))
     assert generator.info.seeds
     assert generator.info.context == 64
+
+
+async def test_a_seed_is_sent_to_no_server_of_which_it_was_not_said_that_it_takes_one():
+    """vLLM's CPU build dies of one."""
+    server = Server()
+    generator = await load(server, seeds=False)
+    assert not generator.info.seeds
+    with pytest.raises(InputError, match="seed=4"):
+        await generator.sample(ROOT, 2, Sampling(seed=4))
+    assert all("seed" not in body for _, _, body in server.seen)
 
 
 async def test_prompt_of_a_longer_path_starts_with_its_parents_tokens():

@@ -252,7 +252,7 @@ async def test_no_probability_is_an_error(
         await verifier.score(path_of(*STEPS))
 
 
-async def test_a_path_beyond_the_context_cannot_be_scored(verifier: TransformersVerifier) -> None:
+async def test_a_path_beyond_the_context_is_an_error(verifier: TransformersVerifier) -> None:
     with pytest.raises(Unscorable, match="1024"):
         await verifier.score(path_of("many " * 1100))
 

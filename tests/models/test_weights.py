@@ -336,7 +336,7 @@ def test_an_unreachable_hub_id_is_an_error_with_a_way_out(tiny: EmbeddedModel) -
 def test_without_the_local_extra_the_error_names_it(
     tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch, ref: str | None
 ) -> None:
-    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    monkeypatch.setattr("router.models.extras.find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"compute-optimal-router\[local\]"):
         find_model(ref)
 

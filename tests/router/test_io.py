@@ -36,6 +36,19 @@ def test_reads_ids_answers_and_skips_blank_lines(tmp_path: Path) -> None:
     assert read.broken == ()
 
 
+def test_a_line_may_name_its_task(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "p.jsonl",
+        '{"problem": "Which?", "task": "choice"}',
+        '{"problem": "Who?"}',
+        '{"problem": "Why?", "task": "essay"}',
+    )
+    assert [p.task for p in read_problems(file).problems] == ["choice", "maths"]
+    read = read_problems(file, "text")
+    assert [p.task for p in read.problems] == ["choice", "text"]
+    assert [(broken.line, "no task 'essay'" in broken.why) for broken in read.broken] == [(3, True)]
+
+
 @pytest.mark.parametrize(
     "line",
     [

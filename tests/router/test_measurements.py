@@ -57,6 +57,20 @@ def _measured(
         return measure(store, strategies, level_samples=level_samples)
 
 
+def test_votes_are_counted_by_the_problems_task(tmp_path: Path) -> None:
+    """As maths, `US` and `U.S.` are two answers, and the vote is a tie of three."""
+    answers = (("US", True), ("U.S.", True), ("the UK", False))
+    pool = [replace(_candidate(answer), correct=right) for answer, right in answers]
+    accuracy = {}
+    for task in ("maths", "text"):
+        with RolloutStore.create(tmp_path / f"{task}.db", ORIGIN) as store:
+            store.add_problems([replace(PROBLEM, task=task)])
+            store.add_samples("p", pool, _usage(3))
+            strategy = parse_strategy("best_of_n(n=3, select=majority)")
+            accuracy[task] = measure(store, [strategy], level_samples=0).accuracy[0, 0]
+    assert accuracy == {"maths": pytest.approx(2 / 3), "text": 1.0}
+
+
 def test_units_say_what_must_be_run() -> None:
     units = {
         text: unit_of(parse_strategy(text))

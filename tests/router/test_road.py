@@ -194,12 +194,51 @@ async def test_the_deadline_covers_observation_search_and_scoring(
     assert time.monotonic() - started < 1.0
 
 
+async def test_answers_that_cannot_be_compared_in_time_are_different_and_a_note_says_so() -> None:
+    """Comparing towers of powers takes CPU minutes, and must not outlive the deadline."""
+    towers = [rf"\boxed{{{k}^{{9^{{9^{{10}}}}}}+x}}" for k in (7, 8, 9)]
+
+    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        return towers.pop(), "stop"
+
+    started = time.monotonic()
+    problem = Problem("p", "Which is largest?", answer="9^{9^{9^{11}}}")
+    solution = await solve(
+        problem,
+        Models(FakeGenerator(script), None),
+        Spy("best_of_n(n=3, select=majority)"),
+        Budget(3, seconds=1.0),
+        Sampling(),
+    )
+    assert time.monotonic() - started < 1.6
+    assert len(solution.votes) == 3
+    assert solution.correct is None
+    assert any("could not be compared in time" in note for note in solution.notes)
+
+
 async def test_scoring_after_a_token_cap_is_inside_the_deadline() -> None:
     budget = Budget(8, tokens=120, seconds=0.3)
     started = time.monotonic()
     solution = await solved("beam_search(n=8)", FakeGenerator(), FakeVerifier(seconds=0.2), budget)
     assert solution.ended in ("deadline", "tokens")
     assert time.monotonic() - started < 1.0
+
+
+# -- equal samples ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["best_of_n(n=16)", "best_of_n(n=16, select=majority)"])
+async def test_equal_samples_are_drawn_and_paid_once(text: str) -> None:
+    models = Models(FakeGenerator(), FakeVerifier())
+    greedy = Sampling(temperature=0.0)
+    solution = await solve(PROBLEM, models, Spy(text), Budget(16), greedy)
+    assert solution.usage.generations == len(solution.candidates) == 1
+    assert "at temperature 0 all samples are equal, so one was drawn" in solution.notes
+    # A temperature of the strategy's own is another matter.
+    own = f"{text[:-1]}, temperature=0.5)"
+    solution = await solve(PROBLEM, models, Spy(own), Budget(16), greedy)
+    assert solution.usage.generations == len(solution.candidates) == 16
+    assert not solution.notes
 
 
 # -- one usage --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
+from router.strategies.tasks import posed
 
 GENERATOR = GeneratorInfo("tiny", "vllm", "qwen-math")
 VERIFIER = VerifierInfo("prm", "qwen-prm", "last")
@@ -71,6 +72,49 @@ def test_a_store_from_before_log_probabilities_is_read_and_goes_on(tmp_path: Pat
         store.add(_run(repeat=1))
         known = [c.logprobs for run in store.runs() for c in run.candidates]
     assert known == [None, None, (-0.25, -1.5), (-0.25, -1.5)]
+
+
+def test_a_problems_task_is_kept_and_its_text_stays_its_own(tmp_path: Path) -> None:
+    letters = Problem("letters", "Which? (A) 1 (B) 2", "B", task="choice")
+    file = tmp_path / "out.jsonl"
+    with _store(tmp_path / "r.db") as store:
+        store.add_problems([posed(letters)])
+        assert store.problems() == [PROBLEM, letters]
+        with pytest.raises(InputError, match="or as another task"):
+            store.add_problems([replace(letters, task="text")])
+        export_store(store, file)
+    with open_rollouts(file) as store:
+        assert store.problems() == [PROBLEM, letters]
+
+
+def test_stores_and_exports_from_before_tasks_are_maths(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        export_store(store, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines[1].pop("task") == "maths"
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open_rollouts(tmp_path / "old.jsonl") as store:
+        assert store.problems() == [PROBLEM]
+    with sqlite3.connect(tmp_path / "r.db") as old:
+        old.execute("ALTER TABLE problems DROP COLUMN task")
+    old.close()
+    with RolloutStore.read(tmp_path / "r.db") as store:
+        assert store.problems() == [PROBLEM]
+    letters = Problem("letters", "Which?", "B", task="choice")
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        store.add_problems([PROBLEM, letters])
+        assert store.problems() == [PROBLEM, letters]
+
+
+def test_imported_samples_are_read_and_graded_by_their_problems_task(tmp_path: Path) -> None:
+    samples = [{"text": text, "finish_reason": "stop"} for text in ("B) 42", "(A)", "I give up")]
+    record = {"id": "a", "problem": "Which?", "answer": "(B)", "task": "choice"}
+    (tmp_path / "s.jsonl").write_text(json.dumps({**record, "samples": samples}) + "\n")
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        import_samples(store, tmp_path / "s.jsonl", {}, PROMPTS["qwen-math"])
+        ((problem, pool),) = store.samples()
+    assert problem.task == "choice"
+    assert [(c.answer, c.correct) for c in pool] == [("B", True), ("A", False), (None, False)]
 
 
 def test_runs_come_back_as_they_were_stored(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from router.bundle import Bundle, shipped_bundle
 from router.evaluation.records import Evaluation
 from router.fitting.build import Settings, fit_bundle
 from router.io import read_problems
+from router.models.errors import NotInstalled
 from router.models.types import Problem
 from router.models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
 from router.models.weights.find import EMBEDDED
@@ -43,6 +44,21 @@ def test_it_decides_by_default(shipped: Bundle) -> None:
     decision = Router().decide(Problem("p", "What is 17 + 25?"), 8)
     assert decision.levels is not None
     assert len(decision.levels) == shipped.levels.count
+
+
+def test_without_lightgbm_it_is_left_out_and_says_so_and_one_asked_for_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "router.models.extras.find_spec", lambda name: None if name == "lightgbm" else object()
+    )
+    decision = Router().decide("What is 17 + 25?", 8)
+    assert decision.levels is None
+    assert "left out" in decision.why
+    assert "needs lightgbm: pip install 'compute-optimal-router[fit]'" in decision.why
+    directory = shipped_bundle(EMBEDDED.name)
+    with pytest.raises(NotInstalled, match=r"compute-optimal-router\[fit\]"):
+        Router(bundle=str(directory)).decide("What is 17 + 25?", 8)
 
 
 def _rounded(value: Any) -> Any:

@@ -69,6 +69,27 @@ def test_json_prints_the_solution_and_nothing_else() -> None:
     assert "fake on fake" in done.stderr
 
 
+def test_the_task_reads_the_answer(tmp_path: Path) -> None:
+    done = run(QUESTION, *FAKE, "--budget", "4", "--json", "--task", "text")
+    assert json.loads(done.stdout)["answer"] == "54"
+    done = run(QUESTION, *FAKE, "--budget", "1", "--json", "--task", "open")
+    solution = json.loads(done.stdout)
+    assert solution["answer"] == solution["text"].strip()
+    assert "boxed" in solution["answer"]
+    file = jsonl(tmp_path / "p.jsonl", {"problem": QUESTION}, {"problem": "2+3", "task": "maths"})
+    done = run("--file", str(file), *FAKE, "--budget", "1", "--task", "open")
+    answers = {s["problem_id"]: s["answer"] for s in map(json.loads, done.stdout.splitlines())}
+    assert "boxed" in answers["1"]
+    assert answers["2"] == "5"
+
+
+def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
+    hint = "error: no task 'math'; did you mean 'maths'?\n"
+    assert refused(QUESTION, *FAKE, "--task", "math").lower() == hint
+    file = jsonl(tmp_path / "p.jsonl", {"problem": QUESTION})
+    assert refused("--file", str(file), *FAKE, "--task", "math").lower() == hint
+
+
 def test_people_see_answer_decision_spend_votes_and_end() -> None:
     done = run(QUESTION, *FAKE, "--budget", "16")
     assert done.exit_code == 0

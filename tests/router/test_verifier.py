@@ -10,10 +10,12 @@ import pytest
 from router.models.errors import EngineError, InputError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.training.lora import LoraSettings
-from router.models.types import Problem, Sampling
+from router.models.types import Path as SearchPath
+from router.models.types import Problem, Sampled, Sampling
 from router.models.verifiers.trained_head import Backbone, HeadConfig
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.store import RolloutStore
+from router.strategies.tasks import get_task
 from router.verifier.data import SolutionPool, check_graded, check_trainable, data_digest
 from router.verifier.evaluation import measure
 from router.verifier.report import render, save_pictures
@@ -179,6 +181,30 @@ async def test_a_store_is_complete_when_no_model_is_needed_any_more(tmp_path: Pa
     assert not is_complete(file, origin, [replace(problems[0], answer="0")], 2, 0)
     hotter = Origin.of(generator.info, replace(sampling, temperature=1.0))
     assert not is_complete(file, hotter, problems, 2, 0)
+
+
+async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path: Path) -> None:
+    asked: list[Problem] = []
+
+    class Listening(FakeGenerator):
+        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Sampled:
+            asked.append(path.problem)
+            return await super().sample(path, n, sampling)
+
+    generator, sampling = Listening(), Sampling(max_tokens=200)
+    problems = [replace(problem, task="text") for problem in fake_problems(2)]
+    origin = Origin.of(generator.info, sampling)
+    with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
+        await sample_pools(generator, problems, 2, sampling, store, lambda *_: None)
+        await sample_completions(
+            generator, {p.id for p in problems}, 1, sampling, store, lambda *_: None
+        )
+        pools = list(store.samples())
+    assert {problem.ask for problem in asked} == {get_task("text").ask}
+    assert [problem for problem, _ in pools] == problems
+    right = [c for problem, pool in pools for c in pool if c.answer == problem.answer]
+    assert right
+    assert all(candidate.correct for candidate in right)
 
 
 async def test_sampling_reports_its_progress_and_resumes(tmp_path: Path) -> None:

@@ -192,6 +192,22 @@ def test_bad_strategy(service: Served, strategy: str, words: str) -> None:
     assert words in refused(answer, 400)["message"]
 
 
+def test_an_unknown_task(service: Served) -> None:
+    error = refused(service.chat(router={"task": "choise"}), 400, "invalid_value")
+    assert error["message"] == "no task 'choise'; did you mean 'choice'?"
+    assert error["param"] == "router.task"
+    asked = service.http.post("/v1/route", json={"problem": QUESTION, "task": "x" * 10_000})
+    error = refused(asked, 400, "invalid_value")
+    assert error["param"] == "task"
+    assert len(error["message"]) < 200
+
+
+def test_the_task_reads_the_answer(service: Served) -> None:
+    answer = service.chat(router={"task": "open", "budget": 1}).json()
+    assert answer["router"]["answer"] == answer["choices"][0]["message"]["content"].strip()
+    assert service.chat(router={"task": "maths", "budget": 1}).json()["router"]["answer"]
+
+
 def test_ten_megabytes_of_prompt(service: Served) -> None:
     refused(service.chat("1" * 10_000_000), 413, "body_too_large")
 
