@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 
 from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
-from router.models.errors import EngineError, PromptTooLong, VerifierError
+from router.models.errors import EngineError, InputError, PromptTooLong, VerifierError
 from router.models.types import (
     Continuation,
     FinishReason,
@@ -77,13 +77,17 @@ class FakeGenerator:
         self.calls += 1
         if self._fail_after is not None and self.calls > self._fail_after:
             raise EngineError(f"fake generator fails from call {self._fail_after + 1} on")
+        if sampling.seed is not None and not self._info.seeds:
+            raise InputError("this fake generator takes no seeds")
         prompt = _size(path.problem.text) + path.tokens
         if self._info.context is not None and prompt >= self._info.context:
             raise PromptTooLong(
                 f"problem {path.problem.id} has {prompt} tokens, over the context of"
                 f" {self._info.context}"
             )
-        continuations = tuple(self._continue(path, sampling) for _ in range(n))
+        # A seed fixes what one call gives; without one, each call gives something else.
+        calls_on = self._calls_on if sampling.seed is None else Counter[str]()
+        continuations = tuple(self._continue(path, sampling, calls_on) for _ in range(n))
         lengths = [continuation.tokens or 0 for continuation in continuations]
         self.running += 1
         started = time.monotonic()
@@ -119,14 +123,17 @@ class FakeGenerator:
     async def aclose(self) -> None:
         pass
 
-    def _continue(self, path: Path, sampling: Sampling) -> Continuation:
+    def _continue(self, path: Path, sampling: Sampling, calls_on: Counter[str]) -> Continuation:
         key = f"{sampling.seed}/{path.problem.text}/{path.text}"
-        self._calls_on[key] += 1
-        rng = random.Random(f"{key}/{self._calls_on[key]}")
+        calls_on[key] += 1
+        rng = random.Random(f"{key}/{calls_on[key]}")
         steps: list[Step] = []
         room = sampling.max_tokens
         while True:
             text, finish = self._script(path, sampling, rng)
+            ends = [text.index(mark) for mark in sampling.stop if mark in text]
+            if ends:
+                text, finish = text[: min(ends)], "stop"
             if _size(text) >= room:
                 text, finish = text.encode()[:room].decode(errors="ignore"), "length"
             step = Step(text, finish, _size(text), tuple(text.encode()), logprob=-0.5)
@@ -174,10 +181,10 @@ class FakeVerifier:
         for step in path.steps:
             text += step.text
             values.append(self._value(text))
-        new = path.steps[known:]
-        tokens = sum(_size(step.text) for step in new)
+        sizes = [_size(step.text) for step in path.steps]
+        tokens = sum(sizes[known:])
         self.scored_tokens += tokens
-        return Scored(tuple(values[known:]), tokens, path.tokens - tokens)
+        return Scored(tuple(values[known:]), tokens, cached_tokens=sum(sizes[:known]))
 
     async def aclose(self) -> None:
         pass

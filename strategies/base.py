@@ -48,9 +48,11 @@ class Strategy(ABC):
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+            if f.type not in ("int", int):  # text where annotations are postponed
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{self.name}: {f.name} must be a whole number, not {value!r}")
-            if f.type == "int" and value < 1:
+            if value < 1:
                 raise InputError(f"{self.name}: {f.name} must be at least 1, not {value}")
         if self.select not in get_args(Select):
             raise InputError(

@@ -11,6 +11,8 @@ import hashlib
 import math
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -67,6 +69,7 @@ class Search:
         self._scores: WeakKeyDictionary[Path, float] = WeakKeyDictionary()
         self._scoring: WeakKeyDictionary[Path, asyncio.Task[None]] = WeakKeyDictionary()
         self._calls: Counter[str] = Counter()
+        self._calling: set[asyncio.Task[object]] = set()
         self._usage = Usage()
         self._started = time.monotonic()
 
@@ -206,8 +209,8 @@ class Search:
         return tuple(self._scores[node] for node in _prefixes(path))
 
     async def stop(self) -> None:
-        """Cancel scoring that nobody waits for any more, so that all that was spent is counted."""
-        tasks = list(self._scoring.values())
+        """Cancel what nobody waits for any more, so that all that was spent is counted."""
+        tasks = [*self._scoring.values(), *self._calling]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -243,7 +246,7 @@ class Search:
 
     async def _call(self, path: Path, n: int, sampling: Sampling) -> list[Path]:
         want = n * sampling.max_tokens
-        async with self._purse.reserve(want) as reservation:
+        async with self._known(), self._purse.reserve(want) as reservation:
             sampling = replace(
                 sampling,
                 max_tokens=min(sampling.max_tokens, reservation.tokens),
@@ -262,6 +265,17 @@ class Search:
         if len(sampled.continuations) != n:
             raise EngineError(f"asked for {n} continuations, got {len(sampled.continuations)}")
         return [path.extend(*continuation.steps) for continuation in sampled.continuations]
+
+    @asynccontextmanager
+    async def _known(self) -> AsyncIterator[None]:
+        """A call that `stop` ends if the strategy has left it behind."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._calling.add(task)
+        try:
+            yield
+        finally:
+            self._calling.discard(task)
 
     def _count(self, sampled: Sampled) -> int | None:
         spent = Usage.of_sampling(sampled, self._generator.info.parameters)

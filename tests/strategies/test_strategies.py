@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from dataclasses import dataclass
 
 import pytest
 
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
+from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
 from router.strategies.registry import parse_strategy
@@ -261,3 +263,12 @@ class Asked(FakeGenerator):
     async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
         self.temperatures.append(sampling.temperature)
         return await super().sample(path, n, sampling)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "2"])
+def test_whole_numbers_are_checked_however_they_are_annotated(value: object) -> None:
+    """A module without `from __future__ import annotations` has types there, not their names."""
+    mine = dataclass(frozen=True)(type("Mine", (BestOfN,), {"__annotations__": {"k": int}, "k": 1}))
+    assert mine(n=2).k == 1
+    with pytest.raises(InputError, match="k must be"):
+        mine(n=2, k=value)
