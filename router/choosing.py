@@ -151,7 +151,7 @@ class ByTable:
             budget.generations,
             tolerance=self.tolerance,
             cost=self.cost,
-            drawn=len(evidence.scores) or self.needs.drawn(budget.generations),
+            drawn=evidence.generations or self.needs.drawn(budget.generations),
             own_temperature=self.own_temperature,
         )
         why = f"{decision.why}; difficulty judged by {estimator.known(evidence)}"

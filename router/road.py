@@ -18,13 +18,13 @@ from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Decision, Finished, Solution
 from router.strategies.answers import correct, group
-from router.strategies.base import Candidate, Select
+from router.strategies.base import Candidate
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
 from router.strategies.driver import run_strategy
 from router.strategies.scoring import step_values
 from router.strategies.search import Search, open_search
-from router.strategies.selection import select
+from router.strategies.selection import select, voters
 from router.strategies.trace import Listener
 
 log = logging.getLogger("router")
@@ -107,19 +107,15 @@ async def settle(
     """Put equal answers together, and select one."""
     problem, strategy, told = search.root.problem, decision.strategy, list(notes)
     groups = await group([candidate.answer for candidate in found])
-    how: Select = strategy.select
-    voting: Sequence[int] = range(len(found))
-    if how != "majority":
-        scored = [i for i, candidate in enumerate(found) if candidate.scores is not None]
-        if 2 * len(scored) < len(found):
-            how = "majority"
-            told.append(
-                f"{len(found) - len(scored)} of {len(found)} solutions have no scores, so a"
-                f" majority, not {strategy.select}"
-            )
-        elif len(scored) < len(found):
-            voting = scored
-            told.append(f"{len(found) - len(scored)} solutions have no scores, so they do not vote")
+    how, voting = voters(strategy.select, [c.scores is not None for c in found])
+    lacking = sum(candidate.scores is None for candidate in found)
+    if how != strategy.select:
+        told.append(
+            f"{lacking} of {len(found)} solutions have no scores, so a majority, not"
+            f" {strategy.select}"
+        )
+    elif len(voting) < len(found):
+        told.append(f"{lacking} solutions have no scores, so they do not vote")
     aggregation = strategy.aggregate or search.usual_aggregation
     choice = select([found[i] for i in voting], [groups[i] for i in voting], how, aggregation)
     right = None if problem.answer is None else await correct(choice.answer, problem.answer)

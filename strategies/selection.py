@@ -72,6 +72,18 @@ def aggregate(scores: Sequence[float], how: Aggregation) -> float:
             return math.prod(scores)
 
 
+def voters(how: Select, scored: Sequence[bool]) -> tuple[Select, list[int]]:
+    """How candidates are really selected, and which of them vote, as indices.
+
+    scored: whether each candidate has scores. One that has none does not vote by scores; where
+        most have none, it is a majority of all.
+    """
+    voting = [index for index, known in enumerate(scored) if known]
+    if how == "majority" or 2 * len(voting) < len(scored):
+        return "majority", list(range(len(scored)))
+    return how, voting
+
+
 def select(
     candidates: Sequence[Candidate],
     groups: Sequence[str | None],

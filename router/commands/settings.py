@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
+from router.choosing import AUTO
 from router.core import Router
 from router.io import short_digest
 from router.models.base import GeneratorInfo
@@ -15,7 +16,6 @@ from router.models.types import Problem
 from router.models.verifiers.trained_head import fingerprint, head_digest, is_head
 from router.models.weights.find import EMBEDDED
 from router.opening import FAKE
-from router.choosing import AUTO
 from router.provenance import package_version
 from router.strategies.budget import Budget
 

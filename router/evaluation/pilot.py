@@ -23,7 +23,7 @@ from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import group_sync
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.selection import aggregate
+from router.strategies.selection import aggregate, voters
 
 _Found = tuple[str | None, bool, tuple[float, ...] | None]
 """Answer, whether it is right, and step scores of one candidate."""
@@ -62,10 +62,13 @@ class PilotReplay:
             for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
                 pilot = [stored.samples[i] for i in order[:size]]
                 rest = [stored.samples[i] for i in order[size:]]
-                voting = _voting(stored, strategy, pilot, rest, draw)
-                pool = _pool(voting, strategy.aggregate or self._aggregation)
-                key = (strategy.select, strategy.needs_verifier)
-                pools[key].append((row * draws + draw, pool))
+                candidates = _candidates(stored, strategy, pilot, rest, draw)
+                how, voting = voters(strategy.select, [bool(scores) for *_, scores in candidates])
+                voted = [candidates[i] for i in voting]
+                scored = strategy.needs_verifier and all(scores for *_, scores in voted)
+                by = strategy.aggregate or self._aggregation
+                pool = _pool(voted, by if scored else None)
+                pools[how, scored].append((row * draws + draw, pool))
                 costs[row, draw] = self._cost(row, strategy, size)
         accuracy, coverage = np.zeros((2, len(picks) * draws))
         for (select, scored), members in pools.items():
@@ -101,10 +104,10 @@ class PilotReplay:
         return max(strategy.cost, size), found.tokens[row, own], flops
 
 
-def _voting(
+def _candidates(
     stored: _Stored, strategy: Strategy, pilot: list[_Found], rest: list[_Found], draw: int
 ) -> list[_Found]:
-    """The candidates that choose the answer."""
+    """What the search finds, and its pilot."""
     if strategy.takes_samples:
         return pilot + rest[: max(0, strategy.n - len(pilot))]
     unit = unit_of(strategy)
@@ -114,8 +117,8 @@ def _voting(
     return pilot + [candidate for run in turn for candidate in run]
 
 
-def _pool(voting: Sequence[_Found], how: Aggregation) -> Pool:
-    """One unit that holds all of these candidates."""
+def _pool(voting: Sequence[_Found], how: Aggregation | None) -> Pool:
+    """One unit that holds all of these candidates. how: None leaves their scores out."""
     groups = group_sync([answer for answer, _, _ in voting])
     names = sorted({name for name in groups if name is not None})
     given = [i for i, name in enumerate(groups) if name is not None]
@@ -125,7 +128,7 @@ def _pool(voting: Sequence[_Found], how: Aggregation) -> Pool:
         unit=np.zeros(len(given), dtype=np.int64),
         group=np.array([names.index(str(groups[i])) for i in given], dtype=np.int64),
         correct=np.array([right[name] for name in names], dtype=np.bool_),
-        score=np.array([aggregate(voting[i][2] or (), how) for i in given], dtype=np.float64),
+        score=how and np.array([aggregate(voting[i][2] or (), how) for i in given], np.float64),
     )
 
 

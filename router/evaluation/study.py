@@ -155,8 +155,9 @@ class Study:
         if not size or found is None or len(found.scores[row]) < size:
             return [UNOBSERVED]
         pool = found.scores[row]
-        drawn = [pool[order[:size]].tolist() for order in self.orders(problem, len(pool))]
-        return [Evidence(scores=tuple(scores), generations=size) for scores in drawn]
+        drawn = [pool[order[:size]] for order in self.orders(problem, len(pool))]
+        known = [tuple(scores[np.isfinite(scores)].tolist()) for scores in drawn]
+        return [Evidence(scores=scores, generations=size) for scores in known]
 
     def orders(self, problem: Problem, samples: int) -> npt.NDArray[np.int64]:
         """The same orders of a problem's samples at every budget, (draws, samples).

@@ -102,9 +102,10 @@ def _fit_prefill(found: Measurements, level: Ints, seed: int) -> PrefillEstimato
 
 def _fit_pilot(found: Measurements, level: Ints, count: int) -> PilotLevels | None:
     """None where no sample was scored."""
-    if not any(map(len, found.scores)):
+    scores = [of_problem[np.isfinite(of_problem)] for of_problem in found.scores]
+    if not any(map(len, scores)):
         return None
-    return PilotLevels.fit(found.scores, level, count)
+    return PilotLevels.fit(scores, level, count)
 
 
 def _measured(found: Measurements, path: Path) -> Measurements:

@@ -116,9 +116,7 @@ class _Actor:
         return await self._worker.score(run, problem)
 
     async def close(self) -> None:
-        await self._models.generator.aclose()
-        if self._models.verifier is not None:
-            await self._models.verifier.aclose()
+        await self._models.aclose()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ samples a question, for which this vanishes).
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import group_sync
 from router.strategies.base import Select, Strategy
-from router.strategies.selection import aggregate
+from router.strategies.selection import aggregate, voters
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,7 +71,7 @@ class Measurements:
     tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
         of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
-    scores: of each problem, the verifier's scores of its other samples; none where not scored.
+    scores: of each problem, the verifier's scores of its other samples; NaN where one has none.
     prefills: where each problem's prompt led the generator; None where it was not looked up.
     """
 
@@ -142,7 +143,7 @@ def measure(
         sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
-        scores=tuple(np.array(pool.sample_scores) for pool in pools),
+        scores=tuple(np.array(pool.sample_scores, np.float64) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
@@ -175,30 +176,41 @@ class _Stored:
     """The candidates of one configuration on one problem, as they are read.
 
     drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
-    sample_scores: of all candidates; scores: of those that gave an answer, as they are aggregated.
+    asked: whether the verifier was asked about each of the others. sample_scores: of them.
+    scores: of those that gave an answer and have any, as they are aggregated; voting: which these
+        are.
     """
 
     units: int = 0
     drawn: int = 0
     graded: int = 0
     right: int = 0
-    scored: bool = True
+    asked: bool = True
     sample_scores: list[float] = field(default_factory=list)
     unit: list[int] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     correct: dict[str, bool] = field(default_factory=dict)
+    voting: list[int] = field(default_factory=list)
     scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def scored(self) -> bool:
+        """Whether its candidates are selected by their scores."""
+        how, _ = voters("weighted", np.isfinite(self.sample_scores).tolist())
+        return self.asked and how == "weighted"
+
     def pool(self, how: Aggregation, scored: bool) -> Pool:
-        groups = group_sync(self.answers)
+        """scored: with scores, where candidates that have none do not vote."""
+        voting = self.voting if scored else range(len(self.answers))
+        groups = group_sync([self.answers[i] for i in voting])
         names = sorted({name for name in groups if name is not None})
         index = {name: i for i, name in enumerate(names)}
         return Pool(
             units=self.units,
-            unit=np.array(self.unit, dtype=np.int64),
+            unit=np.array([self.unit[i] for i in voting], dtype=np.int64),
             group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
             correct=np.array([self.correct[name] for name in names], dtype=np.bool_),
-            score=np.array(self.scores[how]) if scored else None,
+            score=np.array(self.scores[how], np.float64) if scored else None,
         )
 
 
@@ -247,17 +259,16 @@ class _Read:
             last = repeat
             if correct is None:
                 continue
-            steps = json.loads(scores) if isinstance(scores, str) else None
-            if steps is None:
-                stored.scored = False
-            else:
-                stored.sample_scores.append(aggregate(steps, self.aggregation))
+            stored.asked &= scores is not None
+            steps = json.loads(scores) if isinstance(scores, str) else []
+            stored.sample_scores.append(aggregate(steps, self.aggregation) if steps else math.nan)
             if answer is None:
                 continue
             stored.unit.append(stored.units - 1)
             stored.answers.append(str(answer))
             stored.correct[str(answer)] = bool(correct)
-            if steps is not None:
+            if steps:
+                stored.voting.append(len(stored.answers) - 1)
                 for how in self._ways:
                     stored.scores[how].append(aggregate(steps, how))
         return stored

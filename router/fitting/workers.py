@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from router.models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
-from router.models.errors import InputError
-from router.models.types import Problem, Sampling
+from router.models.errors import InputError, Unscorable
+from router.models.types import Problem, Sampling, Scored
 from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
@@ -26,6 +26,11 @@ class Job:
     configuration: str
     strategy: Strategy
     repeat: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What no other search that is stored, or is to be, has."""
+        return self.problem.id, self.configuration, self.repeat
 
 
 class Worker(Protocol):
@@ -58,11 +63,12 @@ class Worker(Protocol):
 
         Raises:
             PromptTooLong: its problem does not fit the model.
+            NoCandidates: it ended without one finished solution.
         """
         ...
 
     async def score(self, run: Run, problem: Problem) -> Run:
-        """The same run with the scores that its candidates lack.
+        """The same run with the scores that its candidates lack, as far as they can be scored.
 
         Raises:
             InputError: there is no verifier.
@@ -111,6 +117,8 @@ class LocalWorker:
             StoredCandidate.of(c.path, c.answer, await correct(c.answer, gold), c.scores)
             for c in outcome.candidates
         ]
+        if job.strategy.needs_verifier:  # so what has no scores cannot be scored
+            candidates = [replace(c, scores=c.scores or ()) for c in candidates]
         return Run(
             job.problem.id,
             job.configuration,
@@ -128,7 +136,10 @@ class LocalWorker:
         for candidate in run.candidates:
             if candidate.scores is None:
                 started = time.monotonic()
-                scored = await verifier.score(candidate.path(problem))
+                try:
+                    scored = await verifier.score(candidate.path(problem))
+                except Unscorable:
+                    scored = Scored((), 0)
                 seconds = time.monotonic() - started
                 candidate = replace(candidate, scores=scored.values)
                 usage += Usage.of_scoring(scored, seconds, verifier.info.parameters)

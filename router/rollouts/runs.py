@@ -96,7 +96,7 @@ class Origin:
 class StoredCandidate:
     """One finished solution.
 
-    scores: verifier's score of each step; None if it was never scored.
+    scores: verifier's score of each step; None if it was never asked, empty if it cannot take it.
     step_tokens: tokens of each step, summing to `len(token_ids)`; None if not known.
     logprobs: mean log-probability of each step's tokens, at temperature 1; None if not known.
     """

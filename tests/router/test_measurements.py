@@ -182,6 +182,23 @@ def test_unscored_samples_serve_a_majority_only(tmp_path: Path) -> None:
     assert np.isnan(found.accuracy[0, 1])
 
 
+def test_a_candidate_that_cannot_be_scored_does_not_vote_by_scores(tmp_path: Path) -> None:
+    unscorable = replace(_candidate("3"), scores=())
+    pool = [unscorable, _candidate("1/2", 0.9), _candidate("4", 0.2), unscorable]
+    runs = [("beam_search(n=4)", [unscorable, _candidate("1/2", 0.1)])]
+    names = ("best_of_n(n=4)", "best_of_n(n=4, select=best)", "beam_search(n=4)")
+    found = _measured(tmp_path, pool, runs, [*names, "best_of_n(n=4, select=majority)"])
+    assert found.accuracy[0].tolist() == [1.0, 1.0, 1.0, 0.0]
+    np.testing.assert_array_equal(found.scores[0], [np.nan, 0.9, 0.2, np.nan])
+
+
+def test_where_most_cannot_be_scored_nothing_is_selected_by_scores(tmp_path: Path) -> None:
+    unscorable = replace(_candidate("3"), scores=())
+    pool = [unscorable, unscorable, _candidate("1/2")]
+    found = _measured(tmp_path, pool, [], ["best_of_n(n=3)", "best_of_n(n=3, select=majority)"])
+    np.testing.assert_array_equal(found.accuracy[0], [np.nan, 0.0])
+
+
 def test_the_aggregation_is_the_verifiers_unless_the_strategy_says_otherwise(
     tmp_path: Path,
 ) -> None:
