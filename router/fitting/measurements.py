@@ -26,6 +26,7 @@ import numpy.typing as npt
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
 from router.models.base import Aggregation
 from router.models.errors import InputError
+from router.models.usage import flops
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.answers import group_sync
@@ -140,7 +141,7 @@ def measure(
         tokens=tokens,
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
-        sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
+        sample_flops=read.flops(SAMPLES, problems, verified=False),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
         scores=tuple(np.array(pool.sample_scores, np.float64) for pool in pools),
@@ -152,8 +153,8 @@ def measure(
         key = (unit.configuration, strategy.select, strategy.aggregate, strategy.needs_verifier)
         alike[key].append(column)
         found.tokens[:, column] = unit.count * read.tokens(unit.configuration, problems)
-        found.flops[:, column] = read.flops(
-            unit.configuration, problems, unit.count, verified=strategy.needs_verifier
+        found.flops[:, column] = unit.count * read.flops(
+            unit.configuration, problems, verified=strategy.needs_verifier
         )
     for (configuration, select, how, scored), columns in alike.items():
         stored = read.pools[configuration]
@@ -215,7 +216,7 @@ class _Stored:
 
 
 class _Costs(NamedTuple):
-    """Tokens, shape (problems,): sampled and scored in a unit, and of a run's prompt."""
+    """Tokens of one unit, shape (problems,): sampled, computed of its prompt, and scored."""
 
     sampled: Floats
     prompt: Floats
@@ -277,27 +278,31 @@ class _Read:
         """Sampled tokens of one unit on each problem."""
         return self._costs(configuration, problems).sampled
 
-    def flops(
-        self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
-    ) -> Floats:
-        """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
-        if self.origin.parameters is None:
-            return np.full(len(problems), np.nan)
+    def flops(self, configuration: str, problems: Sequence[str], *, verified: bool) -> Floats:
+        """FLOPs of one unit on each problem, of tokens that a model really computed."""
         cost = self._costs(configuration, problems)
-        # One prompt serves a whole request of samples; other units are runs with their own.
-        prompts = cost.prompt if configuration == SAMPLES else count * cost.prompt
-        flops = 2.0 * self.origin.parameters * (count * cost.sampled + prompts)
+        own = _per_token(self.origin.parameters) * (cost.sampled + cost.prompt)
         if not verified:
-            return flops
-        judge = self.origin.verifier_parameters
+            return own
         # A verifier that computed no token (it read the generator's states) is free at any size.
-        per_token = np.where(cost.verifier == 0, 0.0, np.nan if judge is None else 2.0 * judge)
-        return np.asarray(flops + per_token * count * cost.verifier, np.float64)
+        judge = np.where(cost.verifier == 0, 0.0, _per_token(self.origin.verifier_parameters))
+        return np.asarray(own + judge * cost.verifier, np.float64)
 
     def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
+        """Of one unit, where samples of one request have equal shares of its prompt work.
+
+        A request of many samples reads its prompt once, and what it computes besides (the last
+        tokens of each sample's prompt, which no cache block holds) grows with them. So a search of
+        few samples does not pay for a pool that was drawn at once.
+        """
         spent = self._spent.get(configuration, {})
         unknown = (np.nan,) * 5
         rows = np.array([spent.get(problem, unknown) for problem in problems], dtype=np.float64)
         runs, generations, sampled, prompt, verifier = rows.T
         units = generations if configuration == SAMPLES else runs
-        return _Costs(sampled / units, prompt / runs, verifier / units)
+        return _Costs(sampled / units, prompt / units, verifier / units)
+
+
+def _per_token(parameters: int | None) -> float:
+    known = flops(parameters, 1)
+    return np.nan if known is None else known

@@ -86,6 +86,7 @@ def test_a_save_replaces_a_bundle_and_nothing_else(bundle: Bundle, tmp_path: Pat
 def test_other_models_are_refused_and_the_way_out_is_named(bundle: Bundle) -> None:
     bundle.check(GENERATOR, VERIFIER)
     bundle.check(replace(GENERATOR, engine="vllm"), VERIFIER)
+    bundle.check(replace(GENERATOR, parameters=7), replace(VERIFIER, parameters=7))
     with pytest.raises(InputError, match=r"model was 'simulated' and is now 'other'.*router fit"):
         bundle.check(replace(GENERATOR, model="other"), VERIFIER)
     with pytest.raises(
