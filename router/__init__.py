@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from router.core import Router as Router
     from router.models.errors import RouterError as RouterError
+    from router.models.types import AskedSampling as AskedSampling
     from router.models.types import Problem as Problem
     from router.models.types import Sampling as Sampling
     from router.models.usage import Usage as Usage
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from router.strategies.budget import Budget as Budget
 
 _PUBLIC: Final = {
+    "AskedSampling": "router.models.types",
     "Budget": "router.strategies.budget",
     "Decision": "router.records",
     "Failure": "router.records",
