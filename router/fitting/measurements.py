@@ -13,12 +13,11 @@ samples a question, for which this vanishes).
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,12 +119,8 @@ def measure(
     Raises:
         InputError: the store holds no samples.
     """
-    read = _Read(store, strategies, level_samples)
-    problems = sorted(
-        problem
-        for problem, pool in read.pools[SAMPLES].items()
-        if pool.drawn and (only is None or problem in only)
-    )
+    read = StoredPools(store, strategies, only, level_samples)
+    problems = sorted(problem for problem, pool in read.pools[SAMPLES].items() if pool.drawn)
     if not problems:
         raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
     shape = (len(problems), len(strategies))
@@ -144,7 +139,7 @@ def measure(
         sample_flops=read.flops(SAMPLES, problems, verified=False),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
-        scores=tuple(np.array(pool.sample_scores, np.float64) for pool in pools),
+        scores=tuple(pool.scores(read.aggregation) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
@@ -164,7 +159,9 @@ def measure(
             if p in stored and (stored[p].scored or not scored)
         ]
         sizes = [unit_of(strategies[column]).count for column in columns]
-        usable = [stored[problems[row]].pool(how or read.aggregation, scored) for row in rows]
+        by = how or read.aggregation if scored else None
+        kept = [stored[problems[row]] for row in rows]
+        usable = [pool_of(pool.candidates, pool.units, by) for pool in kept]
         expected = expected_accuracy(usable, sizes, select, scored=scored)
         found.accuracy[np.ix_(rows, columns)] = expected.accuracy
         found.error[np.ix_(rows, columns)] = expected.error
@@ -172,47 +169,63 @@ def measure(
     return found
 
 
+class Answered(NamedTuple):
+    """A stored candidate, as far as it takes part in a selection.
+
+    unit: which of its configuration's units found it. scores: of the solution, by how step scores
+    are aggregated; empty where it cannot be scored, None where the verifier was never asked.
+    """
+
+    unit: int
+    answer: str | None
+    correct: bool
+    scores: dict[Aggregation, float] | None
+
+
+def pool_of(candidates: Sequence[Answered], units: int, how: Aggregation | None) -> Pool:
+    """The answers of so many units. how: those without scores do not vote; None: scores are none.
+
+    Raises:
+        KeyError: scores were not aggregated in that way.
+    """
+    voting = [c for c in candidates if c.answer is not None and (how is None or c.scores)]
+    groups = group_sync([c.answer for c in voting])
+    names = sorted({name for name in groups if name is not None})
+    index = {name: i for i, name in enumerate(names)}
+    right = {c.answer: c.correct for c in voting}
+    scores = None if how is None else [c.scores[how] for c in voting if c.scores]
+    return Pool(
+        units=units,
+        unit=np.array([c.unit for c in voting], dtype=np.int64),
+        group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
+        correct=np.array([right[name] for name in names], dtype=np.bool_),
+        score=None if scores is None else np.array(scores, np.float64),
+    )
+
+
 @dataclass
-class _Stored:
-    """The candidates of one configuration on one problem, as they are read.
+class StoredPool:
+    """What is stored of one configuration on one problem.
 
     drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
-    asked: whether the verifier was asked about each of the others. sample_scores: of them.
-    scores: of those that gave an answer and have any, as they are aggregated; voting: which these
-        are.
+    candidates: the others, in the order they came.
     """
 
     units: int = 0
     drawn: int = 0
     graded: int = 0
     right: int = 0
-    asked: bool = True
-    sample_scores: list[float] = field(default_factory=list)
-    unit: list[int] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-    correct: dict[str, bool] = field(default_factory=dict)
-    voting: list[int] = field(default_factory=list)
-    scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
+    candidates: list[Answered] = field(default_factory=list)
 
     @property
     def scored(self) -> bool:
         """Whether its candidates are selected by their scores."""
-        how, _ = voters("weighted", np.isfinite(self.sample_scores).tolist())
-        return self.asked and how == "weighted"
+        how, _ = voters("weighted", [bool(c.scores) for c in self.candidates])
+        return how == "weighted" and all(c.scores is not None for c in self.candidates)
 
-    def pool(self, how: Aggregation, scored: bool) -> Pool:
-        """scored: with scores, where candidates that have none do not vote."""
-        voting = self.voting if scored else range(len(self.answers))
-        groups = group_sync([self.answers[i] for i in voting])
-        names = sorted({name for name in groups if name is not None})
-        index = {name: i for i, name in enumerate(names)}
-        return Pool(
-            units=self.units,
-            unit=np.array([self.unit[i] for i in voting], dtype=np.int64),
-            group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
-            correct=np.array([self.correct[name] for name in names], dtype=np.bool_),
-            score=np.array(self.scores[how], np.float64) if scored else None,
-        )
+    def scores(self, how: Aggregation) -> Floats:
+        """Of each candidate; NaN where it has none."""
+        return np.array([c.scores[how] if c.scores else np.nan for c in self.candidates])
 
 
 class _Costs(NamedTuple):
@@ -223,30 +236,37 @@ class _Costs(NamedTuple):
     verifier: Floats
 
 
-class _Read:
-    """A store's candidates and costs by configuration and problem."""
+class StoredPools:
+    """A store's candidates and costs, by configuration and problem.
+
+    only: ids of the problems that are read; None is all. level_samples: as `measure` takes it.
+    """
 
     def __init__(
-        self, store: RolloutStore, strategies: Sequence[Strategy], level_samples: int
+        self,
+        store: RolloutStore,
+        strategies: Iterable[Strategy],
+        only: Collection[str] | None,
+        level_samples: int,
     ) -> None:
+        strategies = list(strategies)
         self.origin: Origin = store.origin
         self.aggregation: Aggregation = store.origin.aggregation or "last"
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
         wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
-        self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
+        self.pools: dict[str, dict[str, StoredPool]] = {name: {} for name in wanted}
         self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
         rows = store.outcomes()
         for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
-            if name in wanted:
-                self.pools[name][problem] = self._stored(
-                    found, level_samples if name == SAMPLES else None
-                )
+            if name in wanted and (only is None or problem in only):
+                level = level_samples if name == SAMPLES else None
+                self.pools[name][problem] = self._stored(found, level)
         for problem, name, *sums in store.spent():
             self._spent[name][problem] = tuple(sums)
 
-    def _stored(self, rows: Iterator[tuple[object, ...]], level_samples: int | None) -> _Stored:
+    def _stored(self, rows: Iterator[tuple[Any, ...]], level_samples: int | None) -> StoredPool:
         """level_samples: for a pool of samples; None for runs."""
-        stored = _Stored()
+        stored = StoredPool()
         last: object = None
         for _, _, repeat, answer, correct, scores in rows:
             stored.drawn += correct is not None
@@ -260,18 +280,9 @@ class _Read:
             last = repeat
             if correct is None:
                 continue
-            stored.asked &= scores is not None
-            steps = json.loads(scores) if isinstance(scores, str) else []
-            stored.sample_scores.append(aggregate(steps, self.aggregation) if steps else math.nan)
-            if answer is None:
-                continue
-            stored.unit.append(stored.units - 1)
-            stored.answers.append(str(answer))
-            stored.correct[str(answer)] = bool(correct)
-            if steps:
-                stored.voting.append(len(stored.answers) - 1)
-                for how in self._ways:
-                    stored.scores[how].append(aggregate(steps, how))
+            steps = None if scores is None else json.loads(scores)
+            by = None if steps is None else {h: aggregate(steps, h) for h in self._ways if steps}
+            stored.candidates.append(Answered(stored.units - 1, answer, bool(correct), by))
         return stored
 
     def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
