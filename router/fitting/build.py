@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """What a fit was asked for."""
 
     budgets: tuple[int, ...]
@@ -52,7 +52,7 @@ class Settings:
 
 
 def fit_bundle(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem] | None = None
+    store: RolloutStore, settings: FitSettings, problems: Sequence[Problem] | None = None
 ) -> Bundle:
     """Build a bundle from rollouts; a pure function of them, but for the time in its manifest.
 
@@ -121,7 +121,7 @@ def _measured(found: Measurements, path: Path) -> Measurements:
 
 
 def _manifest(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem], found: Measurements
+    store: RolloutStore, settings: FitSettings, problems: Sequence[Problem], found: Measurements
 ) -> dict[str, Any]:
     data = sorted((p.id, p.text, p.answer) for p in problems)
     return {

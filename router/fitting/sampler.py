@@ -25,7 +25,7 @@ import numpy as np
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
-from router.fitting.workers import Job, Worker
+from router.fitting.workers import SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
 from router.models.types import Problem
 from router.rollouts.runs import Run
@@ -119,7 +119,7 @@ def missing(
     stored: Mapping[tuple[str, str], Collection[int]] = MappingProxyType({}),
     *,
     level_samples: int = LEVEL_SAMPLES,
-) -> list[Job]:
+) -> list[SearchJob]:
     """The searches that these strategies need and a store lacks.
 
     stored: as `RolloutStore.held` gives it.
@@ -144,14 +144,16 @@ def missing(
                 if isinstance(one, BestOfN):
                     one = replace(one, select=select)
                 repeats = (repeat for repeat in range(unit.count) if repeat not in held)
-                jobs += [Job(problem, name, one, repeat) for repeat in repeats]
+                jobs += [SearchJob(problem, name, one, repeat) for repeat in repeats]
             elif (start := len(held)) < unit.count:  # one request for all of them
-                jobs.append(Job(problem, name, BestOfN(unit.count - start, select=select), start))
+                jobs.append(
+                    SearchJob(problem, name, BestOfN(unit.count - start, select=select), start)
+                )
     return jobs
 
 
 def price(
-    jobs: Iterable[Job],
+    jobs: Iterable[SearchJob],
     rates: tuple[float | None, float | None] = (None, None),
     max_generations: int | None = None,
 ) -> Price:
@@ -226,7 +228,7 @@ class Sampler:
 
     async def run_jobs(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[SearchJob],
         worker: Worker,
         *,
         tick: Ticker = lambda _: None,
@@ -238,7 +240,7 @@ class Sampler:
         await self._read_prompts(shift)
         await self._all(jobs, shift)
 
-    def untried(self, jobs: Iterable[Job]) -> list[Job]:
+    def untried(self, jobs: Iterable[SearchJob]) -> list[SearchJob]:
         """Those that were neither skipped nor left out."""
         return [
             job for job in jobs if job.problem.id not in self.skipped and job.key not in self.failed
@@ -269,7 +271,9 @@ class Sampler:
             if self.left == float("inf"):  # a cap stays as it is, whatever is not needed
                 shift.tick(due - price(self._missing(problems, running)).generations)
 
-    def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
+    def _missing(
+        self, problems: Iterable[Problem], strategies: Sequence[Strategy]
+    ) -> list[SearchJob]:
         held = self.store.held()
         return self.untried(missing(problems, strategies, held, level_samples=self.level_samples))
 
@@ -291,8 +295,8 @@ class Sampler:
             for number in range(1, levels.count + 1)
         ]
 
-    async def _all(self, jobs: Sequence[Job], shift: _Shift) -> None:
-        async def one(job: Job) -> None:
+    async def _all(self, jobs: Sequence[SearchJob], shift: _Shift) -> None:
+        async def one(job: SearchJob) -> None:
             async with shift.room.hold(job.strategy.cost):
                 if self.left < job.strategy.cost:
                     self.capped = True
@@ -303,7 +307,7 @@ class Sampler:
 
         await _gather(one(job) for job in jobs)
 
-    async def _one(self, job: Job, shift: _Shift) -> None:
+    async def _one(self, job: SearchJob, shift: _Shift) -> None:
         """Run one search and store it."""
         key = f"{self.seed}/{job.configuration}/{job.repeat}"
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")

@@ -19,7 +19,7 @@ from router.strategies.driver import run_search
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SearchJob:
     """One search that a store lacks; `repeat` numbers the searches of its kind."""
 
     problem: Problem
@@ -58,7 +58,7 @@ class Worker(Protocol):
         """
         ...
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         """Run one search; the seed reaches only engines that take one.
 
         Raises:
@@ -102,7 +102,7 @@ class LocalWorker:
         read = await generator.prefill(problem)
         return StoredPrefill(generator.state_layer, tuple(read.state.tolist()))
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         outcome = await run_search(
             job.strategy,
             job.problem,

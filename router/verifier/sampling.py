@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from router.core import Router
 from router.fitting.sampler import Sampler, missing
-from router.fitting.workers import Job, LocalWorker, Worker
+from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.base import GeneratorInfo
 from router.models.errors import InputError
 from router.models.generators.load import short_name
@@ -148,7 +148,7 @@ async def sample_completions(
     await _all(worker, problems, jobs, store, "completing steps", report)
 
 
-def _uncompleted(store: RolloutStore, problems: Set[str], completions: int) -> Iterator[Job]:
+def _uncompleted(store: RolloutStore, problems: Set[str], completions: int) -> Iterator[SearchJob]:
     """Searches that complete each step prefix that no stored run completes."""
     held = store.held()
     for problem, pool in store.samples():
@@ -160,13 +160,13 @@ def _uncompleted(store: RolloutStore, problems: Set[str], completions: int) -> I
                 name = completions_name(index, depth)
                 if (problem.id, name) not in held:
                     strategy = Completions(completions, "majority", given=steps[:depth])
-                    yield Job(problem, name, strategy, 0)
+                    yield SearchJob(problem, name, strategy, 0)
 
 
 async def _all(
     worker: Worker,
     problems: Sequence[Problem],
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     store: RolloutStore,
     what: str,
     report: Reporter,

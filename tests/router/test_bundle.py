@@ -13,7 +13,7 @@ from router.bundle import Bundle
 from router.choosing import ByTable
 from router.cli import main
 from router.difficulty.base import UNOBSERVED, Evidence
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
@@ -24,7 +24,7 @@ from router.rollouts.store import RolloutStore
 from router.strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
 PROBLEM = Problem("p", "1 + 1?")
 GENERATOR = GeneratorInfo("simulated", "fake", "plain")
 VERIFIER = VerifierInfo("simulated", "fake", "last")

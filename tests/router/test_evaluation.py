@@ -21,7 +21,7 @@ from router.evaluation.records import Evaluation
 from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
 from router.evaluation.study import Study
 from router.evaluation.summary import against_fixed, differences, headline, sizes
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
@@ -66,7 +66,7 @@ def filled(path: Path, world: Simulation, strategies: tuple[Strategy, ...]) -> R
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("fit") / "r.db"
     with filled(path, simulated(180, seed=1), GRID) as store:
-        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+        return fit_bundle(store, FitSettings(BUDGETS, GRID, levels="quantile:3"))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
-from router.fitting.workers import Job, LocalWorker, Worker
+from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Path as Solution
@@ -237,7 +237,7 @@ async def test_a_problem_that_always_fails_ends_no_fit(
 
 async def test_a_search_that_finds_nothing_ends_no_fit(tmp_path: Path) -> None:
     class Barren(LocalWorker):
-        async def search(self, job: Job, seed: int | None) -> Run:
+        async def search(self, job: SearchJob, seed: int | None) -> Run:
             if job.problem == PROBLEMS[0] and job.configuration != SAMPLES:
                 raise NoCandidates("completed", "nothing was found")
             return await super().search(job, seed)
@@ -355,7 +355,7 @@ class _EasyAfterHard:
     async def prefill(self, problem: Problem) -> StoredPrefill:
         return await self._worker.prefill(problem)
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         run = await self._worker.search(job, seed)
         if job.problem.id not in self._hard:
             await self._done.wait()

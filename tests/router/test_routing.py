@@ -17,7 +17,7 @@ from router import Budget, Router, cli
 from router.bundle import Bundle
 from router.choosing import ByTable, Fixed
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
@@ -30,7 +30,7 @@ from router.table import Estimate
 
 QUESTION = "What is 12 + 35 + 7?"
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
 
 
 class Simulated(FakeGenerator):
