@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.fitting.allocation import Allocation
-from router.fitting.distributed import RayWorkers, _places, ray_workers
+from router.fitting.distributed import RayWorkers, _Actor, _places, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
 from router.fitting.workers import SearchJob
@@ -116,6 +116,28 @@ def test_what_a_worker_raises_arrives_and_ends_no_worker(tmp_path: Path) -> None
             await workers.search(SearchJob(PROBLEMS[0], SAMPLES, BestOfN(3), 0), 1)
 
     on_ray(work, tmp_path)
+
+
+async def test_a_generator_that_fails_to_close_leaves_no_verifier_open() -> None:
+    closed = []
+
+    class Stuck(FakeGenerator):
+        async def aclose(self) -> None:
+            raise EngineError("it does not end")
+
+    class Closing(FakeVerifier):
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    async def opened() -> Models:
+        generator, verifier = Stuck(), Closing()
+        return Models(generator, verifier, (generator, verifier))
+
+    actor = _Actor(opened, Sampling())
+    await actor.open()
+    with pytest.raises(EngineError, match="does not end"):
+        await actor.close()
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(
