@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -185,6 +185,26 @@ class Sampling:
     max_tokens: int = 2048
     stop: tuple[str, ...] = ()
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSampling:
+    """What a caller asks for of a `Sampling`; None leaves it to what is usual."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> AskedSampling:
+        """All of it is asked for."""
+        return cls(sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop)
+
+    def over(self, usual: Sampling) -> Sampling:
+        """What is asked for, and what is usual for the rest."""
+        asked = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(usual, **{name: value for name, value in asked.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

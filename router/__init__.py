@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from router.models.errors import RouterError as RouterError
     from router.models.errors import Unscorable as Unscorable
     from router.models.errors import VerifierError as VerifierError
+    from router.models.types import AskedSampling as AskedSampling
     from router.models.types import Continuation as Continuation
     from router.models.types import Message as Message
     from router.models.types import Path as Path
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from router.table import Table as Table
 
 _PUBLIC: Final = {
+    "AskedSampling": "router.models.types",
     "Budget": "router.strategies.budget",
     "BudgetExhausted": "router.models.errors",
     "Bundle": "router.bundle",

@@ -29,6 +29,7 @@ from router.models.types import (
     Step,
 )
 from router.models.usage import Usage
+from router.models.weights.count import count_parameters
 
 
 class TransformersGenerator:
@@ -94,7 +95,7 @@ class TransformersGenerator:
             engine="transformers",
             prompt=prompt.id,
             context=model.config.get_text_config().max_position_embeddings,
-            parameters=model.num_parameters(),
+            parameters=count_parameters(FilePath(model_path)),
             seeds=True,
         )
         return cls(model, PathEncoder(tokenizer, prompt), info, state_layer)

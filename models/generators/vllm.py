@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -34,7 +33,7 @@ from router.models.types import (
     Step,
 )
 from router.models.usage import Usage
-from router.models.weights.find import weight_files
+from router.models.weights.count import count_parameters
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -337,15 +336,3 @@ class VLLMGenerator:
             raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
         at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
         return "step" if at_step else "stop"
-
-
-def count_parameters(model_path: FilePath) -> int:
-    """Number of weights in a checkpoint's safetensors files, read from their headers."""
-    from safetensors import safe_open
-
-    total = 0
-    for file in weight_files(model_path):
-        with safe_open(file, framework="numpy") as tensors:
-            names = tensors.keys()
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
-    return total

@@ -17,6 +17,7 @@ from router.models.generators.load import pick_engine
 from router.models.prompts import get_prompt
 from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
+from router.models.weights.count import count_parameters
 from router.models.weights.find import find_model
 
 logger = logging.getLogger("router")
@@ -77,9 +78,7 @@ async def _load_published(
     if prm.id == SELF:
         raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
     used = _pick(engine, prm)
-    from router.models.verifiers.checkpoint import active_parameters
-
-    parameters = await asyncio.to_thread(active_parameters, directory)
+    parameters = await asyncio.to_thread(count_parameters, directory, head=False)
     info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
     if used == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
@@ -101,11 +100,11 @@ async def _load_trained(
     await asyncio.to_thread(config.check_backbone, backbone)
     used = _pick(engine, prm)
     assert isinstance(prm.head, ClassHead)
-    from router.models.verifiers.checkpoint import active_parameters, cached_checkpoint
+    from router.models.verifiers.checkpoint import cached_checkpoint
     from router.models.verifiers.reward_heads import load_head
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
-    parameters = await asyncio.to_thread(active_parameters, backbone, config.layer)
+    parameters = await asyncio.to_thread(count_parameters, backbone, config.layer, head=False)
     parameters += sum(weight.numel() for weight in head.parameters())
     # With the digest, so that scores of a head that was trained again do not mix with its own.
     name = f"{config.name}@{head_digest(directory)}"

@@ -122,9 +122,10 @@ def evaluate(
         return
 
     async def work(models: Models) -> Evaluation:
-        worker = LocalWorker(models, router.sampling)
+        sampling = router.asked.over(loaded.origin.sampling)
+        worker = LocalWorker(models, sampling)
         loaded.check(worker.generator, worker.verifier)
-        origin = Origin.of(worker.generator, router.sampling, worker.verifier)
+        origin = Origin.of(worker.generator, sampling, worker.verifier)
         with RolloutStore.create(path, origin) as rollouts:
             check_origin(loaded, rollouts)
             # A server that dies of a seed (vLLM's CPU build) cannot be told from others.

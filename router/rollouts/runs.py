@@ -19,7 +19,8 @@ from router.models.prompts import PROMPTS
 from router.models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
 from router.models.usage import Usage
 
-_LEARNT = {"verifier", "format", "aggregation", "parameters", "verifier_parameters"}
+_LEARNT = frozenset({"verifier", "format", "aggregation"})
+_COUNTS = frozenset({"parameters", "verifier_parameters"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Origin:
 
     prompt_digest: of the prompt's text; None for a prompt that is not in `models.prompts`.
     verifier, format, aggregation: None until the first scored run.
-    parameters, verifier_parameters: weights, for FLOPs; None if unknown.
+    parameters, verifier_parameters: weights that multiply, for FLOPs; None if unknown. They are
+        how `router` counts, not what it counts, so they need not agree.
     """
 
     model: str
@@ -66,6 +68,15 @@ class Origin:
             verifier_parameters=None if verifier is None else verifier.parameters,
         )
 
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "stop": list(self.stop)}
 
@@ -76,6 +87,8 @@ class Origin:
     def joined(self, other: Origin) -> Origin:
         """Both together: what one does not know yet (None) it takes from the other.
 
+        Counts of weights are those of `other`, the newer one, where it knows them.
+
         Raises:
             InputError: they differ; the message names each field.
         """
@@ -84,19 +97,21 @@ class Origin:
             f"{name} was {known[name]!r} and is now {new[name]!r}"
             for name in known
             if known[name] != new[name]
+            and name not in _COUNTS
             and not (name in _LEARNT and None in (known[name], new[name]))
         ]
         if different:
             raise InputError("; ".join(different))
-        merged = {name: new[name] if known[name] is None else known[name] for name in known}
-        return Origin.from_dict(merged)
+        counts = {name: new[name] for name in _COUNTS if new[name] is not None}
+        learnt = {name: new[name] for name in known if known[name] is None}
+        return Origin.from_dict(known | learnt | counts)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
     """One finished solution.
 
-    scores: verifier's score of each step; None if it was never scored.
+    scores: verifier's score of each step; None if it was never asked, empty if it cannot take it.
     step_tokens: tokens of each step, summing to `len(token_ids)`; None if not known.
     logprobs: mean log-probability of each step's tokens, at temperature 1; None if not known.
     """

@@ -16,7 +16,7 @@ from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.evaluation.summary import in_words
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
@@ -32,7 +32,7 @@ BEAMS = tuple(replace(kind, searches={"beam_search": 1.0, "dvts": 0.01}) for kin
 def fitted(path: Path, kinds: tuple[Kind, ...] = WORLD) -> Bundle:
     simulated_store(path, 60, GRID, kinds=kinds)
     with RolloutStore.read(path) as store:
-        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+        return fit_bundle(store, FitSettings(BUDGETS, GRID, levels="quantile:3"))
 
 
 @pytest.fixture(scope="module")

@@ -206,6 +206,21 @@ def test_a_store_takes_its_first_verifier_and_refuses_the_next(tmp_path: Path) -
         RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), other))
 
 
+def test_a_count_of_weights_is_no_part_of_the_origin_and_the_newer_wins(tmp_path: Path) -> None:
+    """Stores of before 2026-11-26 count an embedding that multiplies nothing."""
+    path = tmp_path / "r.db"
+    for counted, known in (
+        (630_167_424, 630_167_424),
+        (494_032_768, 494_032_768),
+        (None, 494_032_768),
+    ):
+        generator = replace(GENERATOR, parameters=counted)
+        with RolloutStore.create(path, Origin.of(generator, Sampling())) as s:
+            assert s.origin.parameters == known
+    with RolloutStore.read(path) as s:
+        assert s.origin.parameters == 494_032_768
+
+
 def test_the_engine_is_no_part_of_the_origin() -> None:
     assert Origin.of(replace(GENERATOR, engine="transformers"), Sampling()) == ORIGIN
 
