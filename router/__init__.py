@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from router.models.errors import Unscorable as Unscorable
     from router.models.errors import VerifierError as VerifierError
     from router.models.types import AskedSampling as AskedSampling
+    from router.models.types import Chain as Chain
     from router.models.types import Continuation as Continuation
     from router.models.types import Message as Message
-    from router.models.types import Path as Path
     from router.models.types import Prefill as Prefill
     from router.models.types import Problem as Problem
     from router.models.types import Sampled as Sampled
@@ -72,6 +72,7 @@ _PUBLIC: Final = {
     "Bundle": "router.bundle",
     "ByTable": "router.choosing",
     "Candidate": "router.strategies.base",
+    "Chain": "router.models.types",
     "Chooser": "router.choosing",
     "Clock": "router.strategies.tasks.clock",
     "Considered": "router.records",
@@ -93,7 +94,6 @@ _PUBLIC: Final = {
     "Node": "router.strategies.trace",
     "NotFinite": "router.models.errors",
     "NotInstalled": "router.models.errors",
-    "Path": "router.models.types",
     "Prefill": "router.models.types",
     "Prefiller": "router.models.base",
     "Problem": "router.models.types",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from router.models.base import Aggregation
 from router.models.errors import InputError
-from router.models.types import Path, Problem
+from router.models.types import Chain, Problem
 from router.strategies.search import Search
 
 Select = Literal["majority", "best", "weighted"]
@@ -17,15 +17,15 @@ Select = Literal["majority", "best", "weighted"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished path, its step scores where they are known, and the answer that it gives."""
+    """A finished chain, its step scores where they are known, and the answer that it gives."""
 
-    path: Path
+    chain: Chain
     scores: tuple[float, ...] | None = None
     answer: str | None = None
 
     @property
     def text(self) -> str:
-        return self.path.text
+        return self.chain.text
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Strategy(ABC):
 
     @abstractmethod
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        """Search; return every finished path that may answer."""
+        """Search; return every finished chain that may answer."""
 
     @classmethod
     def within(cls, budget: int, params: dict[str, Any]) -> Strategy:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from router.models.errors import InputError
-from router.models.types import Path, Problem
+from router.models.types import Chain, Problem
 from router.strategies.base import Candidate, Strategy
 from router.strategies.beam_search import expand
 from router.strategies.scoring import candidates, step_values
@@ -19,12 +19,12 @@ from router.strategies.search import Search
 class Rebase(Strategy):
     """Reward balanced search, REBASE (Wu et al. 2024, arXiv 2408.00724).
 
-    Sample N first steps; at every further depth hand N, less the paths that have finished, out to
+    Sample N first steps; at every further depth hand N, less the chains that have finished, out to
     the unfinished ones by softmax(score / balance), until all have finished or `depth` rounds are
-    over; the last round samples to the end. A path whose share is nothing is pruned, so the beam
+    over; the last round samples to the end. A chain whose share is nothing is pruned, so the beam
     is as wide as the scores are close together.
 
-    balance: temperature of the softmax; 0.1 as published. Near 0 it follows the best path alone,
+    balance: temperature of the softmax; 0.1 as published. Near 0 it follows the best chain alone,
         far above 1 it treats all alike.
     depth: most rounds.
     """
@@ -43,18 +43,18 @@ class Rebase(Strategy):
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         how = search.aggregation(self.aggregate)
-        done: list[Path] = []
+        done: list[Chain] = []
         beam = [(search.root, self.n)]
         for round_ in range(self.depth):
             grown = await expand(search, beam, whole=round_ == self.depth - 1)
-            done += [path for path in grown if path.finished]
-            live = [path for path in grown if not path.finished]
+            done += [chain for chain in grown if chain.finished]
+            live = [chain for chain in grown if not chain.finished]
             if not live:
                 break
             values = await step_values(search, live, how)
             shares = balanced(self.n - len(done), values, self.balance)
             beam = list(zip(live, shares, strict=True))
-            search.prune([path for path, share in beam if not share])
+            search.prune([chain for chain, share in beam if not share])
         return await candidates(search, done, scored=True)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -21,11 +21,11 @@ from router.models.generators.vllm_states import States
 from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_process import start_engine, stop_engine
-from router.models.tokens import PathEncoder, room, text_ends
+from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
+    Chain,
     Continuation,
     FinishReason,
-    Path,
     Prefill,
     Problem,
     Sampled,
@@ -84,7 +84,7 @@ class VLLMGenerator:
     def __init__(
         self,
         engine: AsyncLLM,
-        encoder: PathEncoder,
+        encoder: ChainEncoder,
         info: GeneratorInfo,
         states: States | None = None,
     ) -> None:
@@ -98,7 +98,7 @@ class VLLMGenerator:
     @classmethod
     async def load(
         cls,
-        model_path: FilePath,
+        model_path: Path,
         *,
         name: str,
         prompt: Prompt,
@@ -136,7 +136,7 @@ class VLLMGenerator:
             ):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
-            return cls(engine, PathEncoder(tokenizer, prompt), info, states)
+            return cls(engine, ChainEncoder(tokenizer, prompt), info, states)
         except BaseException:
             await stop_engine(engine)
             raise
@@ -145,7 +145,7 @@ class VLLMGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n independent continuations of `path`.
 
         Raises:
@@ -158,7 +158,7 @@ class VLLMGenerator:
                 f"seed={sampling.seed}: vLLM's CPU build cannot seed a request; leave the seed "
                 "out, or use the transformers engine"
             )
-        ids = self._encoder.path_ids(path)
+        ids = self._encoder.chain_ids(path)
         samples = [_Sample() for _ in range(n)]
         tasks = [
             asyncio.create_task(self._continue(ids, sampling, index, sample))
@@ -202,7 +202,7 @@ class VLLMGenerator:
         """
         if self._states is None:
             raise EngineError(f"{self.info.model} was opened without states of its layers")
-        ids = self._encoder.path_ids(Path(problem))
+        ids = self._encoder.chain_ids(Chain(problem))
         room(len(ids), self._context, 1)
         output = await self._request([*ids], self._params(Sampling(), 1, 0))
         [state] = await self._states.take(output.request_id, [len(ids) - 1])

@@ -115,7 +115,7 @@ class LocalWorker:
         task, gold = get_task(job.problem.task), job.problem.answer or ""
         candidates = [
             StoredCandidate.of(
-                c.path, c.answer, await task.correct(c.answer, gold) is True, c.scores
+                c.chain, c.answer, await task.correct(c.answer, gold) is True, c.scores
             )
             for c in outcome.candidates
         ]
@@ -139,7 +139,7 @@ class LocalWorker:
             if candidate.scores is None:
                 started = time.monotonic()
                 try:
-                    scored = await verifier.score(candidate.path(posed(problem)))
+                    scored = await verifier.score(candidate.chain(posed(problem)))
                 except Unscorable:
                     scored = Scored((), 0)
                 seconds = time.monotonic() - started

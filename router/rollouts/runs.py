@@ -16,7 +16,7 @@ from router.difficulty.base import Evidence
 from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
-from router.models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
+from router.models.types import Chain, EndReason, FinishReason, Problem, Sampling, Step
 from router.models.usage import Usage
 
 _LEARNT = frozenset({"verifier", "format", "aggregation"})
@@ -132,10 +132,10 @@ class StoredCandidate:
 
     @classmethod
     def of(
-        cls, path: Path, answer: str | None, correct: bool, scores: Sequence[float] | None
+        cls, chain: Chain, answer: str | None, correct: bool, scores: Sequence[float] | None
     ) -> StoredCandidate:
-        """From a finished path of a search."""
-        steps = path.steps
+        """From a finished chain of a search."""
+        steps = chain.steps
         assert steps
         counts = [step.tokens for step in steps if step.tokens is not None]
         ids = [step.token_ids for step in steps if step.token_ids is not None]
@@ -158,9 +158,9 @@ class StoredCandidate:
         ids = self.token_ids if token_ids is None else tuple(token_ids)
         return replace(self, tokens=self.tokens if tokens is None else tokens, token_ids=ids)
 
-    def path(self, problem: Problem) -> Path:
-        """The solution as a path, token-exact where the tokens of each step are known."""
-        path = Path(problem)
+    def chain(self, problem: Problem) -> Chain:
+        """The solution as a chain, token-exact where the tokens of each step are known."""
+        chain = Chain(problem)
         exact = self.token_ids is not None and self.step_tokens is not None
         start = 0
         for index, text in enumerate(self.steps):
@@ -171,8 +171,8 @@ class StoredCandidate:
                 ids = self.token_ids[start : start + count]
                 start += count
             logprob = None if self.logprobs is None else self.logprobs[index]
-            path = path.extend(Step(text, self.finish if last else "step", count, ids, logprob))
-        return path
+            chain = chain.extend(Step(text, self.finish if last else "step", count, ids, logprob))
+        return chain
 
     def to_row(self) -> tuple[Any, ...]:
         """Columns of the `candidates` table after `run` and `idx`; token ids are compressed."""

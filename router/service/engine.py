@@ -12,7 +12,7 @@ from typing import Final
 from router.core import Router
 from router.models.errors import EngineError, VerifierError
 from router.models.generators.endpoints import HTTPFailure
-from router.models.types import Path, Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.opening import Models
 from router.service.errors import not_ready
 from router.service.metrics import Metrics
@@ -199,7 +199,7 @@ async def _same(models: Models) -> Models:
 
 async def _ask(models: Models) -> None:
     """Sample one token, and have it scored."""
-    path = Path(Problem("probe", "1 + 1 = ?"))
-    sampled = await models.generator.sample(path, 1, Sampling(temperature=0.0, max_tokens=1))
+    chain = Chain(Problem("probe", "1 + 1 = ?"))
+    sampled = await models.generator.sample(chain, 1, Sampling(temperature=0.0, max_tokens=1))
     if models.verifier is not None:
-        await models.verifier.score(path.extend(*sampled.continuations[0].steps))
+        await models.verifier.score(chain.extend(*sampled.continuations[0].steps))

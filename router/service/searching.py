@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from router.models.errors import InputError
-from router.models.types import Path
+from router.models.types import Chain
 from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.service.engine import Engine
@@ -77,7 +77,7 @@ class Feed:
         if node.status != "finished":
             return node.to_dict()
         if node.id not in self._answers:  # a node comes again when it is scored
-            self._answers[node.id] = read(node.path)
+            self._answers[node.id] = read(node.chain)
         return {**node.to_dict(), "answer": self._answers[node.id]}
 
 
@@ -137,9 +137,9 @@ class Searches:
         return solution
 
 
-def read(path: Path) -> str | None:
+def read(chain: Chain) -> str | None:
     """The answer that a solution states."""
-    return get_task(path.problem.task).read(path.text, path.truncated)
+    return get_task(chain.problem.task).read(chain.text, chain.truncated)
 
 
 async def settled(

@@ -14,7 +14,7 @@ import pytest
 
 from router.models.base import Generator, GeneratorInfo, Prefiller, state_layer
 from router.models.errors import InputError, PromptTooLong
-from router.models.types import Continuation, Path, Problem, Sampled, Sampling
+from router.models.types import Chain, Continuation, Problem, Sampled, Sampling
 from router.models.usage import Usage
 from router.testing.running import ModelSuite, on_loop
 
@@ -35,18 +35,18 @@ class GeneratorConformance(ModelSuite[Generator]):
     tokens: ClassVar[int] = 64
     counts_cancelled: ClassVar[bool] = False
 
-    def prompt_ids(self, path: Path) -> Sequence[int] | None:  # noqa: ARG002
-        """Tokens of the prompt that continues a path; None where yours cannot tell."""
+    def prompt_ids(self, chain: Chain) -> Sequence[int] | None:  # noqa: ARG002
+        """Tokens of the prompt that continues a chain; None where yours cannot tell."""
         return None
 
     def running(self) -> int | None:
         """What the engine works on at this moment, in calls or in sequences; None if unknown."""
         return None
 
-    async def sample(self, path: Path, n: int, sampling: Sampling | None = None) -> Sampled:
+    async def sample(self, chain: Chain, n: int, sampling: Sampling | None = None) -> Sampled:
         """One call, of which everything that holds for all calls is checked."""
         sampling = sampling or self.sampling
-        sampled = await self.model.sample(path, n, sampling)
+        sampled = await self.model.sample(chain, n, sampling)
         assert len(sampled.continuations) == n
         for continuation in sampled.continuations:
             _check(continuation, sampling)
@@ -61,9 +61,9 @@ class GeneratorConformance(ModelSuite[Generator]):
         return Sampling(temperature=1.0, max_tokens=self.tokens)
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Chain:
         """The first problem."""
-        return Path(self.problems[0])
+        return Chain(self.problems[0])
 
     # -- what it is -----------------------------------------------------------------------
 
@@ -95,33 +95,33 @@ class GeneratorConformance(ModelSuite[Generator]):
 
     @on_loop
     async def test_a_step_at_a_time_grows_a_path(self) -> None:
-        path, before = self.root, 0
+        chain, before = self.root, 0
         for _ in range(4):
             step = replace(self.sampling, until="step")
-            sampled = await self.sample(path, 1, step)
+            sampled = await self.sample(chain, 1, step)
             if sampled.prompt_tokens is not None:
                 assert sampled.prompt_tokens >= before
                 before = sampled.prompt_tokens
-            path = path.extend(*sampled.continuations[0].steps)
-            if path.finished:
+            chain = chain.extend(*sampled.continuations[0].steps)
+            if chain.finished:
                 break
 
     @on_loop
     async def test_a_longer_paths_prompt_continues_its_parents(self) -> None:
-        path = self.root
-        parent = self.prompt_ids(path)
+        chain = self.root
+        parent = self.prompt_ids(chain)
         if parent is None:
             pytest.skip("prompt_ids is not defined, so nothing is known of prompts")
         for _ in range(4):
-            sampled = await self.sample(path, 1, replace(self.sampling, until="step"))
+            sampled = await self.sample(chain, 1, replace(self.sampling, until="step"))
             (step,) = sampled.continuations[0].steps
-            path = path.extend(step)
-            child = self.prompt_ids(path)
+            chain = chain.extend(step)
+            child = self.prompt_ids(chain)
             assert child is not None
             assert list(child[: len(parent)]) == list(parent)
             if step.token_ids is not None:
                 assert tuple(child[len(parent) :]) == step.token_ids
-            if path.finished:
+            if chain.finished:
                 break
             parent = child
 
@@ -160,7 +160,7 @@ class GeneratorConformance(ModelSuite[Generator]):
 
     @on_loop
     async def test_many_calls_at_once_get_their_own_answers(self) -> None:
-        roots = [Path(problem) for problem in self.problems]
+        roots = [Chain(problem) for problem in self.problems]
         alone = [(await self.sample(root, 1)).prompt_tokens for root in roots]
         at_once = await asyncio.gather(*(self.sample(root, n) for n in (1, 2, 3) for root in roots))
         assert [sampled.prompt_tokens for sampled in at_once[: len(roots)]] == alone
@@ -199,7 +199,7 @@ class GeneratorConformance(ModelSuite[Generator]):
         context = self.model.info.context
         if context is None:
             pytest.skip("the engine does not say how long a prompt may be")
-        endless = Path(Problem("endless", "12 + 7 = 19 and " * context))
+        endless = Chain(Problem("endless", "12 + 7 = 19 and " * context))
         refused, fine = await asyncio.gather(
             self.model.sample(endless, 2, self.sampling),
             self.sample(self.root, 2),

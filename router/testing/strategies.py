@@ -22,7 +22,7 @@ from router.models.errors import (
     VerifierError,
 )
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import EndReason, FinishReason, Path, Problem, Sampled, Sampling, Scored
+from router.models.types import Chain, EndReason, FinishReason, Problem, Sampled, Sampling, Scored
 from router.models.usage import Usage
 from router.road import observe
 from router.strategies.base import Strategy
@@ -173,9 +173,9 @@ class StrategyConformance(Suite):
         outcome = await self.search(case)
         assert outcome.ended == "completed"
         assert outcome.candidates
-        assert all(c.path.finished for c in outcome.candidates)
+        assert all(c.chain.finished for c in outcome.candidates)
         assert all(c.answer is not None for c in outcome.candidates)
-        assert len({id(c.path) for c in outcome.candidates}) == len(outcome.candidates)
+        assert len({id(c.chain) for c in outcome.candidates}) == len(outcome.candidates)
 
     @on_loop
     async def test_scores_cover_every_step_where_it_needs_a_verifier(self, case: Case) -> None:
@@ -183,7 +183,7 @@ class StrategyConformance(Suite):
         for candidate in outcome.candidates:
             if case.strategy.needs_verifier:
                 assert candidate.scores is not None
-                assert len(candidate.scores) == candidate.path.depth
+                assert len(candidate.scores) == candidate.chain.depth
 
     @on_loop
     async def test_it_never_spends_more_than_its_budget(self, case: Case) -> None:
@@ -210,7 +210,7 @@ class StrategyConformance(Suite):
         verifier = FakeVerifier()
         outcome = await self.search(case, verifier=verifier)
         steps = [node for node in outcome.trace.nodes if node.parent is not None]
-        total = sum(node.path.step.tokens or 0 for node in steps if node.path.step)
+        total = sum(node.chain.step.tokens or 0 for node in steps if node.chain.step)
         assert verifier.scored_tokens <= total
 
     @on_loop
@@ -236,7 +236,7 @@ class StrategyConformance(Suite):
             assert ended in ("tokens", "completed")
             if ended == "completed":
                 assert outcome is not None
-                assert not any(c.path.truncated for c in outcome.candidates)
+                assert not any(c.chain.truncated for c in outcome.candidates)
 
     @on_loop
     async def test_a_deadline_ends_it_and_what_is_finished_answers(self, case: Case) -> None:
@@ -269,14 +269,14 @@ class StrategyConformance(Suite):
     @on_loop
     async def test_empty_steps_on_the_way_are_steps(self, case: Case) -> None:
         outcome = await self.search(case, says("\\boxed{4}", "stop", empty=3))
-        assert {(c.answer, c.path.depth) for c in outcome.candidates} == {("4", 4)}
+        assert {(c.answer, c.chain.depth) for c in outcome.candidates} == {("4", 4)}
 
     @on_loop
     async def test_a_solution_that_never_ends_is_cut(self, case: Case) -> None:
         outcome = await self.search(case, says("on and on\n\n"), max_tokens=100)
         assert outcome.candidates
-        assert all(c.path.truncated for c in outcome.candidates)
-        assert all(c.path.tokens <= 101 for c in outcome.candidates)
+        assert all(c.chain.truncated for c in outcome.candidates)
+        assert all(c.chain.tokens <= 101 for c in outcome.candidates)
 
     @on_loop
     async def test_duplicate_continuations_are_candidates_each(self, case: Case) -> None:
@@ -319,7 +319,7 @@ class StrategyConformance(Suite):
     @on_loop
     async def test_a_generator_that_returns_too_few_is_an_error(self, case: Case) -> None:
         class Short(FakeGenerator):
-            async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:  # noqa: ARG002
+            async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:  # noqa: ARG002
                 return Sampled((), 1)
 
         with pytest.raises(EngineError, match="asked for"):
@@ -355,7 +355,7 @@ class StrategyConformance(Suite):
             outcome = await self.search(case, verifier=Picky(share), seed=seed)
             assert outcome.ended == "completed"
             assert outcome.candidates
-            assert all(c.path.finished for c in outcome.candidates)
+            assert all(c.chain.finished for c in outcome.candidates)
 
     @on_loop
     async def test_a_verifier_that_is_down_is_an_error(self, case: Case) -> None:
@@ -370,27 +370,27 @@ class StrategyConformance(Suite):
 def says(text: str, finish: FinishReason = "step", empty: int = 0) -> FakeGenerator:
     """A generator of which every step is this text, after so many empty ones."""
 
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:  # noqa: ARG001
-        return ("", "step") if path.depth < empty else (text, finish)
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:  # noqa: ARG001
+        return ("", "step") if chain.depth < empty else (text, finish)
 
     return FakeGenerator(script)
 
 
 class Picky(FakeVerifier):
-    """Cannot take a share of the paths, told by their text."""
+    """Cannot take a share of the chains, told by their text."""
 
     def __init__(self, share: float) -> None:
         super().__init__(noise=0.1)
         self._share = share
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        if random.Random(path.text).random() < self._share:
-            raise Unscorable(f"a path of {path.depth} steps")
-        return await super().score(path, known)
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        if random.Random(chain.text).random() < self._share:
+            raise Unscorable(f"a chain of {chain.depth} steps")
+        return await super().score(chain, known)
 
 
 class Down(FakeVerifier):
     """Always fails."""
 
-    async def score(self, path: Path, known: int = 0) -> Scored:  # noqa: ARG002
+    async def score(self, chain: Chain, known: int = 0) -> Scored:  # noqa: ARG002
         raise VerifierError("the verifier is down")

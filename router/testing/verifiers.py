@@ -9,7 +9,7 @@ import pytest
 
 from router.models.base import Aggregation, Verifier, VerifierInfo
 from router.models.errors import Unscorable
-from router.models.types import Path, Problem, Scored, Step
+from router.models.types import Chain, Problem, Scored, Step
 from router.testing.running import ModelSuite, on_loop
 
 _SUM = Problem("sum", "What is 12 + 35 + 7 + 1?")
@@ -35,16 +35,16 @@ class VerifierConformance(ModelSuite[Verifier]):
 
     tolerance: ClassVar[float] = 0.02
 
-    def path(self, *texts: str) -> Path:
-        """A path of these steps, the last of which ends it; with token ids if yours needs them."""
+    def chain(self, *texts: str) -> Chain:
+        """A chain of these steps, the last of which ends it; with token ids if yours needs them."""
         *before, last = texts
         steps = [Step(text, "step") for text in before]
-        return Path(_SUM).extend(*steps, Step(last, "stop"))
+        return Chain(_SUM).extend(*steps, Step(last, "stop"))
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
         """One call, of which everything that holds for all calls is checked."""
-        scored = await self.model.score(path, known)
-        assert len(scored.values) == path.depth - known
+        scored = await self.model.score(chain, known)
+        assert len(scored.values) == chain.depth - known
         assert all(0.0 <= value <= 1.0 for value in scored.values)  # false for NaN too
         assert scored.tokens is None or scored.tokens >= 0
         assert scored.cached_tokens is None or scored.cached_tokens >= 0
@@ -62,25 +62,25 @@ class VerifierConformance(ModelSuite[Verifier]):
 
     @on_loop
     async def test_each_step_gets_a_probability(self) -> None:
-        path = self.path(*_STEPS)
-        for prefix in path.ancestors():
+        chain = self.chain(*_STEPS)
+        for prefix in chain.ancestors():
             if prefix.depth:
                 await self.score(prefix)
 
     @on_loop
     async def test_steps_that_are_known_are_left_out(self) -> None:
-        path = self.path(*_STEPS)
-        whole = await self.score(path)
-        for known in range(1, path.depth):
-            rest = await self.score(path, known)
+        chain = self.chain(*_STEPS)
+        whole = await self.score(chain)
+        for known in range(1, chain.depth):
+            rest = await self.score(chain, known)
             assert rest.values == pytest.approx(whole.values[known:], abs=self.tolerance)
 
     @on_loop
     async def test_a_step_is_judged_by_what_is_before_it(self) -> None:
         """As a search relies on, which never asks for the score of a step again."""
-        path = self.path(*_STEPS)
-        values = (await self.score(path)).values
-        for prefix in path.ancestors():
+        chain = self.chain(*_STEPS)
+        values = (await self.score(chain)).values
+        for prefix in chain.ancestors():
             if prefix.depth:
                 own = await self.score(prefix, prefix.depth - 1)
                 expected = values[prefix.depth - 1]
@@ -88,10 +88,10 @@ class VerifierConformance(ModelSuite[Verifier]):
 
     @on_loop
     async def test_many_calls_at_once_get_their_own_answers(self) -> None:
-        paths = [self.path(*_STEPS[start:]) for start in range(len(_STEPS))]
-        paths += [self.path(*_STEPS[start:], "And so on.") for start in range(len(_STEPS))]
-        alone = [(await self.score(path)).values for path in paths]
-        at_once = await asyncio.gather(*(self.score(path) for path in paths))
+        chains = [self.chain(*_STEPS[start:]) for start in range(len(_STEPS))]
+        chains += [self.chain(*_STEPS[start:], "And so on.") for start in range(len(_STEPS))]
+        alone = [(await self.score(chain)).values for chain in chains]
+        at_once = await asyncio.gather(*(self.score(chain) for chain in chains))
         for scored, expected in zip(at_once, alone, strict=True):
             assert scored.values == pytest.approx(expected, abs=self.tolerance)
 
@@ -99,10 +99,10 @@ class VerifierConformance(ModelSuite[Verifier]):
     @on_loop
     async def test_an_odd_path_is_scored_or_its_own_fault(self, odd: tuple[str, ...]) -> None:
         """It raises nothing but Unscorable, and a call beside it is none the worse for it."""
-        path = self.path(*_STEPS)
-        expected = (await self.score(path)).values
+        chain = self.chain(*_STEPS)
+        expected = (await self.score(chain)).values
         found, fine = await asyncio.gather(
-            self.score(self.path(*odd)), self.score(path), return_exceptions=True
+            self.score(self.chain(*odd)), self.score(chain), return_exceptions=True
         )
         if isinstance(found, BaseException) and not isinstance(found, Unscorable):
             raise found
@@ -111,10 +111,10 @@ class VerifierConformance(ModelSuite[Verifier]):
 
     @on_loop
     async def test_a_cancelled_call_hurts_no_other(self) -> None:
-        path = self.path(*_STEPS)
-        expected = (await self.score(path)).values
-        cancelled = asyncio.ensure_future(self.score(self.path(*_STEPS[1:])))
-        kept = asyncio.ensure_future(self.score(path))
+        chain = self.chain(*_STEPS)
+        expected = (await self.score(chain)).values
+        cancelled = asyncio.ensure_future(self.score(self.chain(*_STEPS[1:])))
+        kept = asyncio.ensure_future(self.score(chain))
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.wait([cancelled], timeout=10)

@@ -155,7 +155,7 @@ def _uncompleted(store: RolloutStore, problems: Set[str], completions: int) -> I
         if problem.id not in problems:
             continue
         for index, candidate in enumerate(pool):
-            steps = candidate.path(problem).steps
+            steps = candidate.chain(problem).steps
             for depth in range(1, len(steps)):
                 name = completions_name(index, depth)
                 if (problem.id, name) not in held:

@@ -172,6 +172,6 @@ async def test_whole_solution_scores_are_the_verifiers_and_cost_every_token(
         expected = await asyncio.gather(*map(verifier.score, paths))
         for path, one, other in zip(paths, whole, expected, strict=True):
             assert one.values == pytest.approx(other.values, abs=0.02)  # bfloat16
-            prompt = len(baseline._encoder.path_ids(path))
+            prompt = len(baseline._encoder.chain_ids(path))
             assert prompt - 2 <= (one.tokens or 0) <= prompt
     await verifier.aclose()

@@ -11,7 +11,7 @@ import pytest
 
 from router import Router
 from router.models.fakes import FakeVerifier
-from router.models.types import FinishReason, Path, Sampling
+from router.models.types import Chain, FinishReason, Sampling
 from router.strategies.best_of_n import BestOfN
 from router.table import Entry, Estimate
 from tests.browser.tab import PHONE, Tab
@@ -37,7 +37,7 @@ class Hostile(Engine):
         self._script = self._write
 
     def _write(
-        self, path: Path, sampling: Sampling, rng: random.Random
+        self, path: Chain, sampling: Sampling, rng: random.Random
     ) -> tuple[str, FinishReason]:
         if path.depth == 0:
             return f"{ATTACK} {TEX}\n\n", "step"
@@ -129,7 +129,7 @@ async def test_the_table_is_a_heat_map_with_a_ranking_for_each_cell(
 
 
 async def test_the_winner_need_not_be_first_and_a_vote_at_another_temperature_is_no_baseline(
-    tab: Tab, routed: Served, tmp_path: pathlib.Path
+    tab: Tab, routed: Served, tmp_path: pathlib.Chain
 ) -> None:
     bundle = routed.server.service.engine.router.fitted
     assert bundle is not None

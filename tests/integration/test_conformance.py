@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.transformers import TransformersVerifier
 from router.testing import GeneratorConformance, VerifierConformance
@@ -31,17 +31,17 @@ class TestTransformersGenerator(GeneratorConformance):
     state_layer: ClassVar[int | None] = None
 
     @pytest.fixture(autouse=True)
-    def _weights(self, tiny_checkpoint: FilePath) -> None:
+    def _weights(self, tiny_checkpoint: Path) -> None:
         self.checkpoint = tiny_checkpoint
 
     async def open(self) -> TransformersGenerator:
         model: Any = AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32)
-        encoder = PathEncoder(AutoTokenizer.from_pretrained(self.checkpoint), PROMPT)
+        encoder = ChainEncoder(AutoTokenizer.from_pretrained(self.checkpoint), PROMPT)
         info = GeneratorInfo("tiny", "transformers", PROMPT.id, context=2048, seeds=True)
         return TransformersGenerator(model.eval(), encoder, info, self.state_layer)
 
-    def prompt_ids(self, path: Path) -> Sequence[int]:
-        return self.model._encoder.path_ids(path)  # type: ignore[attr-defined]
+    def prompt_ids(self, path: Chain) -> Sequence[int]:
+        return self.model._encoder.chain_ids(path)  # type: ignore[attr-defined]
 
     def running(self) -> int:
         return len(self.model._decoder._live)  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ class PrmConformance(VerifierConformance):
     family: ClassVar[str]
 
     @pytest.fixture(autouse=True)
-    def _weights(self, checkpoints: dict[str, FilePath]) -> None:
+    def _weights(self, checkpoints: dict[str, Path]) -> None:
         self.checkpoint = checkpoints[self.family]
 
     async def open(self) -> TransformersVerifier:
@@ -83,9 +83,7 @@ class TestQwenPrm(PrmConformance):
 
 
 @pytest.fixture(scope="module")
-def checkpoints(
-    tokenizer_dir: FilePath, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, FilePath]:
+def checkpoints(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("prm")
     return {

@@ -14,7 +14,7 @@ import pytest
 from router import Budget, Failure, Router, Solution
 from router.models.errors import EngineError, InputError, RouterError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Path, Problem, Sampled, Sampling
+from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling
 from router.opening import Models
 from router.strategies.trace import Node
 
@@ -37,7 +37,7 @@ class SlowVerifier(FakeVerifier):
         super().__init__(seconds=60)
 
 
-def silent(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+def silent(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
     return "I cannot tell.", "stop"
 
 
@@ -191,10 +191,10 @@ def test_problems_in_flight_are_bounded() -> None:
     most = 0
 
     class Watching(FakeGenerator):
-        async def sample(self, path, n, sampling):  # type: ignore[no-untyped-def]
+        async def sample(self, chain, n, sampling):  # type: ignore[no-untyped-def]
             nonlocal most
             most = max(most, self.running + 1)
-            return await super().sample(path, n, sampling)
+            return await super().sample(chain, n, sampling)
 
     with Router(generator=Watching(seconds_per_token=0.0001)) as router:
         assert len(list(router.solve_many(fake_problems(12), budget=2, in_flight=3))) == 12
@@ -222,10 +222,10 @@ class Panic(BaseException):
 )
 def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
     class Faulty(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-            if path.problem.id == "bad":
+        async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+            if chain.problem.id == "bad":
                 raise fault
-            return await super().sample(path, n, sampling)
+            return await super().sample(chain, n, sampling)
 
     problems = [*fake_problems(4), Problem("bad", QUESTION)]
     router = Router(generator=Faulty())
@@ -318,7 +318,7 @@ async def test_cancelling_asolve_tells_what_was_spent() -> None:
 
 def test_closing_waits_for_no_thread() -> None:
     class Threaded(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
             await asyncio.to_thread(over.wait, 60)
             raise AssertionError
 

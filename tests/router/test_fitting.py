@@ -20,8 +20,7 @@ from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, 
 from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import Path as Solution
-from router.models.types import Problem, Sampled, Sampling, Scored
+from router.models.types import Chain, Problem, Sampled, Sampling, Scored
 from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
@@ -207,7 +206,7 @@ class _FailsAt(FakeGenerator):
         super().__init__()
         self._problem = problem
 
-    async def sample(self, path: Solution, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         if path.problem == self._problem:
             raise EngineError("the engine cannot take it")
         return await super().sample(path, n, sampling)
@@ -263,7 +262,7 @@ async def test_a_model_that_is_down_ends_a_fit_with_its_error(tmp_path: Path) ->
 class _Picky(FakeVerifier):
     """Cannot take one path in four."""
 
-    async def score(self, path: Solution, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         if len(path.text) % 4 == 0:
             self.calls += 1
             raise Unscorable("the path is too long for the verifier")

@@ -12,8 +12,7 @@ from router.fitting.workers import LocalWorker
 from router.models.errors import EngineError, InputError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.training.lora import LoraSettings
-from router.models.types import Path as SearchPath
-from router.models.types import Problem, Sampled, Sampling
+from router.models.types import Chain, Problem, Sampled, Sampling
 from router.models.verifiers.trained_head import Backbone, HeadConfig
 from router.opening import Models
 from router.rollouts.runs import Origin, StoredCandidate
@@ -180,7 +179,7 @@ async def test_a_store_is_complete_when_no_model_is_needed_any_more(tmp_path: Pa
         assert is_complete(file, origin, problems, 2, 0)
         assert not is_complete(file, origin, problems, 2, 1)
         await sample_completions(worker, problems, 1, store, lambda *_: None)
-        whole = {p.id: [c.path(p).steps for c in pool] for p, pool in store.samples()}
+        whole = {p.id: [c.chain(p).steps for c in pool] for p, pool in store.samples()}
         completions = [r for r in store.runs() if r.configuration.startswith("completions(")]
     assert len(completions) == sum(len(steps) - 1 for pool in whole.values() for steps in pool)
     for run in completions:
@@ -202,7 +201,7 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
     asked: list[Problem] = []
 
     class Listening(FakeGenerator):
-        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Sampled:
+        async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
             asked.append(path.problem)
             return await super().sample(path, n, sampling)
 

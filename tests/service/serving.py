@@ -17,7 +17,7 @@ from router.bundle import Bundle
 from router.choosing import Difficulty
 from router.models.errors import EngineError
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.types import Path, Sampled, Sampling
+from router.models.types import Chain, Sampled, Sampling
 from router.rollouts.runs import Origin
 from router.service.server import Server, bind
 from router.service.settings import Settings
@@ -33,7 +33,7 @@ class Engine(FakeGenerator):
         super().__init__(seconds_per_token=seconds_per_token)
         self.dead = False
         self.bug = False
-        self.prompts: list[Path] = []
+        self.prompts: list[Chain] = []
         self.samplings: list[Sampling] = []
         self.waiting = 0
         self._go_on = threading.Event()
@@ -45,7 +45,7 @@ class Engine(FakeGenerator):
     def go_on(self) -> None:
         self._go_on.set()
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         self.prompts.append(path)
         self.samplings.append(sampling)
         self.waiting += 1
@@ -114,7 +114,7 @@ def served(
 
 
 def bundled(
-    bundle: Bundle, engine: Engine, home: pathlib.Path, difficulty: Difficulty = "text"
+    bundle: Bundle, engine: Engine, home: pathlib.Chain, difficulty: Difficulty = "text"
 ) -> Router:
     """A router of this engine, whose bundle passes for one that was fitted on it."""
     judge = FakeVerifier()

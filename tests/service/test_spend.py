@@ -8,7 +8,7 @@ import time
 import pytest
 
 from router.models.errors import EngineError
-from router.models.types import Path, Sampled, Sampling
+from router.models.types import Chain, Sampled, Sampling
 from tests.service.serving import CHAT, Engine, Served, served, until
 from tests.service.test_operation import Lines, lines  # noqa: F401 (a fixture)
 from tests.service.test_streaming import leave
@@ -26,14 +26,14 @@ class OneOff(Engine):
         self._searched = 0
         self.searched_tokens = 0
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-        if path.problem.id == "probe":
-            return await super().sample(path, n, sampling)
+    async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+        if chain.problem.id == "probe":
+            return await super().sample(chain, n, sampling)
         self._searched += 1
         if self._searched == 4:
             await asyncio.sleep(0.1 if self._fails else 3600)
             raise EngineError("a glitch")
-        sampled = await super().sample(path, n, sampling)
+        sampled = await super().sample(chain, n, sampling)
         self.searched_tokens += sum(one.tokens or 0 for one in sampled.continuations)
         return sampled
 

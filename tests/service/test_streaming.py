@@ -14,7 +14,7 @@ import pytest
 from openai import APIError, OpenAI
 
 from router.bundle import Bundle
-from router.models.types import Path
+from router.models.types import Chain
 from router.service import searching
 from router.service.settings import Settings
 from tests.router.test_routing import bundle  # noqa: F401 (a fixture)
@@ -87,7 +87,7 @@ def test_a_short_search_is_traced_too(service: Served) -> None:
 
 def test_the_decision_comes_first_and_once_where_a_pilot_is_drawn_before_it(
     bundle: Bundle,  # noqa: F811
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Chain,
 ) -> None:
     engine = Engine(seconds_per_token=0.002)
     router = bundled(bundle, engine, tmp_path / "bundle", "pilot")
@@ -112,9 +112,9 @@ def test_the_decision_comes_first_and_once_where_a_pilot_is_drawn_before_it(
 def test_long_answers_are_read_once_and_not_on_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read: list[Path] = []
+    read: list[Chain] = []
 
-    def slowly(path: Path) -> str:
+    def slowly(path: Chain) -> str:
         read.append(path)
         time.sleep(0.5)
         return "54"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator
-from router.models.types import FinishReason, Path, Sampling
+from router.models.types import Chain, FinishReason, Sampling
 from router.strategies.rebase import balanced
 from router.strategies.registry import parse_strategy
 from tests.strategies.test_strategies import by_depth, digits, search, value
@@ -32,7 +32,7 @@ def test_shares_add_up_and_a_better_path_gets_no_less(
     given_out = [shares[i] for i in best_first]
     assert given_out == sorted(given_out, reverse=True)
     ours = [s for s, v in zip(shares, values, strict=True) if v == max(values)]
-    assert max(ours) - min(ours) <= 1, "equal paths, unequal shares"
+    assert max(ours) - min(ours) <= 1, "equal chains, unequal shares"
 
 
 @pytest.mark.parametrize(
@@ -58,24 +58,24 @@ async def test_paths_get_children_by_their_share() -> None:
     for depth in (1, 2, 3):
         level = by_depth(outcome, depth)
         assert len(level) == 16
-        children = [path.parent for path in by_depth(outcome, depth + 1)]
-        shares = balanced(16, [value(path) / 10 for path in level], 0.2)
-        assert [children.count(path) for path in level] == shares
+        children = [chain.parent for chain in by_depth(outcome, depth + 1)]
+        shares = balanced(16, [value(chain) / 10 for chain in level], 0.2)
+        assert [children.count(chain) for chain in level] == shares
         assert 0 in shares, "the case shows nothing of pruning"
     assert len(outcome.candidates) == 16
     assert outcome.usage.generations == 16
-    pruned = [node.path for node in outcome.trace.nodes if node.status == "pruned"]
+    pruned = [node.chain for node in outcome.trace.nodes if node.status == "pruned"]
     assert pruned
-    assert not {node.path.parent for node in outcome.trace.nodes} & set(pruned)
+    assert not {node.chain.parent for node in outcome.trace.nodes} & set(pruned)
 
 
 async def test_finished_paths_leave_the_beam_and_its_budget() -> None:
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
-        ends = path.depth == 0 and rng.random() < 0.5
-        return f"{rng.randrange(1, 10)}\n\n", "stop" if ends or path.depth == 2 else "step"
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        ends = chain.depth == 0 and rng.random() < 0.5
+        return f"{rng.randrange(1, 10)}\n\n", "stop" if ends or chain.depth == 2 else "step"
 
     outcome = await search("rebase(n=16)", FakeGenerator(script))
-    early = [c for c in outcome.candidates if c.path.depth == 1]
+    early = [c for c in outcome.candidates if c.chain.depth == 1]
     assert 0 < len(early) < 16
     assert len(by_depth(outcome, 2)) == 16 - len(early)
     assert len(outcome.candidates) == 16
@@ -83,7 +83,7 @@ async def test_finished_paths_leave_the_beam_and_its_budget() -> None:
 
 async def test_the_last_round_samples_to_the_end() -> None:
     outcome = await search("rebase(n=4, depth=2)", digits(6))
-    assert {c.path.depth for c in outcome.candidates} == {6}
+    assert {c.chain.depth for c in outcome.candidates} == {6}
     assert outcome.usage.generations == 4
 
 
