@@ -93,7 +93,7 @@ async def test_dvts_runs_all_problems_in_the_same_rounds() -> None:
     assert [len(rows) for rows in generator.rounds] == [24, 24, 24]
     assert [len(candidates) for candidates in found] == [8, 8, 8]
     for problem, candidates in zip(problems, found, strict=True):
-        assert all(candidate.path.problem == problem for candidate in candidates)
+        assert all(candidate.chain.problem == problem for candidate in candidates)
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) -> None:

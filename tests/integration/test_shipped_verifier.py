@@ -77,7 +77,7 @@ async def test_it_is_served_as_it_was_trained(
             for candidate in trained.candidates:
                 served = await verifier.score(candidate.chain(solutions.problem))
                 assert served.values == pytest.approx(candidate.scores, abs=TOLERANCE)
-            await costs_one_step(verifier, trained.candidates[0].path(solutions.problem), encoder)
+            await costs_one_step(verifier, trained.candidates[0].chain(solutions.problem), encoder)
         finally:
             await verifier.aclose()
 

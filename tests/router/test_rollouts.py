@@ -132,13 +132,13 @@ async def test_a_stored_candidate_is_the_token_exact_path_of_its_search() -> Non
         BestOfN(2), problem, FakeGenerator(), FakeVerifier(), Budget(2), Sampling(), seed=1
     )
     found = outcome.candidates[0]
-    stored = StoredCandidate.of(found.path, found.answer, True, found.scores)
-    back = StoredCandidate.from_row(stored.to_row()).path(problem)
-    assert [s.text for s in back.steps] == [s.text for s in found.path.steps]
-    assert [s.token_ids for s in back.steps] == [s.token_ids for s in found.path.steps]
+    stored = StoredCandidate.of(found.chain, found.answer, True, found.scores)
+    back = StoredCandidate.from_row(stored.to_row()).chain(problem)
+    assert [s.text for s in back.steps] == [s.text for s in found.chain.steps]
+    assert [s.token_ids for s in back.steps] == [s.token_ids for s in found.chain.steps]
     assert back.finished
     assert back.steps[0].finish == "step"
-    assert stored.tokens == found.path.tokens
+    assert stored.tokens == found.chain.tokens
 
 
 def test_samples_form_one_pool_in_the_order_they_came(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Copying(Whole):
 
 class Unscored(Whole):
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        return [Candidate(c.path) for c in await super().run(problem, search)]
+        return [Candidate(c.chain) for c in await super().run(problem, search)]
 
 
 class Deaf(Whole):
