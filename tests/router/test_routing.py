@@ -23,7 +23,7 @@ from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.types import AskedSampling, Prefill, Problem, Sampled, Sampling
-from router.models.types import Path as Solved
+from router.models.types import Chain as Solved
 from router.records import Decision
 from router.rollouts.store import RolloutStore
 from router.table import Estimate

@@ -10,9 +10,9 @@ import pytest
 
 from router import (
     Candidate,
+    Chain,
     EngineError,
     InputError,
-    Path,
     Prefill,
     Problem,
     PromptTooLong,
@@ -179,43 +179,43 @@ def test_a_suite_without_strategies_says_so() -> None:
 
 
 class Few(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, max(1, n - 1), sampling)
 
 
 class Monotone(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         sampled = await super().sample(path, 1, sampling)
         return replace(sampled, continuations=n * sampled.continuations)
 
 
 class Unlimited(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, n, replace(sampling, max_tokens=999))
 
 
 class Unstoppable(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, n, replace(sampling, stop=()))
 
 
 class Stepless(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, n, replace(sampling, until="end"))
 
 
 class Endless(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, n, replace(sampling, until="step"))
 
 
 class Unseeded(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await super().sample(path, n, replace(sampling, seed=None))
 
 
 class Miscounting(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         sampled = await super().sample(path, n, sampling)
         return replace(
             sampled, continuations=tuple(replace(c, tokens=1) for c in sampled.continuations)
@@ -226,12 +226,12 @@ class Uncancellable(FakeGenerator):
     def __init__(self, seconds_per_token: float) -> None:
         super().__init__(seconds_per_token=50 * seconds_per_token)
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         return await asyncio.shield(asyncio.ensure_future(super().sample(path, n, sampling)))
 
 
 class Forgiving(FakeGenerator):
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         try:
             return await super().sample(path, n, sampling)
         except PromptTooLong as error:
@@ -241,9 +241,9 @@ class Forgiving(FakeGenerator):
 class Mixing(FakeGenerator):
     """Answers every call that runs at once as the last of them."""
 
-    last: Path
+    last: Chain
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         self.last = path
         await asyncio.sleep(0)
         return await super().sample(self.last, n, sampling)
@@ -289,11 +289,11 @@ def test_a_generator_that_breaks_a_promise_is_found(cls: type[FakeGenerator], te
 
 def test_prompts_that_are_written_anew_are_found() -> None:
     class Rendered(Opened):
-        def prompt_ids(self, path: Path) -> list[int]:
+        def prompt_ids(self, path: Chain) -> list[int]:
             return list(f"{path.problem.text}{path.depth}{path.text}".encode())
 
     class Continued(Opened):
-        def prompt_ids(self, path: Path) -> list[int]:
+        def prompt_ids(self, path: Chain) -> list[int]:
             return list(f"{path.problem.text}{path.text}".encode())
 
     test = "test_a_longer_paths_prompt_continues_its_parents"
@@ -304,7 +304,7 @@ def test_prompts_that_are_written_anew_are_found() -> None:
 
 def test_seeds_that_are_taken_in_silence_are_found() -> None:
     class Silent(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+        async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
             return await super().sample(path, n, replace(sampling, seed=None))
 
     class Suite(GeneratorConformance):
@@ -318,31 +318,31 @@ def test_seeds_that_are_taken_in_silence_are_found() -> None:
 
 
 class Forgetful(FakeVerifier):
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         return await super().score(path)
 
 
 class Lost(FakeVerifier):
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         scored = await super().score(path, known)
         return replace(scored, values=tuple(1.1 for _ in scored.values))
 
 
 class Foreseeing(FakeVerifier):
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         scored = await super().score(path, known)
         return replace(scored, values=tuple(1 / (1 + path.depth) for _ in scored.values))
 
 
 class Blaming(FakeVerifier):
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         if len(path.text) > 10_000:
             raise VerifierError("too long")
         return await super().score(path, known)
 
 
 class Refusing(FakeVerifier):
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         if len(path.text) > 10_000:
             raise Unscorable("too long")
         return await super().score(path, known)
@@ -351,9 +351,9 @@ class Refusing(FakeVerifier):
 class Mixed(FakeVerifier):
     """Answers every call that runs at once as the last of them."""
 
-    last: Path
+    last: Chain
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         self.last = path
         await asyncio.sleep(0)
         return await super().score(self.last, known)
@@ -364,7 +364,7 @@ class Entangled(FakeVerifier):
 
     work: asyncio.Future[None] | None = None
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         if self.work is None or self.work.done():
             self.work = asyncio.ensure_future(asyncio.sleep(0.01))
         await self.work
@@ -434,7 +434,7 @@ def test_a_suite_that_opens_nothing_says_what_to_write() -> None:
 
 def test_what_hangs_fails() -> None:
     class Hanging(FakeVerifier):
-        async def score(self, path: Path, known: int = 0) -> Scored:
+        async def score(self, path: Chain, known: int = 0) -> Scored:
             await asyncio.sleep(3600)
             raise InputError("never")
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 from dataclasses import dataclass
 
-from router import Candidate, Path, Problem, Search, Strategy, candidates, step_values
+from router import Candidate, Chain, Problem, Search, Strategy, candidates, step_values
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class RebaseLike(Strategy):
     balance: float = 0.1
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        done: list[Path] = []
+        done: list[Chain] = []
         beam = [(search.root, self.n)]
         while beam:
             calls = [search.sample(path, share) for path, share in beam]
