@@ -9,7 +9,7 @@ from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
 from router.models.base import Generator, state_layer
 from router.models.errors import InputError
-from router.models.types import Problem
+from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import Models
 from router.records import Decision
 from router.strategies.base import Strategy
@@ -88,7 +88,8 @@ class ByTable:
     otherwise: tells the level where what the estimator needs was not observed.
     tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
     of the budget; the table's own by default. own_temperature: whether strategies that set a
-    temperature of their own count.
+    temperature of their own count. unlike: how sampling differs from that of the fit, in words;
+    where it does, no accuracy is expected.
 
     Raises:
         InputError: a tolerance outside 0 to 1.
@@ -100,6 +101,7 @@ class ByTable:
     tolerance: float = 0.0
     cost: CostUnit | None = None
     own_temperature: bool = True
+    unlike: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -151,10 +153,13 @@ class ByTable:
             budget.generations,
             tolerance=self.tolerance,
             cost=self.cost,
-            drawn=len(evidence.scores) or self.needs.drawn(budget.generations),
+            drawn=evidence.generations or self.needs.drawn(budget.generations),
             own_temperature=self.own_temperature,
         )
         why = f"{decision.why}; difficulty judged by {estimator.known(evidence)}"
+        if self.unlike:
+            why += f"; accuracies are those of the fit, and this samples at {self.unlike}"
+            return replace(decision, why=why, expected_accuracy=None)
         return replace(decision, why=why)
 
 
@@ -181,12 +186,12 @@ class Routing:
             )
 
     def chooser(
-        self, tolerance: float, temperature: float, *, verified: bool, models: Models | None
-    ) -> Chooser:
-        """What decides.
+        self, tolerance: float, asked: AskedSampling, *, verified: bool, models: Models | None
+    ) -> tuple[Chooser, Sampling | None]:
+        """What decides, and how the bundle that it decides by was sampled, if there is one.
 
-        temperature: of sampling. Where it is not the bundle's, the caller has chosen it, and no
-            strategy that would set another counts.
+        asked: where it differs from the bundle's own, the decision says so, and no strategy that
+            would set another temperature than the one asked for counts.
         verified: whether there is, or will be, a verifier.
         models: None before they are opened; the bundle is then taken to fit them.
 
@@ -203,15 +208,18 @@ class Routing:
                     raise
                 because = left_out(error)
             else:
-                usual = temperature == self.bundle.origin.temperature
                 chooser = ByTable.of(self.bundle, self.difficulty, tolerance)
                 if models is not None:
                     _check_layer(chooser.needs, models.generator)
-                return replace(chooser, own_temperature=usual)
+                fitted = self.bundle.origin.sampling
+                sampled = asked.over(fitted)
+                usual = sampled.temperature == fitted.temperature
+                unlike = _unlike(sampled, fitted)
+                return replace(chooser, own_temperature=usual, unlike=unlike), fitted
         if tolerance or self.difficulty != "text":
             what = "a tolerance" if tolerance else f"difficulty by {self.difficulty}"
             raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
-        return Default(verified, because)
+        return Default(verified, because), None
 
     @staticmethod
     def _check(bundle: Bundle, verified: bool, models: Models | None) -> None:
@@ -225,6 +233,12 @@ class Routing:
 def left_out(error: InputError) -> str:
     """Says why the bundle that comes with `router` does not decide."""
     return f"the shipped bundle is left out ({error})"
+
+
+def _unlike(sampled: Sampling, fitted: Sampling) -> str:
+    names = ("temperature", "top_p", "max_tokens", "stop")
+    both = ((name, getattr(sampled, name), getattr(fitted, name)) for name in names)
+    return ", ".join(f"{name} {new!r}, not {old!r}" for name, new, old in both if new != old)
 
 
 def _check_layer(needs: Needs, generator: Generator) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
-from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing, left_out
+from router.choosing import AUTO, Chooser, Difficulty, Fixed, Routing, left_out
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
 from router.models.errors import EngineError, InputError, NotInstalled
 from router.models.runtime.engine_args import NONE, EngineArgs
-from router.models.types import Problem, Sampling
+from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
     Models,
     default_bundle,
@@ -64,8 +64,9 @@ class Router(Session):
             generator and of the verifier, as `{"tensor_parallel_size": 2}`; they replace our
             defaults (`docs/deploy.md`).
         strategy: `auto`; or a strategy, yours included, or its text: `beam_search(n=16, width=4)`.
-        sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
-            is the model's own.
+        sampling: temperature, top_p, stop strings and the limit on tokens of one solution. What is
+            not asked for is as the bundle that decides was fitted, else the model's own; what is
+            asked for and differs from the bundle's is noted in `Decision.why`.
         bundle: directory of a fitted bundle, which decides what the strategy `auto` means; None
             means none, which is best-of-N. `auto` is the one that comes with `router` for the
             model, where it fits prompt and verifier; a ready-made generator gets none.
@@ -92,7 +93,7 @@ class Router(Session):
         engine_args: EngineArgs = NONE,
         verifier_args: EngineArgs = NONE,
         strategy: str | Strategy = AUTO,
-        sampling: Sampling | None = None,
+        sampling: Sampling | AskedSampling | None = None,
         bundle: str | Path | None = AUTO,
         difficulty: Difficulty = "text",
         chooser: Chooser | None = None,
@@ -111,7 +112,8 @@ class Router(Session):
         self.engine_args = engine_args
         self.verifier_args = verifier_args
         self.strategy = strategy
-        self.sampling = sampling or default_sampling(model, endpoints)
+        asked = AskedSampling.of(sampling) if isinstance(sampling, Sampling) else sampling
+        self.asked = asked or AskedSampling()
         self.bundle = bundle
         self.difficulty = difficulty
         self.chooser = chooser
@@ -150,8 +152,23 @@ class Router(Session):
         Raises:
             InputError: the bundle that was asked for cannot be read, or does not fit.
         """
-        by_table = self.chooser is None and isinstance(self._by_bundle(), ByTable)
-        return self._routing.bundle if by_table else None
+        if self.chooser is not None or self._by_bundle()[1] is None:
+            return None
+        return self._routing.bundle
+
+    @property
+    def sampling(self) -> Sampling:
+        """How solutions are sampled where a call asks for nothing.
+
+        Raises:
+            InputError: as `fitted`.
+        """
+        return self.sampling_with(self.strategy)
+
+    def sampling_with(self, strategy: str | Strategy) -> Sampling:
+        """The same where a call names the strategy."""
+        routed = self.chooser is None and strategy == AUTO
+        return self._sampling(self.asked, self._by_bundle()[1] if routed else None)
 
     @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
@@ -191,7 +208,7 @@ class Router(Session):
         Raises:
             InputError: as `solve`.
         """
-        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling)
         return chooser.choose(_problem(problem), UNOBSERVED, limits)
 
     async def adecide(
@@ -284,7 +301,7 @@ class Router(Session):
             ModelError: the models cannot be opened.
             RuntimeError: called by a listener, which would wait for itself.
         """
-        limits, _ = self._plan(budget, strategy, tolerance, sampling)
+        limits, *_ = self._plan(budget, strategy, tolerance, sampling)
         self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
         results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
@@ -331,10 +348,15 @@ class Router(Session):
         finally:
             future.cancel()
 
-    def _by_bundle(self, tolerance: float = 0.0, sampling: Sampling | None = None) -> Chooser:
+    def _sampling(self, asked: AskedSampling, fitted: Sampling | None) -> Sampling:
+        return asked.over(fitted or default_sampling(self.model, self.endpoints))
+
+    def _by_bundle(
+        self, tolerance: float = 0.0, asked: AskedSampling | None = None
+    ) -> tuple[Chooser, Sampling | None]:
         return self._routing.chooser(
             tolerance,
-            (sampling or self.sampling).temperature,
+            asked or self.asked,
             verified=self.verifier is not None,
             models=self.opened,
         )
@@ -345,21 +367,24 @@ class Router(Session):
         strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
-    ) -> tuple[Budget, Chooser]:
+    ) -> tuple[Budget, Chooser, Sampling]:
         """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
+        wished = self.asked if sampling is None else AskedSampling.of(sampling)
         asked = self.strategy if strategy is None else strategy
         if asked == AUTO and self.chooser is None:
-            return limits, self._by_bundle(tolerance, sampling)
+            chooser, fitted = self._by_bundle(tolerance, wished)
+            return limits, chooser, self._sampling(wished, fitted)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
             )
+        own = self._sampling(wished, None)
         if asked == AUTO and self.chooser is not None:
-            return limits, self.chooser
+            return limits, self.chooser, own
         fixed = parse_strategy(asked, limits.generations) if isinstance(asked, str) else asked
         check(fixed, limits, has_verifier=self.verifier is not None)
-        return limits, Fixed(fixed)
+        return limits, Fixed(fixed), own
 
     async def _solve(
         self,
@@ -376,13 +401,13 @@ class Router(Session):
         self._plan(budget, strategy, tolerance, sampling)
         problem = _problem(problem)
         models = await self._models()
-        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling)
         return await solve(
             problem,
             models,
             chooser,
             limits,
-            sampling or self.sampling,
+            sampled,
             seed=seed,
             listener=listener,
             decided=decided,

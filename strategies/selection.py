@@ -84,17 +84,20 @@ class Voters:
     notes: tuple[str, ...] = ()
 
 
-def voters(candidates: Sequence[Candidate], how: Select) -> Voters:
-    """Those with scores where scores select; where most have none, a majority of all."""
-    everyone = range(len(candidates))
-    scored = [i for i in everyone if candidates[i].scores is not None]
-    missing = len(candidates) - len(scored)
+def voters(how: Select, scored: Sequence[bool]) -> Voters:
+    """Those with scores where scores select; where most have none, a majority of all.
+
+    scored: whether each candidate has scores.
+    """
+    everyone = range(len(scored))
+    voting = [index for index in everyone if scored[index]]
+    missing = len(scored) - len(voting)
     if how == "majority" or not missing:
         return Voters(everyone, how)
-    if missing > len(scored):
-        note = f"{missing} of {len(candidates)} solutions have no scores, so a majority, not {how}"
+    if missing > len(voting):
+        note = f"{missing} of {len(scored)} solutions have no scores, so a majority, not {how}"
         return Voters(everyone, "majority", (note,))
-    return Voters(scored, how, (f"{missing} solutions have no scores, so they do not vote",))
+    return Voters(voting, how, (f"{missing} solutions have no scores, so they do not vote",))
 
 
 def select(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,11 +22,11 @@ from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_internals import failures, known, refusals
 from router.models.runtime.vllm_process import runs_on_cpu, start_engine, stop_engine
-from router.models.tokens import PathEncoder, room, text_ends
+from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
+    Chain,
     Continuation,
     FinishReason,
-    Path,
     Prefill,
     Problem,
     Sampled,
@@ -35,7 +34,7 @@ from router.models.types import (
     Step,
 )
 from router.models.usage import Usage
-from router.models.weights.find import weight_files
+from router.models.weights.count import count_parameters
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -89,7 +88,7 @@ class VLLMGenerator:
     def __init__(
         self,
         engine: AsyncLLM,
-        encoder: PathEncoder,
+        encoder: ChainEncoder,
         info: GeneratorInfo,
         states: States | None = None,
     ) -> None:
@@ -103,7 +102,7 @@ class VLLMGenerator:
     @classmethod
     async def load(
         cls,
-        model_path: FilePath,
+        model_path: Path,
         *,
         name: str,
         prompt: Prompt,
@@ -139,7 +138,7 @@ class VLLMGenerator:
             if on_cpu and known() and not all(await engine.collective_rpc("draw_by_inversion")):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
-            return cls(engine, PathEncoder(tokenizer, prompt), info, states)
+            return cls(engine, ChainEncoder(tokenizer, prompt), info, states)
         except BaseException:
             await stop_engine(engine)
             raise
@@ -148,7 +147,7 @@ class VLLMGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n independent continuations of `path`.
 
         Raises:
@@ -161,7 +160,7 @@ class VLLMGenerator:
                 f"seed={sampling.seed}: vLLM's CPU build cannot seed a request; leave the seed "
                 "out, or use the transformers engine"
             )
-        ids = self._encoder.path_ids(path)
+        ids = self._encoder.chain_ids(path)
         samples = [_Sample() for _ in range(n)]
         tasks = [
             asyncio.create_task(self._continue(ids, sampling, index, sample))
@@ -205,7 +204,7 @@ class VLLMGenerator:
         """
         if self._states is None:
             raise EngineError(f"{self.info.model} was opened without states of its layers")
-        ids = self._encoder.path_ids(Path(problem))
+        ids = self._encoder.chain_ids(Chain(problem))
         room(len(ids), self._context, 1, _LONGER)
         output = await self._request([*ids], self._params(Sampling(), 1, 0))
         [state] = await self._states.take(output.request_id, [len(ids) - 1])
@@ -338,15 +337,3 @@ class VLLMGenerator:
             raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
         at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
         return "step" if at_step else "stop"
-
-
-def count_parameters(model_path: FilePath) -> int:
-    """Number of weights in a checkpoint's safetensors files, read from their headers."""
-    from safetensors import safe_open
-
-    total = 0
-    for file in weight_files(model_path):
-        with safe_open(file, framework="numpy") as tensors:
-            names = tensors.keys()
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
-    return total

@@ -19,6 +19,7 @@ from router.models.prompts import get_prompt
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
+from router.models.weights.count import count_parameters
 from router.models.weights.find import find_model
 
 if TYPE_CHECKING:
@@ -149,10 +150,8 @@ async def _find_trained(
 
 
 async def _load_published(found: _Published, ref: str, engine_args: EngineArgs) -> Verifier:
-    from router.models.verifiers.checkpoint import active_parameters
-
     directory, prm = found.directory, found.prm
-    parameters = await asyncio.to_thread(active_parameters, directory)
+    parameters = await asyncio.to_thread(count_parameters, directory, head=False)
     info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
     if found.engine == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
@@ -168,9 +167,7 @@ async def _load_trained(
     found: _Trained, directory: Path, generator: GeneratorStates, engine_args: EngineArgs
 ) -> Verifier:
     config, head, prm = found.config, found.head, found.prm
-    from router.models.verifiers.checkpoint import active_parameters
-
-    parameters = await asyncio.to_thread(active_parameters, found.backbone, config.layer)
+    parameters = await asyncio.to_thread(count_parameters, found.backbone, config.layer, head=False)
     parameters += sum(weight.numel() for weight in head.parameters())
     # With the digest, so that scores of a head that was trained again do not mix with its own.
     name = f"{config.name}@{head_digest(directory)}"

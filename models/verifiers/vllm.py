@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,8 +20,8 @@ from router.models.errors import Unscorable, VerifierError
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_internals import failures
 from router.models.runtime.vllm_process import start_engine, stop_engine
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Scored
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Scored
 from router.models.verifiers.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class VLLMVerifier:
     """`Verifier` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes."""
 
     def __init__(
-        self, engine: AsyncLLM, encoder: PathEncoder, prm: PrmFormat, info: VerifierInfo
+        self, engine: AsyncLLM, encoder: ChainEncoder, prm: PrmFormat, info: VerifierInfo
     ) -> None:
         assert isinstance(prm.head, ClassHead)  # load_verifier refuses others
         self._engine = engine
@@ -45,7 +45,7 @@ class VLLMVerifier:
     @classmethod
     async def load(
         cls,
-        directory: FilePath,
+        directory: Path,
         prm: PrmFormat,
         info: VerifierInfo,
         *,
@@ -66,7 +66,7 @@ class VLLMVerifier:
         }
         from transformers import AutoTokenizer
 
-        encoder = PathEncoder(
+        encoder = ChainEncoder(
             await asyncio.to_thread(AutoTokenizer.from_pretrained, directory), prompt
         )
         check_tokenizer(prm, encoder)
@@ -76,7 +76,7 @@ class VLLMVerifier:
     def info(self) -> VerifierInfo:
         return self._info
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         """Scores of the path's steps from index `known` on.
 
         Raises:
@@ -110,7 +110,7 @@ class VLLMVerifier:
         await stop_engine(self._engine)
 
     async def _pool(
-        self, path: Path, ids: Sequence[int], *, use_cache: bool
+        self, path: Chain, ids: Sequence[int], *, use_cache: bool
     ) -> PoolingRequestOutput:
         """One forward pass; its rows belong to the last tokens, those not from the cache."""
         from vllm import PoolingParams, TokensPrompt

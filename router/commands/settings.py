@@ -37,7 +37,7 @@ def settings_of(
     Raises:
         InputError, ModelError: a bundle, model or verifier that was named cannot be read.
     """
-    sampling = router.sampling
+    sampling = router.sampling_with(strategy)
     prompt = choose_prompt(router.prompt, router.model, served=bool(router.endpoints))
     verifier = router.verifier
     routed = strategy == AUTO

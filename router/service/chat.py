@@ -15,7 +15,7 @@ from router.service import answers
 from router.service.jobs import task_id
 from router.service.observe import Entry
 from router.service.protocol import ChatRequest, RouteRequest
-from router.service.searching import Feed, failed, result, settled
+from router.service.searching import Feed, failed, leave, result, settled
 from router.service.state import Service, the_service
 from router.service.streaming import Chunks, SearchStream
 
@@ -39,11 +39,11 @@ async def chat(
     entry: Entry = request.state.entry
     job = service.desk.job(body, x_router_budget, entry.client, service.engine.require())
     entry.asked(job.problem.text, job.generations)
-    feed = Feed(trace=body.router.trace) if body.stream else None
+    feed = Feed(trace=bool(body.stream) and body.router.trace)
     completion_id, created = f"chatcmpl-{uuid4().hex}", int(time.time())
     task = service.searches.start(job, feed)
     try:
-        if feed is None:
+        if not body.stream:
             await settled(task, request)
         elif not (await settled(task, request, FAILS_EARLY_SECONDS) and failed(task)):
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -51,9 +51,11 @@ async def chat(
             return SearchStream(task, feed, body, chunks, job.generations, entry)
         solution = result(task)
     except BaseException:
-        task.cancel()
+        await leave(task)
+        entry.spent(feed.usage)
         raise
     entry.solved(solution, job.generations)
+    entry.spent(feed.usage)
     return _json(answers.completion(completion_id, created, body.model, solution, job.generations))
 
 

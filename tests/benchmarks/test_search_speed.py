@@ -93,7 +93,7 @@ async def test_dvts_runs_all_problems_in_the_same_rounds() -> None:
     assert [len(rows) for rows in generator.rounds] == [24, 24, 24]
     assert [len(candidates) for candidates in found] == [8, 8, 8]
     for problem, candidates in zip(problems, found, strict=True):
-        assert all(candidate.path.problem == problem for candidate in candidates)
+        assert all(candidate.chain.problem == problem for candidate in candidates)
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) -> None:
@@ -172,6 +172,6 @@ async def test_whole_solution_scores_are_the_verifiers_and_cost_every_token(
         expected = await asyncio.gather(*map(verifier.score, paths))
         for path, one, other in zip(paths, whole, expected, strict=True):
             assert one.values == pytest.approx(other.values, abs=0.02)  # bfloat16
-            prompt = len(baseline._encoder.path_ids(path))
+            prompt = len(baseline._encoder.chain_ids(path))
             assert prompt - 2 <= (one.tokens or 0) <= prompt
     await verifier.aclose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +12,7 @@ import torch
 
 from router.models.placement import measure_cards
 from router.models.runtime.memory import USABLE
-from router.models.types import Path, Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.models.verifiers.checkpoint import save_checkpoint
 from router.models.verifiers.reward_heads import RewardHead
 from router.opening import Models, load_models
@@ -28,14 +28,14 @@ SUM = Problem("sum", "What is 2 + 2?")
 
 
 @pytest.fixture(scope="module")
-def prm(tiny_checkpoint: FilePath, tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+def prm(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A process reward model of the tiny generator's first layer."""
     directory = tmp_path_factory.mktemp("gpu") / "tiny-prm"
     save_checkpoint(tiny_checkpoint, 1, RewardHead(128), directory)
     return directory
 
 
-async def open_both(model: FilePath, prm: FilePath, engine: str = "vllm") -> Models:
+async def open_both(model: Path, prm: Path, engine: str = "vllm") -> Models:
     return await load_models(
         None,
         str(prm),
@@ -57,7 +57,7 @@ def test_asking_for_memory_leaves_nothing_on_the_cards() -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
 async def test_generator_and_verifier_open_together_by_default(
-    tiny_checkpoint: FilePath, prm: FilePath, engine: str, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, prm: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One card, whatever this machine has.
     monkeypatch.setattr("router.models.placement.measure_cards", lambda: measure_cards()[:1])
@@ -65,12 +65,12 @@ async def test_generator_and_verifier_open_together_by_default(
     try:
         assert models.generator.info.engine == engine
         assert models.generator.info.context == 2048  # all that the model has
-        root = Path(SUM)
+        root = Chain(SUM)
         sampled = await models.generator.sample(root, 2, Sampling(max_tokens=32))
-        path = root.extend(*sampled.continuations[0].steps)
+        chain = root.extend(*sampled.continuations[0].steps)
         assert models.verifier is not None
-        scored = await models.verifier.score(path)
-        assert len(scored.values) == path.depth
+        scored = await models.verifier.score(chain)
+        assert len(scored.values) == chain.depth
         [card, *_] = measure_cards()
         assert card.total - card.free <= (USABLE + 0.08) * card.total
     finally:
@@ -78,9 +78,7 @@ async def test_generator_and_verifier_open_together_by_default(
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-async def test_on_two_cards_each_model_has_its_own(
-    tiny_checkpoint: FilePath, prm: FilePath
-) -> None:
+async def test_on_two_cards_each_model_has_its_own(tiny_checkpoint: Path, prm: Path) -> None:
     models = await open_both(tiny_checkpoint, prm)
     try:
         assert all(card.free < 0.5 * card.total for card in measure_cards()[:2])

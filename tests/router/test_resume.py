@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.simulated import simulated_store
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.fakes import FakeGenerator, fake_problems
 from router.rollouts.store import RolloutStore
@@ -27,7 +27,7 @@ BUDGETS = (1, 2, 4, 8)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("resume")
-    settings = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    settings = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
     simulated_store(home / "r.db", 60, settings.strategies)
     with RolloutStore.read(home / "r.db") as store:
         fit_bundle(store, settings).save(home / "bundle")

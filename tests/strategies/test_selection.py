@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.models.base import Aggregation
 from router.models.errors import InputError, NoCandidates, VerifierError
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.strategies.base import Candidate, Select
 from router.strategies.selection import Choice, Vote, aggregate, select
 
@@ -19,8 +19,8 @@ PROBLEM = Problem(id="p", text="?")
 
 
 def candidate(answer: str | None, *scores: float) -> Candidate:
-    path = Path(PROBLEM).extend(Step(f"so {answer}", "stop"))
-    return Candidate(path, scores or None, answer)
+    chain = Chain(PROBLEM).extend(Step(f"so {answer}", "stop"))
+    return Candidate(chain, scores or None, answer)
 
 
 def choose(candidates: list[Candidate], how: Select, aggregation: Aggregation = "last") -> Choice:
