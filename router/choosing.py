@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
 from router.models.base import Generator, state_layer
 from router.models.errors import InputError
-from router.models.types import AskedSampling, Problem, Sampling
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Decision
 from router.strategies.base import Strategy
@@ -87,9 +87,10 @@ class ByTable:
 
     otherwise: tells the level where what the estimator needs was not observed.
     tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
-    of the budget; the table's own by default. own_temperature: whether strategies that set a
-    temperature of their own count. unlike: how sampling differs from that of the fit, in words;
-    where it does, no accuracy is expected.
+    of the budget; the table's own by default.
+    fitted: how the fit sampled; sampled: how solutions will be; None is as in the fit. Where they
+    differ, the decision says so and expects no accuracy, and at another temperature no strategy
+    that sets its own counts.
 
     Raises:
         InputError: a tolerance outside 0 to 1.
@@ -100,8 +101,8 @@ class ByTable:
     otherwise: Estimator
     tolerance: float = 0.0
     cost: CostUnit | None = None
-    own_temperature: bool = True
-    unlike: str = ""
+    fitted: Sampling | None = None
+    sampled: Sampling | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -114,27 +115,28 @@ class ByTable:
         Raises:
             InputError: the bundle was fitted without what that estimator needs.
         """
-        text = bundle.by_text
+        text, fitted = bundle.by_text, bundle.origin.sampling
         if difficulty == "text":
-            return cls(bundle.table, text, text, tolerance)
+            return cls(bundle.table, text, text, tolerance, fitted=fitted)
         if difficulty == "prefill":
             if bundle.prefill is None:
                 raise InputError(
                     "the bundle cannot tell difficulty by the prefill, as its generator handed out"
                     " no states; refit it with `router fit` on an engine that does"
                 )
-            return cls(bundle.table, bundle.prefill, text, tolerance)
+            return cls(bundle.table, bundle.prefill, text, tolerance, fitted=fitted)
         if bundle.pilot is None:
             raise InputError(
                 "the bundle cannot tell difficulty by a pilot, as none of its samples was scored;"
                 " refit it with `router fit --verifier …`"
             )
-        return cls(bundle.table, bundle.pilot, Prior(bundle.prior), tolerance)
+        prior = Prior(bundle.prior)
+        return cls(bundle.table, bundle.pilot, prior, tolerance, fitted=fitted)
 
     @classmethod
     def at_true_levels(cls, bundle: Bundle, oracle: Oracle, tolerance: float = 0.0) -> ByTable:
         """By a bundle's table, on levels that are given."""
-        return cls(bundle.table, oracle, oracle, tolerance)
+        return cls(bundle.table, oracle, oracle, tolerance, fitted=bundle.origin.sampling)
 
     @property
     def needs(self) -> Needs:
@@ -148,19 +150,29 @@ class ByTable:
         """
         observed = evidence.meets(self.needs)
         estimator = self.estimator if observed else self.otherwise
+        unlike = self._unlike()
         decision = self.table.choose(
             estimator.levels(problem, evidence),
             budget.generations,
             tolerance=self.tolerance,
             cost=self.cost,
             drawn=evidence.generations or self.needs.drawn(budget.generations),
-            own_temperature=self.own_temperature,
+            own_temperature="temperature" not in unlike,
         )
         why = f"{decision.why}; difficulty judged by {estimator.known(evidence)}"
-        if self.unlike:
-            why += f"; accuracies are those of the fit, and this samples at {self.unlike}"
+        if unlike:
+            other = ", ".join(f"{name} {new!r}, not {old!r}" for name, (new, old) in unlike.items())
+            why += f"; accuracies are those of the fit, and this samples at {other}"
             return replace(decision, why=why, expected_accuracy=None)
         return replace(decision, why=why)
+
+    def _unlike(self) -> dict[str, tuple[Any, Any]]:
+        """What solutions are sampled at, and what the fit was, where these differ."""
+        if self.fitted is None or self.sampled is None:
+            return {}
+        names = ("temperature", "top_p", "max_tokens", "stop")
+        both = {name: (getattr(self.sampled, name), getattr(self.fitted, name)) for name in names}
+        return {name: (new, old) for name, (new, old) in both.items() if new != old}
 
 
 @dataclass(frozen=True)
@@ -186,12 +198,10 @@ class Routing:
             )
 
     def chooser(
-        self, tolerance: float, asked: AskedSampling, *, verified: bool, models: Models | None
-    ) -> tuple[Chooser, Sampling | None]:
-        """What decides, and how the bundle that it decides by was sampled, if there is one.
+        self, tolerance: float, *, verified: bool, models: Models | None
+    ) -> Default | ByTable:
+        """What decides.
 
-        asked: where it differs from the bundle's own, the decision says so, and no strategy that
-            would set another temperature than the one asked for counts.
         verified: whether there is, or will be, a verifier.
         models: None before they are opened; the bundle is then taken to fit them.
 
@@ -211,15 +221,11 @@ class Routing:
                 chooser = ByTable.of(self.bundle, self.difficulty, tolerance)
                 if models is not None:
                     _check_layer(chooser.needs, models.generator)
-                fitted = self.bundle.origin.sampling
-                sampled = asked.over(fitted)
-                usual = sampled.temperature == fitted.temperature
-                unlike = _unlike(sampled, fitted)
-                return replace(chooser, own_temperature=usual, unlike=unlike), fitted
+                return chooser
         if tolerance or self.difficulty != "text":
             what = "a tolerance" if tolerance else f"difficulty by {self.difficulty}"
             raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
-        return Default(verified, because), None
+        return Default(verified, because)
 
     @staticmethod
     def _check(bundle: Bundle, verified: bool, models: Models | None) -> None:
@@ -233,12 +239,6 @@ class Routing:
 def left_out(error: InputError) -> str:
     """Says why the bundle that comes with `router` does not decide."""
     return f"the shipped bundle is left out ({error})"
-
-
-def _unlike(sampled: Sampling, fitted: Sampling) -> str:
-    names = ("temperature", "top_p", "max_tokens", "stop")
-    both = ((name, getattr(sampled, name), getattr(fitted, name)) for name in names)
-    return ", ".join(f"{name} {new!r}, not {old!r}" for name, new, old in both if new != old)
 
 
 def _check_layer(needs: Needs, generator: Generator) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
-from router.choosing import AUTO, Chooser, Difficulty, Fixed, Routing, left_out
+from router.choosing import (
+    AUTO,
+    ByTable,
+    Chooser,
+    Default,
+    Difficulty,
+    Fixed,
+    Routing,
+    left_out,
+)
 from router.difficulty.base import UNOBSERVED
 from router.models.base import Generator, Verifier
 from router.models.errors import EngineError, InputError, NotInstalled
@@ -152,9 +162,8 @@ class Router(Session):
         Raises:
             InputError: the bundle that was asked for cannot be read, or does not fit.
         """
-        if self.chooser is not None or self._by_bundle()[1] is None:
-            return None
-        return self._routing.bundle
+        by_table = self.chooser is None and isinstance(self._by_bundle(), ByTable)
+        return self._routing.bundle if by_table else None
 
     @property
     def sampling(self) -> Sampling:
@@ -167,8 +176,8 @@ class Router(Session):
 
     def sampling_with(self, strategy: str | Strategy) -> Sampling:
         """The same where a call names the strategy."""
-        routed = self.chooser is None and strategy == AUTO
-        return self._sampling(self.asked, self._by_bundle()[1] if routed else None)
+        chooser = (self.chooser or self._by_bundle()) if strategy == AUTO else None
+        return self._sampling(chooser, self.asked)
 
     @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
@@ -348,17 +357,13 @@ class Router(Session):
         finally:
             future.cancel()
 
-    def _sampling(self, asked: AskedSampling, fitted: Sampling | None) -> Sampling:
+    def _sampling(self, chooser: Chooser | None, asked: AskedSampling) -> Sampling:
+        fitted = chooser.fitted if isinstance(chooser, ByTable) else None
         return asked.over(fitted or default_sampling(self.model, self.endpoints))
 
-    def _by_bundle(
-        self, tolerance: float = 0.0, asked: AskedSampling | None = None
-    ) -> tuple[Chooser, Sampling | None]:
+    def _by_bundle(self, tolerance: float = 0.0) -> Default | ByTable:
         return self._routing.chooser(
-            tolerance,
-            asked or self.asked,
-            verified=self.verifier is not None,
-            models=self.opened,
+            tolerance, verified=self.verifier is not None, models=self.opened
         )
 
     def _plan(
@@ -370,21 +375,26 @@ class Router(Session):
     ) -> tuple[Budget, Chooser, Sampling]:
         """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
-        wished = self.asked if sampling is None else AskedSampling.of(sampling)
         asked = self.strategy if strategy is None else strategy
+        chooser = self._chooser(limits, asked, tolerance)
+        wished = self.asked if sampling is None else AskedSampling.of(sampling)
+        sampled = self._sampling(chooser, wished)
+        if isinstance(chooser, ByTable):
+            chooser = replace(chooser, sampled=sampled)
+        return limits, chooser, sampled
+
+    def _chooser(self, budget: Budget, asked: str | Strategy, tolerance: float) -> Chooser:
         if asked == AUTO and self.chooser is None:
-            chooser, fitted = self._by_bundle(tolerance, wished)
-            return limits, chooser, self._sampling(wished, fitted)
+            return self._by_bundle(tolerance)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
             )
-        own = self._sampling(wished, None)
         if asked == AUTO and self.chooser is not None:
-            return limits, self.chooser, own
-        fixed = parse_strategy(asked, limits.generations) if isinstance(asked, str) else asked
-        check(fixed, limits, has_verifier=self.verifier is not None)
-        return limits, Fixed(fixed), own
+            return self.chooser
+        fixed = parse_strategy(asked, budget.generations) if isinstance(asked, str) else asked
+        check(fixed, budget, has_verifier=self.verifier is not None)
+        return Fixed(fixed)
 
     async def _solve(
         self,

@@ -36,7 +36,8 @@ from router.evaluation.summary import (
     sizes,
     times,
 )
-from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
+from router.fitting.sampler import IN_FLIGHT, Price, price
+from router.fitting.shift import Ticker
 from router.fitting.workers import LocalWorker
 from router.models.errors import InputError
 from router.models.extras import require_fit

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from router.evaluation.study import Study
-from router.fitting.sampler import IN_FLIGHT, Price, Sampler, Ticker, price
+from router.fitting.sampler import IN_FLIGHT, Price, Sampler, price
+from router.fitting.shift import Ticker
 from router.fitting.workers import Worker
 from router.rollouts.store import RolloutStore
 

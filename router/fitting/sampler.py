@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import (
-    AsyncIterator,
-    Callable,
     Collection,
     Coroutine,
     Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -25,6 +21,7 @@ import numpy as np
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
+from router.fitting.shift import Room, Shift, Ticker, gather
 from router.fitting.workers import SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
 from router.models.types import Problem
@@ -58,9 +55,6 @@ IN_FLIGHT = 256
 
 _DOWN: Final = 8
 """So many problems whose searches fail, without one success between, say that a model is down."""
-
-Ticker = Callable[[int], None]
-"""Told of generations as they are done, or turn out not to be needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +211,13 @@ class Sampler:
             InputError: the problems cannot be divided into the levels.
             EngineError, VerifierError, NoCandidates: everything fails; what finished is stored.
         """
-        shift = _Shift(worker, tick, _Room(in_flight))
+        shift = Shift(worker, tick, Room(in_flight))
         whole = [strategy for strategy in self.strategies if strategy.takes_samples]
         await self._score_old(shift)
         await self._read_prompts(shift)
         await self._all(self._missing(self.problems, whole), shift)
         if not self.capped:  # else some problems have no level yet
-            await _gather(self._race(problems, shift) for problems in self._by_level())
+            await gather(self._race(problems, shift) for problems in self._by_level())
         self.tell_failed()
 
     async def run_jobs(
@@ -235,7 +229,7 @@ class Sampler:
         in_flight: int = IN_FLIGHT,
     ) -> None:
         """Run these searches and no others; limits and errors as in `run`."""
-        shift = _Shift(worker, tick, _Room(in_flight))
+        shift = Shift(worker, tick, Room(in_flight))
         await self._score_old(shift)
         await self._read_prompts(shift)
         await self._all(jobs, shift)
@@ -256,7 +250,7 @@ class Sampler:
                 len({problem for problem, _, _ in self.failed}),
             )
 
-    async def _race(self, problems: Sequence[Problem], shift: _Shift) -> None:
+    async def _race(self, problems: Sequence[Problem], shift: Shift) -> None:
         """Give the strategies one level's problems until it is clear which can win there."""
         costs = np.array([strategy.cost for strategy in self.strategies])
         alive = np.ones(len(self.strategies), np.bool_)
@@ -295,7 +289,7 @@ class Sampler:
             for number in range(1, levels.count + 1)
         ]
 
-    async def _all(self, jobs: Sequence[SearchJob], shift: _Shift) -> None:
+    async def _all(self, jobs: Sequence[SearchJob], shift: Shift) -> None:
         async def one(job: SearchJob) -> None:
             async with shift.room.hold(job.strategy.cost):
                 if self.left < job.strategy.cost:
@@ -305,9 +299,9 @@ class Sampler:
                 await self._one(job, shift)
                 shift.tick(job.strategy.cost)
 
-        await _gather(one(job) for job in jobs)
+        await gather(one(job) for job in jobs)
 
-    async def _one(self, job: SearchJob, shift: _Shift) -> None:
+    async def _one(self, job: SearchJob, shift: Shift) -> None:
         """Run one search and store it."""
         key = f"{self.seed}/{job.configuration}/{job.repeat}"
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
@@ -323,7 +317,7 @@ class Sampler:
             self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
 
     async def _tried(
-        self, key: tuple[str, str, int], work: Coroutine[Any, Any, T], shift: _Shift
+        self, key: tuple[str, str, int], work: Coroutine[Any, Any, T], shift: Shift
     ) -> T | None:
         """What a call to the models gives; None where it is left out.
 
@@ -349,7 +343,7 @@ class Sampler:
             return result
         return None
 
-    async def _read_prompts(self, shift: _Shift) -> None:
+    async def _read_prompts(self, shift: Shift) -> None:
         """Store where each prompt leads the generator, if it hands out states."""
         if not shift.worker.reads_prompts:
             return
@@ -362,9 +356,9 @@ class Sampler:
                 if read is not None:
                     self.store.add_prefill(problem.id, read)
 
-        await _gather(one(problem) for problem in self.problems if problem.id not in known)
+        await gather(one(problem) for problem in self.problems if problem.id not in known)
 
-    async def _score_old(self, shift: _Shift) -> None:
+    async def _score_old(self, shift: Shift) -> None:
         """Score samples that were drawn before there was a verifier."""
         if shift.worker.verifier is None:
             return
@@ -379,62 +373,9 @@ class Sampler:
                     self.store.set_scores(scored)
 
         pools = {unit_of(s).configuration for s in self.strategies if isinstance(s, BestOfN)}
-        await _gather(
+        await gather(
             one(run)
             for name in {SAMPLES, *pools}
             for run in list(self.store.runs(name))
             if run.problem in ours and any(c.scores is None for c in run.candidates)
         )
-
-
-class _Room:
-    """Room for so many generations at once, first come, first served; a larger job runs alone."""
-
-    def __init__(self, generations: int) -> None:
-        self._all = self._free = generations
-        self._first = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def hold(self, generations: int) -> AsyncIterator[None]:
-        held = min(generations, self._all)
-        async with self._first:
-            while self._free < held:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= held
-        try:
-            yield
-        finally:
-            self._free += held
-            self._freed.set()
-
-
-class _Shift:
-    """What all searches of one `run` share.
-
-    worker: runs them; tick: told of each; room: bounds how many run at once.
-    failing: problems of which a call failed since the last success.
-    """
-
-    def __init__(self, worker: Worker, tick: Ticker, room: _Room) -> None:
-        self.worker = worker
-        self.tick = tick
-        self.room = room
-        self.failing: set[str] = set()
-        self._last = time.monotonic()
-
-    def lap(self) -> float:
-        """Seconds since it was last asked, or since the start."""
-        last, self._last = self._last, time.monotonic()
-        return self._last - last
-
-
-async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All at once; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in work:
-                group.create_task(coroutine)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors

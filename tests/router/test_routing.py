@@ -192,6 +192,15 @@ def test_a_bundle_is_used_as_it_was_fitted_or_the_decision_says_how_not(
     assert "this samples at" not in fixed.decision.why
 
 
+def test_a_chooser_of_ones_own_is_used_as_it_was_fitted_too(colder: Path) -> None:
+    chooser = ByTable.of(Bundle.load(colder))
+    generator = Recording()
+    with Router(generator=generator, verifier=SimulatedVerifier(), chooser=chooser) as router:
+        assert router.solve(QUESTION, 4).decision.expected_accuracy is not None
+        assert generator.samplings == {FITTED}
+        assert "temperature 0.8, not 0.5" in router.decide(QUESTION, 4, sampling=Sampling()).why
+
+
 def test_what_one_call_asks_for_is_noted_too(colder: Path) -> None:
     with Router(generator=Recording(), verifier=SimulatedVerifier(), bundle=colder) as router:
         found = router.solve(QUESTION, 4, sampling=replace(FITTED, max_tokens=99))
