@@ -55,6 +55,8 @@ def started(tmp_path: Path, *options: str, problems: int = 3) -> tuple[str, ...]
         ("", "--max-tokens 99", "max_tokens was 512 and is now 99"),
         ("", "--model other/model", "model was 'Qwen2.5-Coder-0.5B-Instruct' and is now 'other/"),
         ("", "--prompt plain", "prompt was 'qwen-math@"),
+        ("", "--engine-arg dtype=half", "engine_args was {} and is now {'dtype': 'half'}"),
+        ("", "--verifier-arg dtype=half", "verifier_args was {} and is now {'dtype': 'half'}"),
         ("", "--verifier fake", "verifier was None and is now 'fake'"),
         ("--verifier fake", "--verifier none", "verifier was 'fake' and is now None"),
         ("--bundle none", f"--bundle {BUNDLE} --verifier fake", "bundle was None and is now '"),
