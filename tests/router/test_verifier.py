@@ -209,10 +209,9 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
     problems = [replace(problem, task="text") for problem in fake_problems(2)]
     origin = Origin.of(generator.info, sampling)
     with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
-        await sample_pools(generator, problems, 2, sampling, store, lambda *_: None)
-        await sample_completions(
-            generator, {p.id for p in problems}, 1, sampling, store, lambda *_: None
-        )
+        worker = LocalWorker(Models(generator, None), sampling)
+        await sample_pools(worker, problems, 2, store, lambda *_: None)
+        await sample_completions(worker, problems, 1, store, lambda *_: None)
         pools = list(store.samples())
     assert {problem.ask for problem in asked} == {get_task("text").ask}
     assert [problem for problem, _ in pools] == problems
