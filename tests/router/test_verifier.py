@@ -209,7 +209,7 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
     problems = [replace(problem, task="text") for problem in fake_problems(2)]
     origin = Origin.of(generator.info, sampling)
     with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
-        worker = LocalWorker(Models(generator, None), sampling)
+        worker = worker_of(generator, sampling)
         await sample_pools(worker, problems, 2, store, lambda *_: None)
         await sample_completions(worker, problems, 1, store, lambda *_: None)
         pools = list(store.samples())
