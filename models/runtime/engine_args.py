@@ -16,7 +16,7 @@ NONE: Final[EngineArgs] = {}
 
 OURS: Final[Mapping[str, str]] = {
     "model": "name it with --model or --verifier",
-    "tokenizer": "it is the model's own, which paths are encoded with",
+    "tokenizer": "it is the model's own, which chains are encoded with",
     "additional_config": "it ends vLLM's processes with this one",
     "worker_extension_cls": "it reads hidden states",
     "runner": "generators generate, verifiers pool",

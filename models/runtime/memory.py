@@ -102,7 +102,7 @@ class Share:
     """What a tenant gets.
 
     cards: indices of them; utilization: `gpu_memory_utilization`; context: tokens, the longest
-    that one path may be by this arithmetic. vLLM measures, and may find a little more or less.
+    that one chain may be by this arithmetic. vLLM measures, and may find a little more or less.
     """
 
     cards: tuple[int, ...]
@@ -158,7 +158,7 @@ def share_cards(cards: Sequence[Card], tenants: Sequence[Tenant]) -> tuple[Share
 
     Each gets cards of its own where there are enough, else they share the first ones. The memory
     of a card goes to weights and working memory, then to caches for the context that each must
-    have, and what is left to caches in which equally many tokens fit: the paths of a search lie in
+    have, and what is left to caches in which equally many tokens fit: the chains of a search lie in
     all of them. A tenant whose utilization was asked for gets that, and is not refused.
 
     Raises:
