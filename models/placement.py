@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from router.models.errors import InputError, ModelError
 from router.models.runtime.engine_args import EngineArgs
-from router.models.runtime.memory import Card, Role, Share, Tenant, share_cards, tenant
+from router.models.runtime.memory import GraphicsCard, Role, Share, Tenant, share_cards, tenant
 from router.models.weights.find import weight_files
 
 logger = logging.getLogger("router")
@@ -77,7 +77,7 @@ def placed(wanted: Sequence[Wanted]) -> dict[Role, dict[str, Any]]:
     return args
 
 
-def measure_cards() -> tuple[Card, ...]:
+def measure_cards() -> tuple[GraphicsCard, ...]:
     """The GPUs that this process may use (CUDA_VISIBLE_DEVICES), as they are now.
 
     Raises:
@@ -92,7 +92,7 @@ def measure_cards() -> tuple[Card, ...]:
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         said = str(getattr(error, "stderr", None) or error).strip().splitlines()
         raise ModelError(f"cannot ask CUDA for the cards' memory: {said[-1]}") from error
-    return tuple(Card(total, free) for free, total in found)
+    return tuple(GraphicsCard(total, free) for free, total in found)
 
 
 def _engine_args(share: Share, cards: int) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from router.choosing import (
     left_out,
 )
 from router.difficulty.base import UNOBSERVED
+from router.many import Results, results_of, solve_each
 from router.models.base import Generator, Verifier
-from router.models.errors import EngineError, InputError, NotInstalled
+from router.models.errors import InputError, NotInstalled
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
@@ -313,30 +314,15 @@ class Router(Session):
         limits, *_ = self._plan(budget, strategy, tolerance, sampling)
         self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
-        results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
+        results: Results = queue.SimpleQueue()
 
-        async def one(problem: Problem, slots: asyncio.Semaphore) -> None:
-            async with slots:
-                try:
-                    results.put(
-                        await self._solve(problem, limits, strategy, tolerance, sampling, seed)
-                    )
-                except BaseException as error:
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():
-                        raise
-                    # Not only Exception: an engine may cancel a call by itself, or panic in Rust.
-                    if not isinstance(error, Exception):
-                        error = EngineError(f"the search ended by {error!r}")
-                    results.put(Failure(problem.id, error))
+        async def one(problem: Problem) -> Solution:
+            return await self._solve(problem, limits, strategy, tolerance, sampling, seed)
 
         async def every() -> None:
             try:
                 await self._models()
-                slots = asyncio.Semaphore(in_flight)
-                async with asyncio.TaskGroup() as group:
-                    for problem in work:
-                        group.create_task(one(problem, slots))
+                await solve_each(work, one, results, in_flight)
             finally:
                 results.put(None)
 
@@ -345,17 +331,10 @@ class Router(Session):
     # -- inside ---------------------------------------------------------------------------
 
     def _results(
-        self,
-        work: Callable[[], Coroutine[Any, Any, None]],
-        results: queue.SimpleQueue[Solution | Failure | None],
+        self, work: Callable[[], Coroutine[Any, Any, None]], results: Results
     ) -> Iterator[Solution | Failure]:
-        future = self._loop().submit(work())
-        try:
-            while (result := results.get()) is not None:
-                yield result
-            future.result()
-        finally:
-            future.cancel()
+        # Only once it is iterated: until then nothing has started.
+        yield from results_of(work(), results, self._loop())
 
     def _sampling(self, chooser: Chooser | None, asked: AskedSampling) -> Sampling:
         fitted = chooser.fitted if isinstance(chooser, ByTable) else None

@@ -38,7 +38,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selected:
     """The outcome of a selection.
 
     candidate: the solution to show. answer: the representative of its group; None when no
@@ -105,7 +105,7 @@ def select(
     groups: Sequence[str | None],
     how: Select,
     aggregation: Aggregation = "last",
-) -> Choice:
+) -> Selected:
     """Choose one answer, and the best-scored candidate that gives it.
 
     groups: for each candidate the representative of its answer, as `Task.group` returns it;
@@ -134,7 +134,7 @@ def select(
     finalists = members[answer] if answer is not None else range(len(candidates))
     # `max` keeps the first of equals.
     shown = finalists[0] if scores is None else max(finalists, key=scores.__getitem__)
-    return Choice(candidates[shown], answer, tuple(votes))
+    return Selected(candidates[shown], answer, tuple(votes))
 
 
 def _scores(

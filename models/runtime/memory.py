@@ -65,7 +65,7 @@ _EMBEDDINGS: Final = ("embed_tokens.weight", "lm_head.weight")
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class GraphicsCard:
     """One GPU; bytes, as `torch.cuda.mem_get_info` says."""
 
     total: int
@@ -153,7 +153,7 @@ def tenant(
     )
 
 
-def share_cards(cards: Sequence[Card], tenants: Sequence[Tenant]) -> tuple[Share, ...]:
+def share_cards(cards: Sequence[GraphicsCard], tenants: Sequence[Tenant]) -> tuple[Share, ...]:
     """What each tenant gets, in their order.
 
     Each gets cards of its own where there are enough, else they share the first ones. The memory
@@ -216,7 +216,7 @@ def _place(count: int, tenants: Sequence[Tenant]) -> list[tuple[int, ...]]:
     return places
 
 
-def _divide(index: int, card: Card, tenants: Sequence[Tenant]) -> list[tuple[float, float]]:
+def _divide(index: int, card: GraphicsCard, tenants: Sequence[Tenant]) -> list[tuple[float, float]]:
     """Utilization of each tenant, and bytes of its cache."""
     if not tenants:
         return []
@@ -240,7 +240,7 @@ def _divide(index: int, card: Card, tenants: Sequence[Tenant]) -> list[tuple[flo
     return parts
 
 
-def _refusal(index: int, card: Card, tenants: Sequence[Tenant], usable: int) -> str:
+def _refusal(index: int, card: GraphicsCard, tenants: Sequence[Tenant], usable: int) -> str:
     names = " and ".join(f"{one.role} {one.name}" for one in tenants)
     parts = [
         f"{one.role} "

@@ -25,7 +25,7 @@ _VOTES = {
     "majority": "majority vote",
     "best": "best-of-N, best score",
 }
-_SEARCHES = {"dvts": "DVTS"}
+_SEARCHES = {"dvts": "DVTS", "rebase": "REBASE"}
 
 
 def in_words(strategy: Strategy) -> str:

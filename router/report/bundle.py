@@ -32,10 +32,10 @@ _FEATURES = 15
 
 def render(bundle: Bundle) -> str:
     """The page. Needs matplotlib."""
-    return _Page(bundle).render()
+    return _BundlePage(bundle).render()
 
 
-class _Page:
+class _BundlePage:
     """winners: the winning entry of each (level, budget). families: of all entries, in order.
 
     words: each family as it is shown.

@@ -51,10 +51,10 @@ Amount = Callable[[Point], float | None]
 
 def render(evaluation: Evaluation) -> str:
     """The page. Needs matplotlib."""
-    return _Page(evaluation).render()
+    return _EvaluationPage(evaluation).render()
 
 
-class _Page:
+class _EvaluationPage:
     def __init__(self, evaluation: Evaluation) -> None:
         self.e = evaluation
         names = [curve.name for curve in evaluation.curves]

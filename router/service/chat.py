@@ -13,7 +13,7 @@ from starlette.responses import Response
 from router.models.types import Problem
 from router.service import answers
 from router.service.jobs import task_id
-from router.service.observe import Entry
+from router.service.observe import LogEntry
 from router.service.protocol import ChatRequest, RouteRequest
 from router.service.searching import Feed, failed, leave, result, settled
 from router.service.state import Service, the_service
@@ -36,7 +36,7 @@ async def chat(
 
     The budget is that of `router.budget`, else the header's, else that of the model's name.
     """
-    entry: Entry = request.state.entry
+    entry: LogEntry = request.state.entry
     job = service.desk.job(body, x_router_budget, entry.client, service.engine.require())
     entry.asked(job.problem.text, job.generations)
     feed = Feed(trace=bool(body.stream) and body.router.trace)
@@ -63,7 +63,7 @@ async def chat(
 async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str, Any]:
     """Which search a problem would get, and why; samples nothing."""
     service.engine.require()
-    entry: Entry = request.state.entry
+    entry: LogEntry = request.state.entry
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
     problem = Problem.of_text(body.problem, task_id(body.task, "task"))

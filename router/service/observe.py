@@ -35,7 +35,7 @@ _SECURITY: Final = {
 
 
 @dataclass
-class Entry:
+class LogEntry:
     """What will be logged of one request.
 
     facts: whatever is known of it; prompts: whether problems and answers may be among them.
@@ -104,7 +104,7 @@ class Envelope:
             return
         started = time.perf_counter()
         wanted = Headers(scope=scope).get("x-request-id", "")
-        entry = Entry(wanted if _REQUEST_ID.fullmatch(wanted) else uuid4().hex, self._prompts)
+        entry = LogEntry(wanted if _REQUEST_ID.fullmatch(wanted) else uuid4().hex, self._prompts)
         scope.setdefault("state", {})["entry"] = entry
         status = 0
 
@@ -127,7 +127,7 @@ class Envelope:
         finally:
             self._note(scope, entry, status, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, entry: Entry, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, entry: LogEntry, status: int, seconds: float) -> None:
         if not status:
             entry.client_gone()  # the task was cancelled
         error = entry.error

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from router.records import Solution
 from router.service import answers
 from router.service.errors import ClientGone, described
-from router.service.observe import Entry
+from router.service.observe import LogEntry
 from router.service.protocol import ChatRequest
 from router.service.searching import Feed, leave, result
 
@@ -77,7 +77,7 @@ class SearchStream(StreamingResponse):
         request: ChatRequest,
         chunks: Chunks,
         budget: int,
-        entry: Entry,
+        entry: LogEntry,
     ) -> None:
         super().__init__(self._events(), headers=_HEADERS)
         self._task = task

@@ -20,7 +20,7 @@ from router.models.runtime.memory import (
     LEAST_CONTEXT,
     USABLE,
     WORKING_BYTES,
-    Card,
+    GraphicsCard,
     Tenant,
     share_cards,
     tenant,
@@ -96,12 +96,12 @@ def verifier(**args: Any) -> Tenant:
     return tenant("verifier", "Qwen2.5-Math-PRM-7B", [*qwen2(PRM), *head(PRM)], PRM, args)
 
 
-def empty(size: float) -> Card:
+def empty(size: float) -> GraphicsCard:
     """A card of that many GB, of which the driver keeps some."""
-    return Card(int(size * GB), int(size * GB) - GB // 2)
+    return GraphicsCard(int(size * GB), int(size * GB) - GB // 2)
 
 
-def starts(card: Card, tenants: Sequence[Tenant], order: Sequence[int]) -> None:
+def starts(card: GraphicsCard, tenants: Sequence[Tenant], order: Sequence[int]) -> None:
     """Let vLLM 0.32 start them in that order: what its sources ask for (see `memory`)."""
     shares = share_cards([card], tenants)
     free = card.free
@@ -164,7 +164,7 @@ def test_12_gb_are_too_few_and_the_numbers_say_why() -> None:
 
 
 def test_what_others_hold_of_the_card_is_not_divided() -> None:
-    busy = Card(24 * GB, 12 * GB)
+    busy = GraphicsCard(24 * GB, 12 * GB)
     with pytest.raises(InputError, match=r"12\.0 GB are free .*free the card"):
         share_cards([busy], [generator(), verifier()])
     starts(busy, [generator()], [0])
@@ -185,7 +185,7 @@ def test_a_context_that_was_asked_for_is_made_room_for() -> None:
     with pytest.raises(InputError, match=r"cache for 100,000 tokens"):
         share_cards([card], [generator(max_model_len=100_000), verifier()])
     # Fewer than usual is enough, if that is what was asked for.
-    tight = Card(24 * GB, 21_800_000_000)
+    tight = GraphicsCard(24 * GB, 21_800_000_000)
     with pytest.raises(InputError):
         share_cards([tight], [generator(), verifier()])
     share_cards([tight], [generator(max_model_len=512), verifier(max_model_len=512)])
@@ -349,7 +349,7 @@ def test_cards_are_asked_for_in_another_process(monkeypatch: pytest.MonkeyPatch)
         return SimpleNamespace(stdout=f"a warning\n{json.dumps([[1, 2], [3, 4]])}\n")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert measure_cards() == (Card(total=2, free=1), Card(total=4, free=3))
+    assert measure_cards() == (GraphicsCard(total=2, free=1), GraphicsCard(total=4, free=3))
 
     def fail(command: Sequence[str], **_: Any) -> None:
         raise subprocess.CalledProcessError(1, command, stderr="Traceback\nno driver")

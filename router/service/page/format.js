@@ -22,7 +22,7 @@ export function seconds(value) {
 
 /** A strategy's name as people read it. */
 export const strategyName = (name) =>
-  ({ dvts: "DVTS", lookahead: "look-ahead" })[name] ?? name.replaceAll("_", " ");
+  ({ dvts: "DVTS", rebase: "REBASE", lookahead: "look-ahead" })[name] ?? name.replaceAll("_", " ");
 
 /** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */
 export function plainMath(tex) {
