@@ -29,9 +29,8 @@ from router.difficulty.features import extract
 from router.difficulty.levels import Floats, Ints, fit_levels
 from router.difficulty.prefill import Projection
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path as PathOf
-from router.models.types import Problem
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem
 from router.models.weights.find import EMBEDDED, find_model
 from router.verifier.data import read_pools
 
@@ -41,7 +40,7 @@ AFTER = 5
 FOLDS, RESAMPLES = 10, 2000
 
 
-def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict[str, Floats]:
+def read(problems: Sequence[Problem], encoder: ChainEncoder, cache: Path) -> dict[str, Floats]:
     """`log_probs` (problems,), and by layer the last token's states (problems, hidden)."""
     if cache.is_file():
         stored = dict(np.load(cache))
@@ -52,7 +51,7 @@ def read(problems: Sequence[Problem], encoder: PathEncoder, cache: Path) -> dict
     found: dict[str, list[Floats]] = {}
     with torch.inference_mode():
         for number, problem in enumerate(problems, start=1):
-            ids = torch.tensor([encoder.path_ids(PathOf(problem))])
+            ids = torch.tensor([encoder.chain_ids(Chain(problem))])
             end = ids.shape[1] - AFTER
             start = end - len(encoder.tokenizer(problem.text).input_ids)
             output = model(ids, output_hidden_states=True)
@@ -94,7 +93,7 @@ def resampled(expected: Floats, pass_at_1: Floats) -> Floats:
 @click.option("--cache", type=click.Path(path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def main(cache: Path, output: Path) -> None:
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)
     pass_at_1 = np.array([np.mean([one.correct for one in pool.candidates]) for pool in pools])
     levels = fit_levels(pass_at_1, "absolute", merge=True).of(pass_at_1)

@@ -28,8 +28,7 @@ import numpy as np
 from benchmarks.provenance import provenance
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.prompts import get_prompt
-from router.models.types import Continuation, Problem, Sampled, Sampling, Scored, Step
-from router.models.types import Path as Solution
+from router.models.types import Chain, Continuation, Problem, Sampled, Sampling, Scored, Step
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
 from router.strategies.registry import STRATEGIES, parse_strategy
@@ -54,7 +53,7 @@ class CannedGenerator:
         self._last = Step("The answer is \\boxed{14}.", "stop", STEP_TOKENS, ids)
         self.info = GeneratorInfo("canned", "fake", "plain", parameters=1)
 
-    async def sample(self, path: Solution, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         await asyncio.sleep(0)
         left = DEPTH - path.depth
         steps = (*[self._step] * (left - 1), self._last)
@@ -72,7 +71,7 @@ class CannedVerifier:
 
     info = VerifierInfo("canned", "fake", "last", parameters=1)
 
-    async def score(self, path: Solution, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         await asyncio.sleep(0)
         new = path.depth - known
         return Scored((0.5,) * new, tokens=STEP_TOKENS * new)
@@ -136,22 +135,22 @@ def measure_tokens(lengths: Sequence[int]) -> list[dict[str, Any]]:
     """CPU time to cut one sample into steps, and to make the prompt that continues it."""
     from transformers import AutoTokenizer
 
-    from router.models.tokens import PathEncoder
+    from router.models.tokens import ChainEncoder
     from router.models.weights.find import find_model
 
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(find_model(None)), get_prompt("qwen-math"))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model(None)), get_prompt("qwen-math"))
     unit = encoder.tokenizer.encode(TEXT)
     rows = []
     for length in lengths:
         ids = (unit * (length // len(unit) + 1))[:length]
-        path = Solution(Problem("p", "Share 42 apples.")).extend(*encoder.split(ids, "stop"))
-        encoder.path_ids(path)
+        path = Chain(Problem("p", "Share 42 apples.")).extend(*encoder.split(ids, "stop"))
+        encoder.chain_ids(path)
         rows.append(
             {
                 "tokens": length,
                 "steps": path.depth,
                 "split_ms": _cpu_ms(lambda ids=ids: encoder.split(ids, "stop")),
-                "prompt_ms": _cpu_ms(lambda path=path: encoder.path_ids(path)),
+                "prompt_ms": _cpu_ms(lambda path=path: encoder.chain_ids(path)),
             }
         )
     return rows

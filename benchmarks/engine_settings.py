@@ -31,8 +31,7 @@ from router.models.generators.vllm import VLLMGenerator
 from router.models.generators.vllm_worker import WorkerExtension
 from router.models.prompts import get_prompt
 from router.models.runtime import vllm_process
-from router.models.types import Path as PathOf
-from router.models.types import Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.models.weights.find import EMBEDDED, find_model
 
 PROBLEMS, SAMPLES, TOKENS = 8, 16, 48
@@ -79,7 +78,7 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     )
     loaded = time.monotonic()
     try:
-        await generator.sample(PathOf(problems[0]), 4, Sampling(max_tokens=16))
+        await generator.sample(Chain(problems[0]), 4, Sampling(max_tokens=16))
         small = await _rate(generator, problems[:1])
         full = await _rate(generator, problems[1:])
     finally:
@@ -94,7 +93,7 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
 async def _rate(generator: VLLMGenerator, problems: Sequence[Problem]) -> float:
     """Tokens a second while all samples of these problems are asked for at once."""
     started = time.monotonic()
-    calls = (generator.sample(PathOf(p), SAMPLES, Sampling(max_tokens=TOKENS)) for p in problems)
+    calls = (generator.sample(Chain(p), SAMPLES, Sampling(max_tokens=TOKENS)) for p in problems)
     sampled = sum(
         c.tokens or 0 for found in await asyncio.gather(*calls) for c in found.continuations
     )

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from benchmarks.provenance import provenance
 from benchmarks.simulated import simulated_store
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.rollouts.store import RolloutStore
 
 PROBLEMS = 10_000
 BUDGETS = (1, 2, 4, 8, 16, 32)
-SETTINGS = Settings(
+SETTINGS = FitSettings(
     BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3", level_samples=32
 )
 

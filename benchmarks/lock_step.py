@@ -31,9 +31,8 @@ import torch
 from router.models.base import Generator, Verifier, VerifierInfo
 from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.numbers import compute_dtype
-from router.models.tokens import PathEncoder
-from router.models.types import Path as Solution
-from router.models.types import Problem, Sampling, Scored, Step
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Sampling, Scored, Step
 from router.models.usage import Usage
 from router.models.verifiers.prm import ClassHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
@@ -57,13 +56,13 @@ class Beam:
     ended: bool = False
     scores: tuple[float, ...] = ()
 
-    def path(self) -> Solution:
+    def path(self) -> Chain:
         """The text as one step without token ids, so that an engine tokenises it again."""
-        root = Solution(self.problem)
+        root = Chain(self.problem)
         return root.extend(Step(self.text, "step")) if self.text else root
 
     def candidate(self) -> Candidate:
-        finished = Solution(self.problem).extend(Step(self.text, "stop", self.tokens))
+        finished = Chain(self.problem).extend(Step(self.text, "stop", self.tokens))
         return Candidate(finished, self.scores, get_task(finished.problem.task).read(self.text))
 
 
@@ -158,10 +157,10 @@ def _repeated(beams: Sequence[Beam], n: int) -> list[Beam]:
     return [beams[index % len(beams)] for index in range(n)]
 
 
-def _in_steps(beam: Beam) -> Solution:
+def _in_steps(beam: Beam) -> Chain:
     """The text cut at each delimiter, as the reference's verifiers cut it."""
     pieces = [piece for piece in beam.text.split("\n\n") if piece.strip()] or [beam.text]
-    return Solution(beam.problem).extend(*(Step(f"{piece}\n\n", "step") for piece in pieces))
+    return Chain(beam.problem).extend(*(Step(f"{piece}\n\n", "step") for piece in pieces))
 
 
 class WholeSolutionVerifier:
@@ -171,14 +170,14 @@ class WholeSolutionVerifier:
     """
 
     def __init__(
-        self, backbone: torch.nn.Module, head: RewardHead, encoder: PathEncoder, config: HeadConfig
+        self, backbone: torch.nn.Module, head: RewardHead, encoder: ChainEncoder, config: HeadConfig
     ) -> None:
         self.info = VerifierInfo(config.name, config.format, config.aggregation)
         self._backbone = backbone
         self._head = head
         self._encoder = encoder
         self._layout = get_format(config.format).layout
-        self._waiting: list[tuple[Solution, asyncio.Future[Scored]]] = []
+        self._waiting: list[tuple[Chain, asyncio.Future[Scored]]] = []
         self._running = False
 
     @classmethod
@@ -193,13 +192,13 @@ class WholeSolutionVerifier:
         assert isinstance(spec, ClassHead)
         model = pretrained(AutoModel, backbone, compute_dtype(), layers=config.layer).eval()
         torch.nn.init.ones_(model.norm.weight)  # the head reads states that are only normalised
-        encoder = PathEncoder(
+        encoder = ChainEncoder(
             AutoTokenizer.from_pretrained(backbone), prompt or get_prompt(config.prompt)
         )
         weights = load_head([head / WEIGHTS_FILE], config.backbone.hidden_size, spec)
         return cls(model, weights, encoder, config)
 
-    async def score(self, path: Solution, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         """Scores of the path's steps from index `known` on; all of it is computed."""
         result: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         self._waiting.append((path, result))
@@ -223,7 +222,7 @@ class WholeSolutionVerifier:
         self._running = False
 
     @torch.inference_mode()
-    def _forward(self, paths: Sequence[Solution]) -> list[Scored]:
+    def _forward(self, paths: Sequence[Chain]) -> list[Scored]:
         encoded = [self._layout.encode(path, self._encoder) for path in paths]
         lengths = [len(one.ids) for one in encoded]
         tokens = torch.zeros(len(paths), max(lengths), dtype=torch.long)

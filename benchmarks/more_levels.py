@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from benchmarks.difficulty_prefill import read
 from benchmarks.verifier import ROLLOUTS
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.weights.find import EMBEDDED, find_model
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
@@ -32,7 +32,7 @@ LAYER = 16
 def main(path: Path, cache: Path) -> None:
     with RolloutStore.read(path) as opened:
         origin = opened.origin
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
     with RolloutStore.create(path, origin) as store, store.transaction():
         before = {problem.id for problem in store.problems()}
         count = import_samples(store, ROLLOUTS, {}, encoder)

@@ -22,13 +22,13 @@ import click
 from benchmarks.provenance import provenance
 from router.io import read_problems
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.weights.find import find_model
 
 BLOCKS = (16, 32, 64, 128)
 
 
-def paths(rollouts: Path, problems: Path, encoder: PathEncoder) -> Iterator[tuple[int, list[int]]]:
+def paths(rollouts: Path, problems: Path, encoder: ChainEncoder) -> Iterator[tuple[int, list[int]]]:
     """(tokens of the prompt, tokens of each step) of every sample."""
     known = {problem.id: problem for problem in read_problems(problems).problems}
     with gzip.open(rollouts, "rt") as lines:
@@ -84,7 +84,7 @@ def replay(samples: list[tuple[int, list[int]]], depth: int) -> dict[str, Any]:
 def main(rollouts: Path, problems: Path, output: Path, depth: int) -> None:
     from transformers import AutoTokenizer
 
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(find_model(None)), get_prompt("qwen-math"))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model(None)), get_prompt("qwen-math"))
     found = replay(list(paths(rollouts, problems, encoder)), depth)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({**provenance(), "depth": depth, **found}, indent=1) + "\n")

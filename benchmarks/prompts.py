@@ -25,8 +25,7 @@ import numpy as np
 from router.io import read_problems
 from router.models.generators.load import load_generator
 from router.models.prompts import PROMPTS
-from router.models.types import Path as Solution
-from router.models.types import Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.strategies.tasks import get_task, posed
 
 RESAMPLES = 10_000
@@ -39,7 +38,7 @@ async def measure(
     generator = await load_generator(model, prompt=prompt)
     try:
         results = await asyncio.gather(
-            *(generator.sample(Solution(posed(problem)), samples, sampling) for problem in problems)
+            *(generator.sample(Chain(posed(problem)), samples, sampling) for problem in problems)
         )
     finally:
         await generator.aclose()

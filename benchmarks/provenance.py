@@ -24,7 +24,9 @@ def provenance() -> dict[str, Any]:
         "machine": {
             "processor": _processor(),
             "native_bfloat16": "bf16" in _CPU.read_text() if _CPU.is_file() else None,
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
             "memory_gigabytes": round(
                 os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
             ),

@@ -28,7 +28,7 @@ from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
 from router.fitting.measurements import Measurements
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
-from router.fitting.workers import Job, Worker
+from router.fitting.workers import SearchJob, Worker
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.rollouts.export import open_rollouts
@@ -59,7 +59,7 @@ class Replay:
         self.runs = runs
         self.generations = 0
 
-    async def search(self, job: Job, seed: int | None) -> Run:  # noqa: ARG002
+    async def search(self, job: SearchJob, seed: int | None) -> Run:  # noqa: ARG002
         self.generations += job.strategy.cost
         return self.runs[job.problem.id, job.configuration, job.repeat]
 

@@ -24,8 +24,7 @@ from benchmarks.provenance import provenance
 from benchmarks.search_speed import Limits, answers_right, open_models
 from router.intervals import Figure, mean_figure, resamples
 from router.io import read_problems
-from router.models.types import Path as Solution
-from router.models.types import Problem
+from router.models.types import Chain, Problem
 from router.opening import Models
 from router.strategies.base import Candidate
 from router.strategies.beam_search import BeamSearch, expand, shares
@@ -51,7 +50,7 @@ class Refilled(BeamSearch):
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:  # noqa: ARG002
         how = search.aggregation(self.aggregate)
-        done: list[Solution] = []
+        done: list[Chain] = []
         beam = [(search.root, self.n)]
         for round_ in range(self.depth):
             grown = await expand(search, beam, whole=round_ == self.depth - 1)

@@ -23,12 +23,10 @@ from prometheus_client import Gauge
 
 from benchmarks.simulated import simulated_store
 from router import Router
-from router.fitting.build import Settings as FitSettings
-from router.fitting.build import fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import Path as Steps
-from router.models.types import Sampling
+from router.models.types import Chain, Sampling
 from router.opening import Models
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
@@ -87,7 +85,7 @@ async def timed(models: Models, sampling: Sampling, options: Any) -> dict[str, A
     problems = fake_problems(options.direct)
 
     async def call(index: int) -> None:
-        await models.generator.sample(Steps(problems[index]), 1, sampling)
+        await models.generator.sample(Chain(problems[index]), 1, sampling)
 
     return await measured(call, options.direct, options.concurrency)
 

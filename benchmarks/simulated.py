@@ -10,7 +10,7 @@ import numpy as np
 
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import missing
-from router.fitting.workers import Job
+from router.fitting.workers import SearchJob
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.types import Problem, Sampling
 from router.models.usage import Usage
@@ -109,7 +109,7 @@ class Simulation:
             for answer, score in zip(answers, scores, strict=True)
         )
 
-    def run(self, index: int, job: Job) -> Run:
+    def run(self, index: int, job: SearchJob) -> Run:
         """One search: for best-of-N `n` samples, for others one candidate that stands for all."""
         count = job.strategy.cost if job.configuration == SAMPLES else 1
         found = self.candidates(index, job.strategy, count)

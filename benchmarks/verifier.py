@@ -21,7 +21,7 @@ import click
 from transformers import AutoTokenizer
 
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.head import HeadSettings
 from router.models.verifiers.prm import SELF
 from router.models.weights.find import EMBEDDED, find_model
@@ -39,7 +39,7 @@ LAYERS = (12, 14, 16)
 @click.option("--features", type=click.Path(path_type=Path, file_okay=False), required=True)
 def main(features: Path) -> None:
     model = find_model()
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)
     training = Training(
         model, EMBEDDED.name, encoder, SELF, LAYERS, features, settings=HeadSettings()

@@ -22,7 +22,7 @@ from benchmarks.provenance import provenance
 from benchmarks.verifier import ROLLOUTS
 from router.intervals import Floats, mean_figure, resamples
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.training.head import HeadSettings, train_head
 from router.models.training.metrics import auc
@@ -59,7 +59,7 @@ def interval(values: Floats) -> dict[str, float]:
 @click.option("--layer", default=16, show_default=True)
 def main(features: Path, output: Path, problems: int, layer: int) -> None:
     model = find_model()
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)[:problems]
     record = {**provenance(), "problems": len(pools), "layer": layer, "formats": {}}
     ranks: dict[tuple[str, bool], Floats] = {}

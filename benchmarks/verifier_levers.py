@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from router.io import read_problems
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.training.head import Examples, HeadSettings, train_head
 from router.verifier.data import SolutionPool, data_digest, read_pools
@@ -60,7 +60,7 @@ def main(
     format_id: str,
     out: Path,
 ) -> None:
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(prompt))
     known = {p.id: p for p in read_problems(problems).problems} if problems else {}
     pools = read_pools(rollouts, known, encoder)
     encoded = encode_pools(pools, format_id, encoder)

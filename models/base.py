@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from router.models.types import Path, Prefill, Problem, Sampled, Sampling, Scored
+from router.models.types import Chain, Prefill, Problem, Sampled, Sampling, Scored
 
 Aggregation = Literal["last", "min", "mean", "prod"]
 """How the scores of a solution's steps become one score."""
@@ -53,7 +53,7 @@ class VerifierInfo:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Samples continuations of a path. Safe to call many times at once; batches across calls.
+    """Samples continuations of a chain. Safe to call many times at once; batches across calls.
 
     Cancelling a call stops the engine's work on it. A failed call raises EngineError (with its
     cause), PromptTooLong or InputError; it never returns text in their place. Where the engine
@@ -63,11 +63,11 @@ class Generator(Protocol):
     @property
     def info(self) -> GeneratorInfo: ...
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-        """n independent continuations of `path`, as one request.
+    async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+        """n independent continuations of `chain`, as one request.
 
-        The prompt is the rendered problem followed by the path's own tokens, so it starts with
-        the tokens of the path's parent.
+        The prompt is the rendered problem followed by the chain's own tokens, so it starts with
+        the tokens of the chain's parent.
         """
         ...
 
@@ -102,17 +102,17 @@ def state_layer(generator: Generator) -> int | None:
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Scores the steps of a path in [0, 1]: a process reward model (PRM).
+    """Scores the steps of a chain in [0, 1]: a process reward model (PRM).
 
-    Safe to call many times at once. Raises Unscorable for a path that it cannot take, which says
+    Safe to call many times at once. Raises Unscorable for a chain that it cannot take, which says
     nothing of others, and VerifierError where it fails; never returns NaN.
     """
 
     @property
     def info(self) -> VerifierInfo: ...
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        """Scores of the path's steps from index `known` on (earlier ones the caller has)."""
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        """Scores of the chain's steps from index `known` on (earlier ones the caller has)."""
         ...
 
     async def aclose(self) -> None: ...

@@ -19,11 +19,11 @@ from weakref import WeakSet
 import numpy as np
 
 from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
-from router.models.errors import EngineError, PromptTooLong, VerifierError
+from router.models.errors import EngineError, InputError, PromptTooLong, VerifierError
 from router.models.types import (
+    Chain,
     Continuation,
     FinishReason,
-    Path,
     Prefill,
     Problem,
     Sampled,
@@ -33,8 +33,8 @@ from router.models.types import (
 )
 from router.models.usage import Usage
 
-Script = Callable[[Path, Sampling, random.Random], tuple[str, FinishReason]]
-"""Writes the next step of a path: its text, and `step` or `stop`."""
+Script = Callable[[Chain, Sampling, random.Random], tuple[str, FinishReason]]
+"""Writes the next step of a chain: its text, and `step` or `stop`."""
 
 _SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
 
@@ -63,7 +63,7 @@ class FakeGenerator:
         self._seconds_per_token = seconds_per_token
         self._fail_after = fail_after
         self._info = GeneratorInfo("fake", "fake", "plain", context, parameters=1_000, seeds=seeds)
-        self._served: WeakSet[Path] = WeakSet()
+        self._served: WeakSet[Chain] = WeakSet()
         self._calls_on: Counter[str] = Counter()
         self.calls = 0
         self.running = 0
@@ -73,17 +73,21 @@ class FakeGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
         self.calls += 1
         if self._fail_after is not None and self.calls > self._fail_after:
             raise EngineError(f"fake generator fails from call {self._fail_after + 1} on")
-        prompt = _size(path.problem.text) + path.tokens
+        if sampling.seed is not None and not self._info.seeds:
+            raise InputError("this fake generator takes no seeds")
+        prompt = _size(chain.problem.text) + chain.tokens
         if self._info.context is not None and prompt >= self._info.context:
             raise PromptTooLong(
-                f"problem {path.problem.id} has {prompt} tokens, over the context of"
+                f"problem {chain.problem.id} has {prompt} tokens, over the context of"
                 f" {self._info.context}"
             )
-        continuations = tuple(self._continue(path, sampling) for _ in range(n))
+        # A seed fixes what one call gives; without one, each call gives something else.
+        calls_on = self._calls_on if sampling.seed is None else Counter[str]()
+        continuations = tuple(self._continue(chain, sampling, calls_on) for _ in range(n))
         lengths = [continuation.tokens or 0 for continuation in continuations]
         self.running += 1
         started = time.monotonic()
@@ -99,11 +103,11 @@ class FakeGenerator:
             self.running -= 1
         self.sampled_tokens += sum(lengths)
         cached = 0
-        for ancestor in path.ancestors():
+        for ancestor in chain.ancestors():
             if ancestor in self._served:
-                cached = _size(path.problem.text) + ancestor.tokens
+                cached = _size(chain.problem.text) + ancestor.tokens
                 break
-        self._served.add(path)
+        self._served.add(chain)
         return Sampled(continuations, prompt_tokens=prompt, cached_tokens=cached)
 
     @property
@@ -119,20 +123,23 @@ class FakeGenerator:
     async def aclose(self) -> None:
         pass
 
-    def _continue(self, path: Path, sampling: Sampling) -> Continuation:
-        key = f"{sampling.seed}/{path.problem.text}/{path.text}"
-        self._calls_on[key] += 1
-        rng = random.Random(f"{key}/{self._calls_on[key]}")
+    def _continue(self, chain: Chain, sampling: Sampling, calls_on: Counter[str]) -> Continuation:
+        key = f"{sampling.seed}/{chain.problem.text}/{chain.text}"
+        calls_on[key] += 1
+        rng = random.Random(f"{key}/{calls_on[key]}")
         steps: list[Step] = []
         room = sampling.max_tokens
         while True:
-            text, finish = self._script(path, sampling, rng)
+            text, finish = self._script(chain, sampling, rng)
+            ends = [text.index(mark) for mark in sampling.stop if mark in text]
+            if ends:
+                text, finish = text[: min(ends)], "stop"
             if _size(text) >= room:
                 text, finish = text.encode()[:room].decode(errors="ignore"), "length"
             step = Step(text, finish, _size(text), tuple(text.encode()), logprob=-0.5)
             steps.append(step)
             room -= _size(text)
-            path = path.extend(step)
+            chain = chain.extend(step)
             if sampling.until == "step" or finish != "step":
                 return Continuation(tuple(steps), sum(s.tokens or 0 for s in steps))
 
@@ -165,19 +172,19 @@ class FakeVerifier:
     def info(self) -> VerifierInfo:
         return self._info
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        if not path.steps:
-            raise VerifierError("a path without steps has nothing to score")
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        if not chain.steps:
+            raise VerifierError("a chain without steps has nothing to score")
         self.calls += 1
         await asyncio.sleep(self._seconds)
         values, text = [], ""
-        for step in path.steps:
+        for step in chain.steps:
             text += step.text
             values.append(self._value(text))
-        new = path.steps[known:]
-        tokens = sum(_size(step.text) for step in new)
+        sizes = [_size(step.text) for step in chain.steps]
+        tokens = sum(sizes[known:])
         self.scored_tokens += tokens
-        return Scored(tuple(values[known:]), tokens, path.tokens - tokens)
+        return Scored(tuple(values[known:]), tokens, cached_tokens=sum(sizes[:known]))
 
     async def aclose(self) -> None:
         pass
@@ -196,9 +203,9 @@ def slipping_sum(slip: float = 0.06) -> Script:
     slip: probability of a wrong sum for each digit of the longer number.
     """
 
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
-        terms = numbers(path.problem)
-        sums = _SUM.findall(path.text)
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        terms = numbers(chain.problem)
+        sums = _SUM.findall(chain.text)
         total = int(sums[-1][2]) if sums else terms[0]
         if len(sums) == len(terms) - 1:
             return f"The answer is \\boxed{{{total}}}.", "stop"

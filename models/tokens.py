@@ -1,7 +1,7 @@
-"""Paths as tokens: prompts that join without drift, and sampled tokens cut into steps.
+"""Chains as tokens: prompts that join without drift, and sampled tokens cut into steps.
 
-A path's prompt is the rendered problem followed by the very tokens that the engine sampled, never
-by re-tokenised text. So a longer path starts with its parent's tokens (the engine's prefix cache
+A chain's prompt is the rendered problem followed by the very tokens that the engine sampled, never
+by re-tokenised text. So a longer chain starts with its parent's tokens (the engine's prefix cache
 hits), and a chat template that trims assistant text cannot touch them.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from router.models.errors import InputError, PromptTooLong
 from router.models.prompts import Prompt
 from router.models.thoughts import is_marker
-from router.models.types import FinishReason, Path, Problem, Step
+from router.models.types import Chain, FinishReason, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _RECENT_PROBLEMS = 1024
 
 
-class PathEncoder:
-    """Turns paths into token ids, and sampled token ids into steps, for one model and prompt."""
+class ChainEncoder:
+    """Turns chains into token ids, and sampled token ids into steps, for one model and prompt."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
         self.tokenizer = tokenizer
@@ -59,13 +59,13 @@ class PathEncoder:
             ) from error
         return tuple(ids)
 
-    def path_ids(self, path: Path) -> list[int]:
-        """Prompt token ids that continue `path`: the rendered problem, then every step's tokens.
+    def chain_ids(self, chain: Chain) -> list[int]:
+        """Prompt token ids that continue `chain`: the rendered problem, then every step's tokens.
 
         Text is encoded only for a step whose engine gave no token ids.
         """
-        ids = list(self.prompt_ids(path.problem))
-        for step in path.steps:
+        ids = list(self.prompt_ids(chain.problem))
+        for step in chain.steps:
             if step.token_ids is None:
                 ids += self.tokenizer.encode(step.text, add_special_tokens=False)
             else:
@@ -207,7 +207,7 @@ def step_ends(text: str, delimiter: str) -> list[int]:
 def split_text(
     text: str, finish: FinishReason, delimiter: str, tokens: int | None = None
 ) -> tuple[Step, ...]:
-    """Cut a continuation whose engine reports text only; same rules as `PathEncoder.split`.
+    """Cut a continuation whose engine reports text only; same rules as `ChainEncoder.split`.
 
     tokens: the engine's own count, kept only where there is one step to give it to.
     """
@@ -223,8 +223,12 @@ def split_text(
     )
 
 
-def room(prompt_tokens: int, context: int, max_tokens: int) -> int:
+def room(
+    prompt_tokens: int, context: int, max_tokens: int, remedy: str = "shorten the problem"
+) -> int:
     """How many tokens may be sampled: `max_tokens`, cut to what the context has left.
+
+    remedy: what to do where nothing is left.
 
     Raises:
         PromptTooLong: not even one token fits after the prompt.
@@ -233,6 +237,6 @@ def room(prompt_tokens: int, context: int, max_tokens: int) -> int:
     if left < 1:
         raise PromptTooLong(
             f"the prompt has {prompt_tokens} tokens, and the model's context of {context} leaves "
-            "no room for an answer; shorten the problem or load the model with a longer context"
+            f"no room for an answer; {remedy}"
         )
     return min(max_tokens, left)

@@ -1,10 +1,10 @@
-"""Records that every layer shares: problems, paths, and what models return."""
+"""Records that every layer shares: problems, chains, and what models return."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +99,7 @@ class Problem:
 class Step:
     """One unit of a solution: text up to and including the step delimiter.
 
-    token_ids: exactly the tokens that the engine sampled, so that a longer path's prompt starts
+    token_ids: exactly the tokens that the engine sampled, so that a longer chain's prompt starts
         with its parent's tokens; None where an engine reports text only.
     tokens: how many were sampled for this step; None where the engine does not say.
     finish: `step` when more may follow, `stop` at the model's own end, `length` at a limit.
@@ -117,24 +117,24 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class Chain:
     """A problem and the steps written so far. Immutable, compared by identity, knows its parent."""
 
     problem: Problem
-    parent: Path | None = field(default=None, repr=False)
+    parent: Chain | None = field(default=None, repr=False)
     step: Step | None = None
 
-    def extend(self, *steps: Step) -> Path:
-        """The path longer by these steps."""
-        path = self
+    def extend(self, *steps: Step) -> Chain:
+        """The chain longer by these steps."""
+        chain = self
         for step in steps:
-            path = Path(self.problem, path, step)
-        return path
+            chain = Chain(self.problem, chain, step)
+        return chain
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         # Not by recursion: a solution may have more steps than Python's stack has frames.
-        backwards = [path.step for path in self.ancestors() if path.step is not None]
+        backwards = [chain.step for chain in self.ancestors() if chain.step is not None]
         return tuple(reversed(backwards))
 
     @property
@@ -161,12 +161,12 @@ class Path:
         """Sampled tokens, counting 0 for steps whose engine does not say."""
         return sum(step.tokens or 0 for step in self.steps)
 
-    def ancestors(self) -> Iterator[Path]:
-        """This path, its parent, … up to the root."""
-        path: Path | None = self
-        while path is not None:
-            yield path
-            path = path.parent
+    def ancestors(self) -> Iterator[Chain]:
+        """This chain, its parent, … up to the root."""
+        chain: Chain | None = self
+        while chain is not None:
+            yield chain
+            chain = chain.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +188,28 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedSampling:
+    """What a caller asks for of a `Sampling`; None leaves it to what is usual."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> AskedSampling:
+        """All of it is asked for."""
+        return cls(sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop)
+
+    def over(self, usual: Sampling) -> Sampling:
+        """What is asked for, and what is usual for the rest."""
+        asked = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(usual, **{name: value for name, value in asked.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
 class Continuation:
-    """What one sample added to a path: one step, or all steps to the end.
+    """What one sample added to a chain: one step, or all steps to the end.
 
     tokens: sampled tokens, the engine's own count; None if the engine does not report it.
     """
@@ -208,7 +228,7 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Answer to one sample call: n continuations of one path, and what the prompt cost.
+    """Answer to one sample call: n continuations of one chain, and what the prompt cost.
 
     prompt_tokens: tokens of the prompt, all of them, over all requests that the call needed.
     cached_tokens: those of them that the engine took from its prefix cache; None if unknown.

@@ -24,7 +24,7 @@ from router.difficulty.pilot import PilotLevels
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.extras import require_fit
-from router.models.types import Problem, Sampling
+from router.models.types import Problem
 from router.rollouts.runs import Origin
 from router.table import Table
 
@@ -62,21 +62,15 @@ class Bundle:
     def check(self, generator: GeneratorInfo, verifier: VerifierInfo | None) -> None:
         """Make sure that the models are those that the bundle was fitted on.
 
-        Sampling settings are the caller's: a table is most of the truth at another temperature.
+        Sampling is the caller's: a table is most of the truth at another temperature, and the
+        decision says that it is another.
 
         Raises:
             InputError: another generator, prompt or verifier; says how to refit.
         """
-        stored = self.origin.to_dict()
-        sampling = Sampling(
-            temperature=self.origin.temperature,
-            top_p=self.origin.top_p,
-            max_tokens=self.origin.max_tokens,
-            stop=self.origin.stop,
-        )
         self.check_verified(verifier is not None)
         try:
-            Origin.from_dict(stored).joined(Origin.of(generator, sampling, verifier))
+            self.origin.joined(Origin.of(generator, self.origin.sampling, verifier))
         except InputError as error:
             raise InputError(
                 f"the bundle was fitted on other models: {error}; refit with `router fit`"

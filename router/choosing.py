@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
 from router.models.base import Generator, state_layer
 from router.models.errors import InputError
-from router.models.types import Problem
+from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Decision
 from router.strategies.base import Strategy
@@ -87,8 +87,10 @@ class ByTable:
 
     otherwise: tells the level where what the estimator needs was not observed.
     tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
-    of the budget; the table's own by default. own_temperature: whether strategies that set a
-    temperature of their own count.
+    of the budget; the table's own by default.
+    fitted: how the fit sampled; sampled: how solutions will be; None is as in the fit. Where they
+    differ, the decision says so and expects no accuracy, and at another temperature no strategy
+    that sets its own counts.
 
     Raises:
         InputError: a tolerance outside 0 to 1.
@@ -99,7 +101,8 @@ class ByTable:
     otherwise: Estimator
     tolerance: float = 0.0
     cost: CostUnit | None = None
-    own_temperature: bool = True
+    fitted: Sampling | None = None
+    sampled: Sampling | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -112,27 +115,28 @@ class ByTable:
         Raises:
             InputError: the bundle was fitted without what that estimator needs.
         """
-        text = bundle.by_text
+        text, fitted = bundle.by_text, bundle.origin.sampling
         if difficulty == "text":
-            return cls(bundle.table, text, text, tolerance)
+            return cls(bundle.table, text, text, tolerance, fitted=fitted)
         if difficulty == "prefill":
             if bundle.prefill is None:
                 raise InputError(
                     "the bundle cannot tell difficulty by the prefill, as its generator handed out"
                     " no states; refit it with `router fit` on an engine that does"
                 )
-            return cls(bundle.table, bundle.prefill, text, tolerance)
+            return cls(bundle.table, bundle.prefill, text, tolerance, fitted=fitted)
         if bundle.pilot is None:
             raise InputError(
                 "the bundle cannot tell difficulty by a pilot, as none of its samples was scored;"
                 " refit it with `router fit --verifier …`"
             )
-        return cls(bundle.table, bundle.pilot, Prior(bundle.prior), tolerance)
+        prior = Prior(bundle.prior)
+        return cls(bundle.table, bundle.pilot, prior, tolerance, fitted=fitted)
 
     @classmethod
     def at_true_levels(cls, bundle: Bundle, oracle: Oracle, tolerance: float = 0.0) -> ByTable:
         """By a bundle's table, on levels that are given."""
-        return cls(bundle.table, oracle, oracle, tolerance)
+        return cls(bundle.table, oracle, oracle, tolerance, fitted=bundle.origin.sampling)
 
     @property
     def needs(self) -> Needs:
@@ -146,16 +150,29 @@ class ByTable:
         """
         observed = evidence.meets(self.needs)
         estimator = self.estimator if observed else self.otherwise
+        unlike = self._unlike()
         decision = self.table.choose(
             estimator.levels(problem, evidence),
             budget.generations,
             tolerance=self.tolerance,
             cost=self.cost,
-            drawn=len(evidence.scores) or self.needs.drawn(budget.generations),
-            own_temperature=self.own_temperature,
+            drawn=evidence.generations or self.needs.drawn(budget.generations),
+            own_temperature="temperature" not in unlike,
         )
         why = f"{decision.why}; difficulty judged by {estimator.known(evidence)}"
+        if unlike:
+            other = ", ".join(f"{name} {new!r}, not {old!r}" for name, (new, old) in unlike.items())
+            why += f"; accuracies are those of the fit, and this samples at {other}"
+            return replace(decision, why=why, expected_accuracy=None)
         return replace(decision, why=why)
+
+    def _unlike(self) -> dict[str, tuple[Any, Any]]:
+        """What solutions are sampled at, and what the fit was, where these differ."""
+        if self.fitted is None or self.sampled is None:
+            return {}
+        names = ("temperature", "top_p", "max_tokens", "stop")
+        both = {name: (getattr(self.sampled, name), getattr(self.fitted, name)) for name in names}
+        return {name: (new, old) for name, (new, old) in both.items() if new != old}
 
 
 @dataclass(frozen=True)
@@ -181,12 +198,10 @@ class Routing:
             )
 
     def chooser(
-        self, tolerance: float, temperature: float, *, verified: bool, models: Models | None
-    ) -> Chooser:
+        self, tolerance: float, *, verified: bool, models: Models | None
+    ) -> Default | ByTable:
         """What decides.
 
-        temperature: of sampling. Where it is not the bundle's, the caller has chosen it, and no
-            strategy that would set another counts.
         verified: whether there is, or will be, a verifier.
         models: None before they are opened; the bundle is then taken to fit them.
 
@@ -203,11 +218,10 @@ class Routing:
                     raise
                 because = left_out(error)
             else:
-                usual = temperature == self.bundle.origin.temperature
                 chooser = ByTable.of(self.bundle, self.difficulty, tolerance)
                 if models is not None:
                     _check_layer(chooser.needs, models.generator)
-                return replace(chooser, own_temperature=usual)
+                return chooser
         if tolerance or self.difficulty != "text":
             what = "a tolerance" if tolerance else f"difficulty by {self.difficulty}"
             raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")

@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from router.bundle import Bundle
-from router.choosing import AUTO, ByTable, Chooser, Difficulty, Fixed, Routing, left_out
+from router.choosing import (
+    AUTO,
+    ByTable,
+    Chooser,
+    Default,
+    Difficulty,
+    Fixed,
+    Routing,
+    left_out,
+)
 from router.difficulty.base import UNOBSERVED
+from router.many import Results, results_of, solve_each
 from router.models.base import Generator, Verifier
-from router.models.errors import EngineError, InputError, NotInstalled
-from router.models.types import Problem, Sampling
+from router.models.errors import InputError, NotInstalled
+from router.models.runtime.engine_args import NONE, EngineArgs
+from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
     Models,
     default_bundle,
@@ -59,9 +71,13 @@ class Router(Session):
             means none. `auto` is the head that comes with `router` for the model, if there is
             one; a ready-made generator gets none.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
+        engine_args, verifier_args: fields of vLLM's `AsyncEngineArgs` for the engine of the
+            generator and of the verifier, as `{"tensor_parallel_size": 2}`; they replace our
+            defaults (`docs/deploy.md`).
         strategy: `auto`; or a strategy, yours included, or its text: `beam_search(n=16, width=4)`.
-        sampling: temperature, top_p, stop strings and the limit on tokens of one solution; None
-            is the model's own.
+        sampling: temperature, top_p, stop strings and the limit on tokens of one solution. What is
+            not asked for is as the bundle that decides was fitted, else the model's own; what is
+            asked for and differs from the bundle's is noted in `Decision.why`.
         bundle: directory of a fitted bundle, which decides what the strategy `auto` means; None
             means none, which is best-of-N. `auto` is the one that comes with `router` for the
             model, where it fits prompt and verifier; a ready-made generator gets none.
@@ -85,8 +101,10 @@ class Router(Session):
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
+        engine_args: EngineArgs = NONE,
+        verifier_args: EngineArgs = NONE,
         strategy: str | Strategy = AUTO,
-        sampling: Sampling | None = None,
+        sampling: Sampling | AskedSampling | None = None,
         bundle: str | Path | None = AUTO,
         difficulty: Difficulty = "text",
         chooser: Chooser | None = None,
@@ -102,8 +120,11 @@ class Router(Session):
         self.prompt = prompt
         self._asked_verifier = verifier
         self.verifier_format = verifier_format
+        self.engine_args = engine_args
+        self.verifier_args = verifier_args
         self.strategy = strategy
-        self.sampling = sampling or default_sampling(model, endpoints)
+        asked = AskedSampling.of(sampling) if isinstance(sampling, Sampling) else sampling
+        self.asked = asked or AskedSampling()
         self.bundle = bundle
         self.difficulty = difficulty
         self.chooser = chooser
@@ -146,6 +167,20 @@ class Router(Session):
         return self._routing.bundle if by_table else None
 
     @property
+    def sampling(self) -> Sampling:
+        """How solutions are sampled where a call asks for nothing.
+
+        Raises:
+            InputError: as `fitted`.
+        """
+        return self.sampling_with(self.strategy)
+
+    def sampling_with(self, strategy: str | Strategy) -> Sampling:
+        """The same where a call names the strategy."""
+        chooser = (self.chooser or self._by_bundle()) if strategy == AUTO else None
+        return self._sampling(chooser, self.asked)
+
+    @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
         """Opens models such as this router's; in another process too, if none is ready-made."""
         return partial(
@@ -160,6 +195,8 @@ class Router(Session):
             tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,
+            engine_args=self.engine_args,
+            verifier_args=self.verifier_args,
         )
 
     # -- use ------------------------------------------------------------------------------
@@ -181,7 +218,7 @@ class Router(Session):
         Raises:
             InputError: as `solve`.
         """
-        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling)
         return chooser.choose(_problem(problem), UNOBSERVED, limits)
 
     async def adecide(
@@ -274,33 +311,18 @@ class Router(Session):
             ModelError: the models cannot be opened.
             RuntimeError: called by a listener, which would wait for itself.
         """
-        limits, _ = self._plan(budget, strategy, tolerance, sampling)
+        limits, *_ = self._plan(budget, strategy, tolerance, sampling)
         self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
-        results: queue.SimpleQueue[Solution | Failure | None] = queue.SimpleQueue()
+        results: Results = queue.SimpleQueue()
 
-        async def one(problem: Problem, slots: asyncio.Semaphore) -> None:
-            async with slots:
-                try:
-                    results.put(
-                        await self._solve(problem, limits, strategy, tolerance, sampling, seed)
-                    )
-                except BaseException as error:
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():
-                        raise
-                    # Not only Exception: an engine may cancel a call by itself, or panic in Rust.
-                    if not isinstance(error, Exception):
-                        error = EngineError(f"the search ended by {error!r}")
-                    results.put(Failure(problem.id, error))
+        async def one(problem: Problem) -> Solution:
+            return await self._solve(problem, limits, strategy, tolerance, sampling, seed)
 
         async def every() -> None:
             try:
                 await self._models()
-                slots = asyncio.Semaphore(in_flight)
-                async with asyncio.TaskGroup() as group:
-                    for problem in work:
-                        group.create_task(one(problem, slots))
+                await solve_each(work, one, results, in_flight)
             finally:
                 results.put(None)
 
@@ -309,24 +331,18 @@ class Router(Session):
     # -- inside ---------------------------------------------------------------------------
 
     def _results(
-        self,
-        work: Callable[[], Coroutine[Any, Any, None]],
-        results: queue.SimpleQueue[Solution | Failure | None],
+        self, work: Callable[[], Coroutine[Any, Any, None]], results: Results
     ) -> Iterator[Solution | Failure]:
-        future = self._loop().submit(work())
-        try:
-            while (result := results.get()) is not None:
-                yield result
-            future.result()
-        finally:
-            future.cancel()
+        # Only once it is iterated: until then nothing has started.
+        yield from results_of(work(), results, self._loop())
 
-    def _by_bundle(self, tolerance: float = 0.0, sampling: Sampling | None = None) -> Chooser:
+    def _sampling(self, chooser: Chooser | None, asked: AskedSampling) -> Sampling:
+        fitted = chooser.fitted if isinstance(chooser, ByTable) else None
+        return asked.over(fitted or default_sampling(self.model, self.endpoints))
+
+    def _by_bundle(self, tolerance: float = 0.0) -> Default | ByTable:
         return self._routing.chooser(
-            tolerance,
-            (sampling or self.sampling).temperature,
-            verified=self.verifier is not None,
-            models=self.opened,
+            tolerance, verified=self.verifier is not None, models=self.opened
         )
 
     def _plan(
@@ -335,21 +351,29 @@ class Router(Session):
         strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
-    ) -> tuple[Budget, Chooser]:
+    ) -> tuple[Budget, Chooser, Sampling]:
         """Check everything that can be checked; more of it once the models are open."""
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         asked = self.strategy if strategy is None else strategy
+        chooser = self._chooser(limits, asked, tolerance)
+        wished = self.asked if sampling is None else AskedSampling.of(sampling)
+        sampled = self._sampling(chooser, wished)
+        if isinstance(chooser, ByTable):
+            chooser = replace(chooser, sampled=sampled)
+        return limits, chooser, sampled
+
+    def _chooser(self, budget: Budget, asked: str | Strategy, tolerance: float) -> Chooser:
         if asked == AUTO and self.chooser is None:
-            return limits, self._by_bundle(tolerance, sampling)
+            return self._by_bundle(tolerance)
         if tolerance:
             raise InputError(
                 "a tolerance is for what a bundle decides, and this is decided already"
             )
         if asked == AUTO and self.chooser is not None:
-            return limits, self.chooser
-        fixed = parse_strategy(asked, limits.generations) if isinstance(asked, str) else asked
-        check(fixed, limits, has_verifier=self.verifier is not None)
-        return limits, Fixed(fixed)
+            return self.chooser
+        fixed = parse_strategy(asked, budget.generations) if isinstance(asked, str) else asked
+        check(fixed, budget, has_verifier=self.verifier is not None)
+        return Fixed(fixed)
 
     async def _solve(
         self,
@@ -366,13 +390,13 @@ class Router(Session):
         self._plan(budget, strategy, tolerance, sampling)
         problem = _problem(problem)
         models = await self._models()
-        limits, chooser = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling)
         return await solve(
             problem,
             models,
             chooser,
             limits,
-            sampling or self.sampling,
+            sampled,
             seed=seed,
             listener=listener,
             decided=decided,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._executor = ThreadPoolExecutor(thread_name_prefix="router")
+        self._loop.set_default_executor(self._executor)
         self._submitted: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="router", daemon=True)
         self._thread.start()
@@ -55,8 +57,32 @@ class LoopThread:
             future.cancel()
 
     async def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """As `run`, awaited from any other loop; cancelling the awaiter cancels `work`."""
-        return await asyncio.wrap_future(self.submit(work))
+        """As `run`, awaited from any other loop; cancelling the awaiter cancels `work`.
+
+        Then waits until it has ended, and raises what it ended by: its error may tell what was
+        spent. Who is cancelled once more does not wait.
+        """
+        ended: Future[asyncio.Task[T]] = Future()
+        started: asyncio.Task[T]
+
+        def start() -> None:
+            nonlocal started
+            started = self._loop.create_task(work)
+            self._submitted.add(started)
+            started.add_done_callback(self._submitted.discard)
+            started.add_done_callback(ended.set_result)
+
+        self._loop.call_soon_threadsafe(start)
+        ending = asyncio.wrap_future(ended)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            self._loop.call_soon_threadsafe(lambda: started.cancel())
+            await asyncio.shield(ending)
+            if not started.cancelled():
+                raise
+        # Of a cancelled task this raises, once, the very error that left its coroutine.
+        return (await ending).result()
 
     def stop(self, cleanup: Coroutine[Any, Any, None]) -> None:
         """Cancel what still runs, then run `cleanup`, then end the thread."""
@@ -83,7 +109,8 @@ class LoopThread:
         finally:
             await _cancel(asyncio.all_tasks() - {asyncio.current_task()})
             await self._loop.shutdown_asyncgens()
-            await self._loop.shutdown_default_executor()
+            # Nobody waits for work in threads any more, and no thread can be stopped.
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any] | None]) -> None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from router.bundle import shipped_bundle
 from router.models.base import Generator, Verifier
+from router.models.errors import InputError
+from router.models.placement import Wanted, on_gpu, placed
+from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_args
+from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
+from router.models.verifiers.load import GeneratorStates
 from router.models.weights.find import EMBEDDED
+
+_HERE = ("vllm", "transformers")
+"""Engines that take memory of this machine."""
 
 FAKE = "fake"
 """The verifier that goes with the fake engine, and that engine."""
@@ -92,6 +100,8 @@ async def load_models(
     tokenizer: str | None = None,
     endpoint_seeds: bool = False,
     verifier_format: str | None = None,
+    engine_args: EngineArgs = NONE,
+    verifier_args: EngineArgs = NONE,
 ) -> Models:
     """Load what is not ready-made; the other arguments are those of `router.core.Router`.
 
@@ -99,11 +109,24 @@ async def load_models(
         InputError, ModelError, EngineError: they cannot be loaded or reached.
     """
     layer = None
+    runs = None
+    if generator is None:
+        from router.models.generators.load import pick_engine
+
+        runs = pick_engine(engine, endpoints)
+        layer = await asyncio.to_thread(_state_layer, verifier, runs)
+    states = GeneratorStates(model, prompt, given=layer is not None)
+    here = [
+        await _wanted_generator(runs, model, engine_args),
+        await _wanted_verifier(verifier, verifier_format, states, verifier_args),
+    ]
+    args: dict[Role, EngineArgs] = {"generator": engine_args, "verifier": verifier_args}
+    args |= await asyncio.to_thread(placed, [one for one in here if one is not None])
     if generator is None:
         from router.models.generators.load import load_generator
 
-        layer = await asyncio.to_thread(_state_layer, verifier, engine, endpoints)
         options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
+        options |= args["generator"]
         if endpoints:
             options |= {
                 "api_key": endpoint_key,
@@ -114,9 +137,8 @@ async def load_models(
     else:
         opened = generator
     try:
-        judge = await _verifier(
-            verifier, verifier_format, model, opened.info.prompt, given=layer is not None
-        )
+        states = replace(states, prompt=opened.info.prompt)
+        judge = await _verifier(verifier, verifier_format, states, args["verifier"])
         loaded: list[Generator | Verifier] = [opened] if generator is None else []
         if judge is not None and isinstance(verifier, str):
             loaded.append(judge)
@@ -128,13 +150,50 @@ async def load_models(
         raise
 
 
+async def _wanted_generator(runs: str | None, model: str | None, args: EngineArgs) -> Wanted | None:
+    """The generator, if it will take a GPU's memory; runs: its engine, None if it is ready-made."""
+    await asyncio.to_thread(_check, "generator", runs, args)
+    if runs not in _HERE or not on_gpu():
+        return None
+    from router.models.generators.load import short_name
+    from router.models.weights.find import find_model
+
+    directory = await asyncio.to_thread(find_model, model)
+    return Wanted("generator", short_name(model), directory, runs, args)
+
+
+async def _wanted_verifier(
+    verifier: str | Verifier | None, format: str | None, states: GeneratorStates, args: EngineArgs
+) -> Wanted | None:
+    """The verifier, if it will take a GPU's memory."""
+    if not isinstance(verifier, str) or verifier == FAKE:
+        _check("verifier", None, args)
+        return None
+    if not (args or on_gpu()):
+        return None
+    from router.models.verifiers.load import find_verifier
+
+    runs, directory = await find_verifier(verifier, format=format, generator=states)
+    await asyncio.to_thread(_check, "verifier", runs, args)
+    if runs not in _HERE or not on_gpu():
+        return None
+    return Wanted("verifier", Path(verifier).name, directory, runs, args)
+
+
+def _check(role: Role, runs: str | None, args: EngineArgs) -> None:
+    """Make sure that arguments go with what a model runs on; None is that we do not open it."""
+    option = OPTIONS[role]
+    if args and runs != "vllm":
+        why = f"the {role} runs on {runs}" if runs else f"no {role} is opened here"
+        raise InputError(f"{option} is for vLLM, and {why}; leave it out")
+    check_engine_args(option, args)
+
+
 async def _verifier(
     verifier: str | Verifier | None,
     format: str | None,
-    model: str | None,
-    prompt: str,
-    *,
-    given: bool,
+    states: GeneratorStates,
+    engine_args: EngineArgs,
 ) -> Verifier | None:
     if verifier == FAKE:
         from router.models.fakes import FakeVerifier
@@ -142,27 +201,24 @@ async def _verifier(
         return FakeVerifier()
     if not isinstance(verifier, str):
         return verifier
-    from router.models.verifiers.load import GeneratorStates, load_verifier
+    from router.models.verifiers.load import load_verifier
 
-    states = GeneratorStates(model, prompt, given)
-    return await load_verifier(verifier, format=format, generator=states)
+    return await load_verifier(verifier, format=format, generator=states, engine_args=engine_args)
 
 
-def _state_layer(
-    verifier: str | Verifier | None, engine: str, endpoints: Sequence[str]
-) -> int | None:
+def _state_layer(verifier: str | Verifier | None, runs: str) -> int | None:
     """The layer whose states the generator should keep, so that scoring costs no forward pass.
 
     None where the verifier is no trained head on the generator's own tokens, or where the engine
     does not give states.
     """
-    from router.models.generators.load import gives_states, pick_engine
+    from router.models.generators.load import gives_states
     from router.models.verifiers.prm import SELF
     from router.models.verifiers.trained_head import HeadConfig, is_head
 
     if not isinstance(verifier, str) or not is_head(Path(verifier)):
         return None
-    if not gives_states(pick_engine(engine, endpoints)):
+    if not gives_states(runs):
         return None
     config = HeadConfig.load(Path(verifier))
     return config.layer if config.format == SELF else None

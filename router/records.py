@@ -28,7 +28,11 @@ class Considered:
     interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_fields(self), "strategy": str(self.strategy)}
+        return {
+            **_fields(self),
+            "strategy": str(self.strategy),
+            "parameters": self.strategy.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Considered:
@@ -93,11 +97,11 @@ class Finished:
 
     @classmethod
     def of(cls, candidate: Candidate) -> Finished:
-        path = candidate.path
-        assert path.step is not None
-        counts = [step.tokens for step in path.steps]
-        text = path.text
-        return cls(candidate.answer, candidate.scores, total(counts), path.step.finish, text)
+        chain = candidate.chain
+        assert chain.step is not None
+        counts = [step.tokens for step in chain.steps]
+        text = chain.text
+        return cls(candidate.answer, candidate.scores, total(counts), chain.step.finish, text)
 
     def to_dict(self) -> dict[str, Any]:
         return _fields(self)

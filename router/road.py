@@ -110,7 +110,7 @@ async def settle(
     grouping = await task.group([candidate.answer for candidate in found], until)
     if grouping.unsure:
         told.append(f"{grouping.unsure} pairs of answers could not be compared in time")
-    votes = voters(found, strategy.select)
+    votes = voters(strategy.select, [candidate.scores is not None for candidate in found])
     told += votes.notes
     choice = select(
         [found[i] for i in votes.of],

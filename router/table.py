@@ -40,13 +40,13 @@ Positive = Annotated[float, Field(gt=0)]
 _SLACK = 1e-9
 
 
-class _Record(BaseModel):
+class _TableRecord(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
     )
 
 
-class Cost(_Record):
+class Cost(_TableRecord):
     """Mean cost of one search; what is not known is None."""
 
     generations: Annotated[int, Field(ge=1)]
@@ -54,7 +54,7 @@ class Cost(_Record):
     flops: Positive | None
 
 
-class Estimate(_Record):
+class Estimate(_TableRecord):
     """An accuracy, its 95 % interval, and the problems behind it."""
 
     accuracy: Probability
@@ -84,7 +84,7 @@ Configuration = Annotated[Strategy, BeforeValidator(_read), PlainSerializer(str)
 """A strategy; in JSON its text."""
 
 
-class Entry(_Record):
+class Entry(_TableRecord):
     """One configuration at one level: its shrunken accuracy and its cost there."""
 
     strategy: Configuration
@@ -92,7 +92,7 @@ class Entry(_Record):
     cost: Cost
 
 
-class Cell(_Record):
+class Cell(_TableRecord):
     """All configurations that fit a budget at a level, best first.
 
     held_out: accuracy of choosing in this cell, measured on problems that did not choose (two-fold
@@ -115,7 +115,7 @@ class Cell(_Record):
         return self
 
 
-class Table(_Record):
+class Table(_TableRecord):
     """All cells, level by level and budget by budget.
 
     generation: mean cost of one plain sample at each level; unit of budgets in tokens or FLOPs.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from router.models.base import Aggregation
 from router.models.errors import InputError
-from router.models.types import Path, Problem
+from router.models.types import Chain, Problem
 from router.strategies.search import Search
 
 Select = Literal["majority", "best", "weighted"]
@@ -17,15 +17,15 @@ Select = Literal["majority", "best", "weighted"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished path, its step scores where they are known, and the answer that it gives."""
+    """A finished chain, its step scores where they are known, and the answer that it gives."""
 
-    path: Path
+    chain: Chain
     scores: tuple[float, ...] | None = None
     answer: str | None = None
 
     @property
     def text(self) -> str:
-        return self.path.text
+        return self.chain.text
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,11 @@ class Strategy(ABC):
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+            if f.type not in ("int", int):  # text where annotations are postponed
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{self.name}: {f.name} must be a whole number, not {value!r}")
-            if f.type == "int" and value < 1:
+            if value < 1:
                 raise InputError(f"{self.name}: {f.name} must be at least 1, not {value}")
         if self.select not in get_args(Select):
             raise InputError(
@@ -94,7 +96,7 @@ class Strategy(ABC):
 
     @abstractmethod
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        """Search; return every finished path that may answer."""
+        """Search; return every finished chain that may answer."""
 
     @classmethod
     def within(cls, budget: int, params: dict[str, Any]) -> Strategy:
@@ -116,9 +118,13 @@ class Strategy(ABC):
         return self, 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its text and every parameter, so that nobody has to read the text."""
+        """Its name, its text and every parameter, so that nobody has to read the text.
+
+        shown: `n`, and whatever is not at its default, for people.
+        """
         parameters = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {"name": self.name, "text": str(self), **parameters}
+        shown = ", ".join(self._parameters())
+        return {"name": self.name, "text": str(self), "shown": shown, **parameters}
 
     @property
     def family(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from router.models.base import Aggregation
 from router.models.errors import InputError
-from router.models.types import Path, Problem
+from router.models.types import Chain, Problem
 from router.strategies.base import Candidate, Strategy
 from router.strategies.scoring import candidates, step_values
 from router.strategies.search import Search
@@ -21,10 +21,10 @@ class BeamSearch(Strategy):
 
     Sample N first steps, keep the N/M with the best verifier score, sample M continuations of
     each, until all have finished or `depth` rounds are over; the last round samples to the end.
-    Finished paths leave the beam and count, so the beam narrows: unlike the reference
+    Finished chains leave the beam and count, so the beam narrows: unlike the reference
     (search-and-learn), it never grows back to N, and no candidate is a copy of another.
 
-    width: M, continuations of each kept path.
+    width: M, continuations of each kept chain.
     depth: most rounds.
     """
 
@@ -42,12 +42,12 @@ class BeamSearch(Strategy):
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         how = search.aggregation(self.aggregate)
-        done: list[Path] = []
-        beam: list[tuple[Path, int]] = [(search.root, self.n)]
+        done: list[Chain] = []
+        beam: list[tuple[Chain, int]] = [(search.root, self.n)]
         live = self.n
         for round_ in range(self.depth):
             grown = await expand(search, beam, whole=round_ == self.depth - 1)
-            done += [path for path in grown if path.finished]
+            done += [chain for chain in grown if chain.finished]
             live = self.n - len(done)
             kept = await self._keep(search, [p for p in grown if not p.finished], live, how)
             if not kept:
@@ -56,20 +56,22 @@ class BeamSearch(Strategy):
         return await candidates(search, done, scored=True)
 
     async def _keep(
-        self, search: Search, paths: list[Path], live: int, how: Aggregation
-    ) -> list[Path]:
-        """The best `live`/M unfinished paths, best first; equal scores keep their order."""
-        if not paths or live < 1:
-            search.prune(paths)
+        self, search: Search, chains: list[Chain], live: int, how: Aggregation
+    ) -> list[Chain]:
+        """The best `live`/M unfinished chains, best first; equal scores keep their order."""
+        if not chains or live < 1:
+            search.prune(chains)
             return []
-        values = await self._values(search, paths, how)
-        order = sorted(range(len(paths)), key=lambda i: -values[i])
+        values = await self._values(search, chains, how)
+        order = sorted(range(len(chains)), key=lambda i: -values[i])
         keep = max(1, live // self.width)
-        search.prune([paths[i] for i in order[keep:]])
-        return [paths[i] for i in order[:keep]]
+        search.prune([chains[i] for i in order[keep:]])
+        return [chains[i] for i in order[:keep]]
 
-    async def _values(self, search: Search, paths: Sequence[Path], how: Aggregation) -> list[float]:
-        return await step_values(search, paths, how)
+    async def _values(
+        self, search: Search, chains: Sequence[Chain], how: Aggregation
+    ) -> list[float]:
+        return await step_values(search, chains, how)
 
     @classmethod
     def within(cls, budget: int, params: dict[str, Any]) -> BeamSearch:
@@ -106,24 +108,26 @@ class Lookahead(BeamSearch):
     def scores_samples(self) -> bool:
         return False
 
-    async def _values(self, search: Search, paths: Sequence[Path], how: Aggregation) -> list[float]:
+    async def _values(
+        self, search: Search, chains: Sequence[Chain], how: Aggregation
+    ) -> list[float]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(search.look_ahead(path, self.k)) for path in paths]
+            tasks = [group.create_task(search.look_ahead(chain, self.k)) for chain in chains]
         return await step_values(search, [task.result() for task in tasks], how)
 
 
-async def expand(search: Search, beam: Sequence[tuple[Path, int]], *, whole: bool) -> list[Path]:
-    """Sample each path's share of continuations, all at once."""
+async def expand(search: Search, beam: Sequence[tuple[Chain, int]], *, whole: bool) -> list[Chain]:
+    """Sample each chain's share of continuations, all at once."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(search.sample(path, share, whole=whole))
-            for path, share in beam
+            group.create_task(search.sample(chain, share, whole=whole))
+            for chain, share in beam
             if share
         ]
     return [child for task in tasks for child in task.result()]
 
 
-def shares(total: int, kept: Sequence[Path]) -> list[int]:
-    """`total` continuations dealt out evenly, the better paths first."""
+def shares(total: int, kept: Sequence[Chain]) -> list[int]:
+    """`total` continuations dealt out evenly, the better chains first."""
     each, extra = divmod(total, len(kept))
     return [each + (i < extra) for i in range(len(kept))]

@@ -30,8 +30,8 @@ class BestOfN(Strategy):
         return self.temperature is None  # else they are samples of another distribution
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        paths = await search.sample(search.root, self.n, whole=True)
-        return await candidates(search, paths, scored=self.needs_verifier)
+        chains = await search.sample(search.root, self.n, whole=True)
+        return await candidates(search, chains, scored=self.needs_verifier)
 
     def parts(self) -> tuple[BestOfN, int]:
         return BestOfN(n=1, temperature=self.temperature), self.n

@@ -112,7 +112,7 @@ async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
             " solution was finished; raise the limit or take a smaller n",
         )
     read = get_task(search.root.problem.task).read
-    return [replace(c, answer=read(c.text, c.path.truncated)) for c in found]
+    return [replace(c, answer=read(c.text, c.chain.truncated)) for c in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from router.models.base import Aggregation
-from router.models.types import Path, Problem
+from router.models.types import Chain, Problem
 from router.strategies.base import Candidate
 from router.strategies.beam_search import BeamSearch
 from router.strategies.scoring import candidates, step_values
@@ -18,9 +18,9 @@ from router.strategies.search import Search
 class DVTS(BeamSearch):
     """Diverse verifier tree search (Beeching et al. 2024).
 
-    N/M independent subtrees; each samples M continuations of its path and greedily follows the
-    one with the best verifier score. There is no barrier between subtrees. Every path that
-    finished in a subtree counts; the subtree ends when the path that it follows is finished.
+    N/M independent subtrees; each samples M continuations of its chain and greedily follows the
+    one with the best verifier score. There is no barrier between subtrees. Every chain that
+    finished in a subtree counts; the subtree ends when the chain that it follows is finished.
 
     width: M, continuations at every step of a subtree.
     """
@@ -36,15 +36,15 @@ class DVTS(BeamSearch):
             tasks = [
                 group.create_task(self._subtree(search, how)) for _ in range(self.n // self.width)
             ]
-        done = [path for task in tasks for path in task.result()]
+        done = [chain for task in tasks for chain in task.result()]
         return await candidates(search, done, scored=True)
 
-    async def _subtree(self, search: Search, how: Aggregation) -> list[Path]:
-        done: list[Path] = []
+    async def _subtree(self, search: Search, how: Aggregation) -> list[Chain]:
+        done: list[Chain] = []
         followed = search.root
         for round_ in range(self.depth):
             children = await search.sample(followed, self.width, whole=round_ == self.depth - 1)
-            done += [path for path in children if path.finished]
+            done += [chain for chain in children if chain.finished]
             values = await step_values(search, children, how)
             best = max(range(len(children)), key=lambda i: values[i])
             followed = children[best]

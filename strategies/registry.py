@@ -15,14 +15,15 @@ from router.strategies.base import Strategy
 from router.strategies.beam_search import BeamSearch, Lookahead
 from router.strategies.best_of_n import BestOfN
 from router.strategies.dvts import DVTS
+from router.strategies.rebase import Rebase
 
 STRATEGIES: Final[dict[str, type[Strategy]]] = {
-    cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead)
+    cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead, Rebase)
 }
 """Those that come with `router`."""
 
 ENTRY_POINTS: Final = "router.strategies"
-"""Group of entry points by which other packages name strategies of theirs."""
+"""Group of entry points by which other packages name their strategies: `name = module:Class`."""
 
 log = logging.getLogger("router")
 
@@ -34,7 +35,7 @@ def strategy_names() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _foreign() -> dict[str, type[Strategy]]:
-    """Strategies of other packages; one that cannot be imported is left out, and logged."""
+    """Strategies of other packages; one that cannot be used is left out, and logged."""
     found: dict[str, type[Strategy]] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         try:
@@ -42,10 +43,16 @@ def _foreign() -> dict[str, type[Strategy]]:
         except Exception as error:  # whatever its package does when it is imported
             log.warning("strategy %r of %s cannot be loaded: %s", entry.name, entry.value, error)
             continue
-        if isinstance(cls, type) and issubclass(cls, Strategy):
-            found[cls.name] = cls
+        if not (isinstance(cls, type) and issubclass(cls, Strategy)):
+            wrong = "no Strategy"
+        elif entry.name in STRATEGIES or entry.name in found:
+            wrong = "not the first of that name"
+        elif getattr(cls, "name", None) != entry.name:  # its text would not lead back to it
+            wrong = f"named {getattr(cls, 'name', None)!r} by its class"
         else:
-            log.warning("strategy %r of %s is no Strategy", entry.name, entry.value)
+            found[entry.name] = cls
+            continue
+        log.warning("strategy %r of %s is %s, so it is left out", entry.name, entry.value, wrong)
     return found
 
 
@@ -58,7 +65,7 @@ def parse_strategy(text: str, budget: int | None = None) -> Strategy:
         InputError: malformed text, unknown name or parameter (with the nearest match), a bad
             value, or nothing that fits the budget.
     """
-    name, params = _call_parts(text)
+    name, params = call_parts(text)
     cls = STRATEGIES.get(name) or _foreign().get(name)
     if cls is None:
         raise InputError(f"unknown strategy {name!r}{_nearest(name, strategy_names())}")
@@ -73,7 +80,12 @@ def parse_strategy(text: str, budget: int | None = None) -> Strategy:
     return cls.within(budget, params)
 
 
-def _call_parts(text: str) -> tuple[str, dict[str, Any]]:
+def call_parts(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the parameters of `name(param=value, …)`.
+
+    Raises:
+        InputError: it is not written so.
+    """
     malformed = InputError(
         f"cannot read strategy {text!r}; write it as name(param=value, …),"
         " for example beam_search(n=16, width=4)"

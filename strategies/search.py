@@ -11,6 +11,8 @@ import hashlib
 import math
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,7 +23,7 @@ from router.models.errors import (
     InputError,
     VerifierError,
 )
-from router.models.types import EndReason, Path, Prefill, Problem, Sampled, Sampling
+from router.models.types import Chain, EndReason, Prefill, Problem, Sampled, Sampling
 from router.models.usage import Usage
 from router.strategies.budget import Budget, Generations, TokenPurse
 from router.strategies.trace import Listener, Trace
@@ -49,11 +51,11 @@ class Search:
         seed: int | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self.root = Path(problem)
+        self.root = Chain(problem)
         self.budget = budget
         self.trace = Trace(self.root, listener)
-        self.finished: list[Path] = []
-        self.kept: list[Path] = []
+        self.finished: list[Chain] = []
+        self.kept: list[Chain] = []
         self.ended: EndReason = "completed"
         self._generator = generator
         self._verifier = verifier
@@ -64,9 +66,10 @@ class Search:
         self._apart = listener is not None or budget.seconds is not None
         self._generations = Generations(budget.generations)
         self._purse = TokenPurse(budget.tokens)
-        self._scores: WeakKeyDictionary[Path, float] = WeakKeyDictionary()
-        self._scoring: WeakKeyDictionary[Path, asyncio.Task[None]] = WeakKeyDictionary()
+        self._scores: WeakKeyDictionary[Chain, float] = WeakKeyDictionary()
+        self._scoring: WeakKeyDictionary[Chain, asyncio.Task[None]] = WeakKeyDictionary()
         self._calls: Counter[str] = Counter()
+        self._calling: set[asyncio.Task[object]] = set()
         self._usage = Usage()
         self._started = time.monotonic()
 
@@ -79,7 +82,7 @@ class Search:
 
     @property
     def greedy(self) -> bool:
-        """Whether it samples at temperature 0, so that every continuation of a path is the same."""
+        """Whether it samples at temperature 0, so that a chain has one continuation."""
         return self._temperature == 0
 
     @property
@@ -135,8 +138,8 @@ class Search:
         self._usage += Usage.of_generator(0, read.prompt_tokens, read.cached_tokens, parameters)
         return read
 
-    async def sample(self, path: Path, n: int, *, whole: bool = False) -> list[Path]:
-        """n continuations of `path`: one more step each, or (`whole`) to the end.
+    async def sample(self, chain: Chain, n: int, *, whole: bool = False) -> list[Chain]:
+        """n continuations of `chain`: one more step each, or (`whole`) to the end.
 
         At temperature 0 they would all be equal, so there is one, and one is charged.
 
@@ -146,68 +149,68 @@ class Search:
         """
         if (
             whole
-            and path is self.root
+            and chain is self.root
             and self.kept
             and self._temperature == self._sampling.temperature
         ):
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
-            return taken + (await self.sample(path, n, whole=True) if n else [])
+            return taken + (await self.sample(chain, n, whole=True) if n else [])
         n = 1 if self.greedy else n
-        self._generations.charge(path.depth, n, whole=whole)
+        self._generations.charge(chain.depth, n, whole=whole)
         sampling = replace(
             self._sampling,
             until="end" if whole else "step",
-            max_tokens=max(1, self._sampling.max_tokens - path.tokens),
+            max_tokens=max(1, self._sampling.max_tokens - chain.tokens),
             temperature=self._temperature,
         )
         apart = self._purse.capped or (whole and (self._apart or self._early))
         if n == 1 or not apart:
-            return self._record(await self._call(path, n, sampling))
+            return self._record(await self._call(chain, n, sampling))
         # Separate calls share the prefix in the engine's cache, and each can finish, be scored,
         # or be refused on its own.
 
-        async def one() -> list[Path]:
-            return self._record(await self._call(path, 1, sampling))
+        async def one() -> list[Chain]:
+            return self._record(await self._call(chain, 1, sampling))
 
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(one()) for _ in range(n)]
         return [child for call in calls for child in call.result()]
 
-    async def look_ahead(self, path: Path, steps: int) -> Path:
-        """`path` and up to `steps` greedy steps further; charged as `steps` samples.
+    async def look_ahead(self, chain: Chain, steps: int) -> Chain:
+        """`chain` and up to `steps` greedy steps further; charged as `steps` samples.
 
         Stops early, and is charged less, where the solution ends (Snell et al. 2024, sec. 5.2:
         "up to k more steps at temperature 0").
         """
-        depth = path.depth - 1
+        depth = chain.depth - 1
         for _ in range(steps):
-            if path.finished:
+            if chain.finished:
                 break
             self._generations.charge(depth, 1, whole=False)
-            room = max(1, self._sampling.max_tokens - path.tokens)
+            room = max(1, self._sampling.max_tokens - chain.tokens)
             greedy = replace(self._sampling, until="step", temperature=0.0, max_tokens=room)
-            (path,) = await self._call(path, 1, greedy)
-            self.trace.add(path, "lookahead")
-        return path
+            (chain,) = await self._call(chain, 1, greedy)
+            self.trace.add(chain, "lookahead")
+        return chain
 
-    async def score(self, path: Path) -> tuple[float, ...]:
-        """The verifier's score of each step of `path`; steps scored before cost nothing.
+    async def score(self, chain: Chain) -> tuple[float, ...]:
+        """The verifier's score of each step of `chain`; steps scored before cost nothing.
 
         Raises:
-            Unscorable: the verifier cannot take this path.
+            Unscorable: the verifier cannot take this chain.
             VerifierError: there is no verifier, it failed, or it returned no probability.
         """
-        task = self._scoring.get(path)
+        task = self._scoring.get(chain)
         if task is None:
-            task = asyncio.ensure_future(self._score(path))
-            self._scoring[path] = task
+            task = asyncio.ensure_future(self._score(chain))
+            self._scoring[chain] = task
         await asyncio.shield(task)
-        return tuple(self._scores[node] for node in _prefixes(path))
+        return tuple(self._scores[node] for node in _prefixes(chain))
 
     async def stop(self) -> None:
-        """Cancel scoring that nobody waits for any more, so that all that was spent is counted."""
-        tasks = list(self._scoring.values())
+        """Cancel what nobody waits for any more, so that all that was spent is counted."""
+        tasks = [*self._scoring.values(), *self._calling]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -227,30 +230,30 @@ class Search:
         """The verifier's default; without one, the last step's."""
         return "last" if self._verifier is None else self._verifier.info.aggregation
 
-    def known_scores(self, path: Path) -> tuple[float, ...] | None:
-        """Scores of the path's steps if all of them are known; never calls the verifier."""
-        nodes = _prefixes(path)
+    def known_scores(self, chain: Chain) -> tuple[float, ...] | None:
+        """Scores of the chain's steps if all of them are known; never calls the verifier."""
+        nodes = _prefixes(chain)
         if not nodes or any(node not in self._scores for node in nodes):
             return None
         return tuple(self._scores[node] for node in nodes)
 
-    def prune(self, paths: list[Path]) -> None:
-        """Say that these paths are not followed; for the trace."""
-        for path in paths:
-            self.trace.mark(path, "pruned")
+    def prune(self, chains: list[Chain]) -> None:
+        """Say that these chains are not followed; for the trace."""
+        for chain in chains:
+            self.trace.mark(chain, "pruned")
 
     # -- inside ---------------------------------------------------------------------------
 
-    async def _call(self, path: Path, n: int, sampling: Sampling) -> list[Path]:
+    async def _call(self, chain: Chain, n: int, sampling: Sampling) -> list[Chain]:
         want = n * sampling.max_tokens
-        async with self._purse.reserve(want) as reservation:
+        async with self._known(), self._purse.reserve(want) as reservation:
             sampling = replace(
                 sampling,
                 max_tokens=min(sampling.max_tokens, reservation.tokens),
-                seed=self._call_seed(path),
+                seed=self._call_seed(chain),
             )
             try:
-                sampled = await self._generator.sample(path, n, sampling)
+                sampled = await self._generator.sample(chain, n, sampling)
             except BaseException as error:
                 reservation.used = self._lost(error)
                 raise
@@ -261,7 +264,18 @@ class Search:
                 self.ended = "tokens"  # a solution was cut because the cap left it no room
         if len(sampled.continuations) != n:
             raise EngineError(f"asked for {n} continuations, got {len(sampled.continuations)}")
-        return [path.extend(*continuation.steps) for continuation in sampled.continuations]
+        return [chain.extend(*continuation.steps) for continuation in sampled.continuations]
+
+    @asynccontextmanager
+    async def _known(self) -> AsyncIterator[None]:
+        """A call that `stop` ends if the strategy has left it behind."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._calling.add(task)
+        try:
+            yield
+        finally:
+            self._calling.discard(task)
 
     def _count(self, sampled: Sampled) -> int | None:
         spent = Usage.of_sampling(sampled, self._generator.info.parameters)
@@ -278,34 +292,34 @@ class Search:
             self._usage += Usage(lower_bound=True)
         return None
 
-    def _record(self, paths: list[Path]) -> list[Path]:
-        for path in paths:
-            self.trace.add(path, "finished" if path.finished else "live")
-            if path.finished:
-                self.finished.append(path)
+    def _record(self, chains: list[Chain]) -> list[Chain]:
+        for chain in chains:
+            self.trace.add(chain, "finished" if chain.finished else "live")
+            if chain.finished:
+                self.finished.append(chain)
             if self._early:
-                self._scoring[path] = asyncio.ensure_future(self._score(path))
-        return paths
+                self._scoring[chain] = asyncio.ensure_future(self._score(chain))
+        return chains
 
-    def _call_seed(self, path: Path) -> int | None:
+    def _call_seed(self, chain: Chain) -> int | None:
         """A seed for this call that does not depend on the order in which branches run."""
         if self._seed is None:
             return None
-        key = f"{self._seed}/{path.problem.id}/{path.text}"
+        key = f"{self._seed}/{chain.problem.id}/{chain.text}"
         self._calls[key] += 1
         digest = hashlib.sha256(f"{key}/{self._calls[key]}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
-    async def _score(self, path: Path) -> None:
+    async def _score(self, chain: Chain) -> None:
         if self._verifier is None:
             raise VerifierError("this search has no verifier")
-        nodes = _prefixes(path)
+        nodes = _prefixes(chain)
         known = next((i for i, node in enumerate(nodes) if node not in self._scores), len(nodes))
         if known == len(nodes):
             return
         started = time.monotonic()
         try:
-            scored = await self._verifier.score(path, known)
+            scored = await self._verifier.score(chain, known)
         except (asyncio.CancelledError, VerifierError):
             self._usage += Usage(lower_bound=True)
             raise
@@ -339,6 +353,6 @@ def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
         )
 
 
-def _prefixes(path: Path) -> list[Path]:
-    """The path's prefixes from its first step to itself, one a step."""
-    return list(path.ancestors())[-2::-1]
+def _prefixes(chain: Chain) -> list[Chain]:
+    """The chain's prefixes from its first step to itself, one a step."""
+    return list(chain.ancestors())[-2::-1]

@@ -38,7 +38,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selected:
     """The outcome of a selection.
 
     candidate: the solution to show. answer: the representative of its group; None when no
@@ -84,17 +84,20 @@ class Voters:
     notes: tuple[str, ...] = ()
 
 
-def voters(candidates: Sequence[Candidate], how: Select) -> Voters:
-    """Those with scores where scores select; where most have none, a majority of all."""
-    everyone = range(len(candidates))
-    scored = [i for i in everyone if candidates[i].scores is not None]
-    missing = len(candidates) - len(scored)
+def voters(how: Select, scored: Sequence[bool]) -> Voters:
+    """Those with scores where scores select; where most have none, a majority of all.
+
+    scored: whether each candidate has scores.
+    """
+    everyone = range(len(scored))
+    voting = [index for index in everyone if scored[index]]
+    missing = len(scored) - len(voting)
     if how == "majority" or not missing:
         return Voters(everyone, how)
-    if missing > len(scored):
-        note = f"{missing} of {len(candidates)} solutions have no scores, so a majority, not {how}"
+    if missing > len(voting):
+        note = f"{missing} of {len(scored)} solutions have no scores, so a majority, not {how}"
         return Voters(everyone, "majority", (note,))
-    return Voters(scored, how, (f"{missing} solutions have no scores, so they do not vote",))
+    return Voters(voting, how, (f"{missing} solutions have no scores, so they do not vote",))
 
 
 def select(
@@ -102,7 +105,7 @@ def select(
     groups: Sequence[str | None],
     how: Select,
     aggregation: Aggregation = "last",
-) -> Choice:
+) -> Selected:
     """Choose one answer, and the best-scored candidate that gives it.
 
     groups: for each candidate the representative of its answer, as `Task.group` returns it;
@@ -131,7 +134,7 @@ def select(
     finalists = members[answer] if answer is not None else range(len(candidates))
     # `max` keeps the first of equals.
     shown = finalists[0] if scores is None else max(finalists, key=scores.__getitem__)
-    return Choice(candidates[shown], answer, tuple(votes))
+    return Selected(candidates[shown], answer, tuple(votes))
 
 
 def _scores(

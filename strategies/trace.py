@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from router.models.types import Path
+from router.models.types import Chain
 
 Status = Literal["live", "pruned", "finished", "lookahead"]
 
@@ -21,12 +21,12 @@ class Node:
 
     id: int
     parent: int | None
-    path: Path
+    chain: Chain
     status: Status
     score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        step = self.path.step
+        step = self.chain.step
         return {
             "id": self.id,
             "parent": self.parent,
@@ -46,35 +46,35 @@ Listener = Callable[[Node], None]
 class Trace:
     """Grows while the search runs. Node 0 is the problem."""
 
-    def __init__(self, root: Path, listener: Listener | None = None) -> None:
+    def __init__(self, root: Chain, listener: Listener | None = None) -> None:
         self._listener = listener
-        self._ids: WeakKeyDictionary[Path, int] = WeakKeyDictionary()
+        self._ids: WeakKeyDictionary[Chain, int] = WeakKeyDictionary()
         self.nodes: list[Node] = []
         self.dropped = 0
         self._add(root, None, "live")
 
-    def add(self, path: Path, status: Status) -> None:
-        """Record `path` and those of its ancestors that are not recorded yet."""
+    def add(self, chain: Chain, status: Status) -> None:
+        """Record `chain` and those of its ancestors that are not recorded yet."""
         new = []
-        for ancestor in path.ancestors():
+        for ancestor in chain.ancestors():
             if ancestor in self._ids:
                 break
             new.append(ancestor)
         for ancestor in reversed(new):
             assert ancestor.parent is not None
-            is_leaf = ancestor is path
+            is_leaf = ancestor is chain
             self._add(ancestor, self._ids.get(ancestor.parent), status if is_leaf else "live")
 
-    def mark(self, path: Path, status: Status) -> None:
-        """Change what became of `path`."""
-        node = self._node(path)
+    def mark(self, chain: Chain, status: Status) -> None:
+        """Change what became of `chain`."""
+        node = self._node(chain)
         if node is not None:
             node.status = status
             self._tell(node)
 
-    def score(self, path: Path, score: float) -> None:
-        """Record the score of the path's last step."""
-        node = self._node(path)
+    def score(self, chain: Chain, score: float) -> None:
+        """Record the score of the chain's last step."""
+        node = self._node(chain)
         if node is not None:
             node.score = score
             self._tell(node)
@@ -82,17 +82,17 @@ class Trace:
     def to_list(self) -> list[dict[str, Any]]:
         return [node.to_dict() for node in self.nodes]
 
-    def _add(self, path: Path, parent: int | None, status: Status) -> None:
+    def _add(self, chain: Chain, parent: int | None, status: Status) -> None:
         if len(self.nodes) >= MAX_NODES:
             self.dropped += 1
             return
-        node = Node(len(self.nodes), parent, path, status)
-        self._ids[path] = node.id
+        node = Node(len(self.nodes), parent, chain, status)
+        self._ids[chain] = node.id
         self.nodes.append(node)
         self._tell(node)
 
-    def _node(self, path: Path) -> Node | None:
-        index = self._ids.get(path)
+    def _node(self, chain: Chain) -> Node | None:
+        index = self._ids.get(chain)
         return None if index is None else self.nodes[index]
 
     def _tell(self, node: Node) -> None:

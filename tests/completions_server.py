@@ -15,7 +15,7 @@ from pathlib import Path as File
 from typing import Any
 
 from router.models.fakes import FakeGenerator
-from router.models.types import Path, Problem, Sampling, Step
+from router.models.types import Chain, Problem, Sampling, Step
 
 _BETWEEN = 0  # ends the problem's own tokens in a prompt
 _DELIMITER = "\n\n"
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             log.write(json.dumps({"n": body["n"], "seed": body.get("seed")}) + "\n")
         end = body["prompt"].index(_BETWEEN)
         problem, written = bytes(body["prompt"][:end]), bytes(body["prompt"][end + 1 :])
-        path = Path(Problem("p", problem.decode()))
+        path = Chain(Problem("p", problem.decode()))
         if written:
             path = path.extend(Step(written.decode(), "step", len(written)))
         sampling = Sampling(

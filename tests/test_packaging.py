@@ -67,6 +67,16 @@ def test_imports_only_go_down(layer: str) -> None:
         assert not upwards, f"{file} imports {upwards}"
 
 
+def test_no_class_has_the_name_of_another() -> None:
+    places: dict[str, list[str]] = {}
+    for layer in LAYERS:
+        for file in sources(layer):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(str(file.resolve()))
+    assert not {name: found for name, found in places.items() if len(set(found)) > 1}
+
+
 def run_python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a new interpreter, with `directory` first on sys.path as a script's would be."""
     return subprocess.run(

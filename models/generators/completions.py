@@ -14,7 +14,7 @@ from router.models.types import Continuation, FinishReason, Sampling, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CompletionChoice:
     """One choice as the server reports it.
 
     stop_reason: the stop string that ended it; None where the server does not say.
@@ -35,7 +35,7 @@ class Choice:
 class Answer:
     """One answer; prompt counts are None where the server does not report them."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[CompletionChoice, ...]
     prompt_tokens: int | None
     cached_tokens: int | None
 
@@ -59,7 +59,7 @@ def parse_answer(answer: Mapping[str, Any]) -> Answer:
     )
 
 
-def _choice(raw: Any, sampled: int | None) -> Choice:
+def _choice(raw: Any, sampled: int | None) -> CompletionChoice:
     choice = _mapping(raw)
     text, finish = choice.get("text"), choice.get("finish_reason")
     if not isinstance(text, str) or finish not in ("stop", "length"):
@@ -69,7 +69,7 @@ def _choice(raw: Any, sampled: int | None) -> Choice:
         )
     reason, ids = choice.get("stop_reason"), choice.get("token_ids")
     per_token = _mapping(choice.get("logprobs"))
-    return Choice(
+    return CompletionChoice(
         text=text,
         finish_reason=finish,
         stop_reason=reason if isinstance(reason, str) else None,
@@ -80,7 +80,7 @@ def _choice(raw: Any, sampled: int | None) -> Choice:
     )
 
 
-def joined(first: Choice, rest: Choice) -> Choice:
+def joined(first: CompletionChoice, rest: CompletionChoice) -> CompletionChoice:
     """One choice made of two that report token ids, the second sampled after the first."""
     token_ids = (*(first.token_ids or ()), *(rest.token_ids or ()))
     return replace(
@@ -93,7 +93,9 @@ def joined(first: Choice, rest: Choice) -> Choice:
     )
 
 
-def exact_continuation(choice: Choice, sampling: Sampling, delimiter: str) -> Continuation:
+def exact_continuation(
+    choice: CompletionChoice, sampling: Sampling, delimiter: str
+) -> Continuation:
     """Steps of a choice that reports token ids, and keeps its stop string in the text."""
     finish = _finish(choice, sampling, delimiter)
     text = choice.text
@@ -106,7 +108,7 @@ def exact_continuation(choice: Choice, sampling: Sampling, delimiter: str) -> Co
     return Continuation(steps, choice.tokens)
 
 
-def text_continuation(choice: Choice, sampling: Sampling, delimiter: str) -> Continuation:
+def text_continuation(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> Continuation:
     """Steps of a choice that reports text only, from which the server cut the stop string.
 
     In step mode such a server does not say whether the delimiter or the model's own end came.
@@ -135,7 +137,7 @@ def _rest_of_last_token(strings: Sequence[str], delimiter: str) -> str:
     return text[at + len(delimiter) :] if at >= 0 else ""
 
 
-def _finish(choice: Choice, sampling: Sampling, delimiter: str) -> FinishReason:
+def _finish(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> FinishReason:
     if choice.finish_reason == "length":
         return "length"
     at_step = sampling.until == "step" and choice.stop_reason == delimiter
@@ -143,7 +145,7 @@ def _finish(choice: Choice, sampling: Sampling, delimiter: str) -> FinishReason:
 
 
 def _cut(
-    choice: Choice, text: str, ends: Sequence[int], delimiter: str, finish: FinishReason
+    choice: CompletionChoice, text: str, ends: Sequence[int], delimiter: str, finish: FinishReason
 ) -> tuple[Step, ...]:
     """Cut text and tokens where steps end; the steps' token ids joined are the choice's.
 

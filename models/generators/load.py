@@ -14,6 +14,7 @@ from router.models.base import Generator
 from router.models.errors import InputError, NotInstalled
 from router.models.extras import install
 from router.models.prompts import Prompt, default_prompt, get_prompt
+from router.models.runtime.vllm_internals import known
 from router.models.weights.find import EMBEDDED, find_model
 
 logger = logging.getLogger("router")
@@ -85,7 +86,7 @@ def gives_states(engine: str) -> bool:
         import torch
 
         # vLLM's GPU build compiles the layers away.
-        return not torch.cuda.is_available()
+        return not torch.cuda.is_available() and known()
     return engine == "transformers"
 
 

@@ -2,7 +2,7 @@
 
 Two ways to speak, found out once at load:
 
-- exact: the server returns token ids (vLLM). Prompts are token ids, so that a path's prompt
+- exact: the server returns token ids (vLLM). Prompts are token ids, so that a chain's prompt
   starts with its parent's. The server's `/tokenize` renders problems, or a local tokenizer.
 - text: any other server. Prompts are text, rendered with a local tokenizer. Such a server does
   not say whether a stop string or the model's own end came: see `completions.text_continuation`.
@@ -31,8 +31,8 @@ from router.models.generators.completions import (
 )
 from router.models.generators.endpoints import EndpointPool, HTTPFailure
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder, room
-from router.models.types import Path, Problem, Sampled, Sampling
+from router.models.tokens import ChainEncoder, room
+from router.models.types import Chain, Problem, Sampled, Sampling
 
 _RECENT_PROBLEMS = 1024
 
@@ -56,17 +56,17 @@ class _ServerTokenizer:
         self._prompt = prompt
         self._rendered: dict[Problem, tuple[int, ...]] = {}
 
-    async def path_ids(self, path: Path) -> list[int]:
-        """Prompt token ids that continue `path`, as `PathEncoder.path_ids`."""
-        known = self._rendered.get(path.problem)
+    async def chain_ids(self, chain: Chain) -> list[int]:
+        """Prompt token ids that continue `chain`, as `ChainEncoder.chain_ids`."""
+        known = self._rendered.get(chain.problem)
         if known is None:
-            turns = [asdict(turn) for turn in self._prompt.messages(path.problem)]
+            turns = [asdict(turn) for turn in self._prompt.messages(chain.problem)]
             known = await self._tokenize({"messages": turns, "add_generation_prompt": True})
             while len(self._rendered) >= _RECENT_PROBLEMS:
                 self._rendered.pop(next(iter(self._rendered)))
-            self._rendered[path.problem] = known
+            self._rendered[chain.problem] = known
         ids = list(known)
-        for step in path.steps:
+        for step in chain.steps:
             if step.token_ids is None:
                 ids += await self._tokenize({"prompt": step.text, "add_special_tokens": False})
             else:
@@ -96,7 +96,7 @@ class OpenAIGenerator:
         pool: EndpointPool,
         prompt: Prompt,
         info: GeneratorInfo,
-        renderer: PathEncoder | _ServerTokenizer,
+        renderer: ChainEncoder | _ServerTokenizer,
         *,
         exact: bool,
     ) -> None:
@@ -148,7 +148,7 @@ class OpenAIGenerator:
             )
             generator = cls(pool, prompt, info, renderer, exact=True)
             if not await generator._probe():
-                if not isinstance(renderer, PathEncoder):
+                if not isinstance(renderer, ChainEncoder):
                     raise InputError(
                         f"the server of {info.model!r} cannot render a chat into token ids and "
                         "return them; give the model's tokenizer (a directory or a hub id)"
@@ -170,15 +170,15 @@ class OpenAIGenerator:
         """Close the connections."""
         await self._pool.aclose()
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-        """n continuations of `path`: one request, and single ones for what a server left out.
+    async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+        """n continuations of `chain`: one request, and single ones for what a server left out.
 
         Raises:
             EngineError, PromptTooLong, InputError: see `models.base.Generator`.
         """
         if sampling.seed is not None and not self._info.seeds:
             raise InputError(f"seed={sampling.seed}: it was not said that the servers take seeds")
-        request = await self._request(path, sampling)
+        request = await self._request(chain, sampling)
         answers = [await self._complete(request, n, sampling.seed)]
         if missing := n - len(answers[0].choices):
             # Servers that ignore n (llama.cpp, Ollama) give one choice.
@@ -196,7 +196,7 @@ class OpenAIGenerator:
             cached_tokens=total(answer.cached_tokens for answer in answers),
         )
 
-    async def _request(self, path: Path, sampling: Sampling) -> dict[str, Any]:
+    async def _request(self, chain: Chain, sampling: Sampling) -> dict[str, Any]:
         """The body of a completion request, without n and seed."""
         delimiter = [self._prompt.delimiter] if sampling.until == "step" else []
         body: dict[str, Any] = {
@@ -207,9 +207,9 @@ class OpenAIGenerator:
             "stop": [*delimiter, *sampling.stop],
         }
         if not self._exact:
-            assert isinstance(self._renderer, PathEncoder)
-            return body | {"prompt": _prompt_text(self._renderer, path)}
-        ids = self._renderer.path_ids(path)
+            assert isinstance(self._renderer, ChainEncoder)
+            return body | {"prompt": _prompt_text(self._renderer, chain)}
+        ids = self._renderer.chain_ids(chain)
         prompt = ids if isinstance(ids, list) else await ids
         if self._info.context is not None:
             body["max_tokens"] = room(len(prompt), self._info.context, sampling.max_tokens)
@@ -264,7 +264,7 @@ class OpenAIGenerator:
         """Whether a problem can be sent as token ids, and its solution comes back as such."""
         try:
             request = await self._request(
-                Path(Problem("probe", "1 + 1 = ?")), Sampling(temperature=0.0, max_tokens=1)
+                Chain(Problem("probe", "1 + 1 = ?")), Sampling(temperature=0.0, max_tokens=1)
             )
             answer = await self._complete(request, 1, None)
         except HTTPFailure as failure:
@@ -294,22 +294,22 @@ def _choose(answer: Mapping[str, Any], wanted: str | None) -> Mapping[str, Any]:
     raise InputError(f"the server has no model {wanted!r}; {hint}It has: {served}")
 
 
-def _local_tokenizer(tokenizer: str, prompt: Prompt) -> PathEncoder:
+def _local_tokenizer(tokenizer: str, prompt: Prompt) -> ChainEncoder:
     require("a local tokenizer", "local", "transformers")
     from transformers import AutoTokenizer
 
     try:
-        return PathEncoder(AutoTokenizer.from_pretrained(tokenizer), prompt)
+        return ChainEncoder(AutoTokenizer.from_pretrained(tokenizer), prompt)
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {tokenizer!r}: {error}") from error
 
 
-def _prompt_text(encoder: PathEncoder, path: Path) -> str:
-    """Rendered problem and the path's text. The server adds the begin-of-text token itself."""
+def _prompt_text(encoder: ChainEncoder, chain: Chain) -> str:
+    """Rendered problem and the chain's text. The server adds the begin-of-text token itself."""
     tokenizer = encoder.tokenizer
     rendered: str = tokenizer.decode(
-        list(encoder.prompt_ids(path.problem)),
+        list(encoder.prompt_ids(chain.problem)),
         skip_special_tokens=False,
         clean_up_tokenization_spaces=False,
     )
-    return rendered.removeprefix(tokenizer.bos_token or "") + path.text
+    return rendered.removeprefix(tokenizer.bos_token or "") + chain.text

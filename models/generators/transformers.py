@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
@@ -17,11 +17,11 @@ from router.models.errors import EngineError, InputError, ModelError
 from router.models.generators.decoding import Decoder, Ended, Request, Row
 from router.models.prompts import Prompt
 from router.models.runtime.numbers import compute_dtype
-from router.models.tokens import PathEncoder, room, text_ends
+from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
+    Chain,
     Continuation,
     FinishReason,
-    Path,
     Prefill,
     Problem,
     Sampled,
@@ -29,6 +29,7 @@ from router.models.types import (
     Step,
 )
 from router.models.usage import Usage
+from router.models.weights.count import count_parameters
 
 
 class TransformersGenerator:
@@ -43,7 +44,7 @@ class TransformersGenerator:
     def __init__(
         self,
         model: PreTrainedModel,
-        encoder: PathEncoder,
+        encoder: ChainEncoder,
         info: GeneratorInfo,
         state_layer: int | None = None,
     ) -> None:
@@ -57,7 +58,7 @@ class TransformersGenerator:
     @classmethod
     async def load(
         cls,
-        model_path: str | FilePath,
+        model_path: str | Path,
         *,
         name: str,
         prompt: Prompt,
@@ -73,7 +74,7 @@ class TransformersGenerator:
 
     @classmethod
     def _load(
-        cls, model_path: str | FilePath, name: str, prompt: Prompt, state_layer: int | None
+        cls, model_path: str | Path, name: str, prompt: Prompt, state_layer: int | None
     ) -> TransformersGenerator:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_path)
@@ -94,16 +95,16 @@ class TransformersGenerator:
             engine="transformers",
             prompt=prompt.id,
             context=model.config.get_text_config().max_position_embeddings,
-            parameters=model.num_parameters(),
+            parameters=count_parameters(Path(model_path)),
             seeds=True,
         )
-        return cls(model, PathEncoder(tokenizer, prompt), info, state_layer)
+        return cls(model, ChainEncoder(tokenizer, prompt), info, state_layer)
 
     @property
     def info(self) -> GeneratorInfo:
         return self._info
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n continuations of `path`; a seed fixes them whatever else the engine does.
 
         Raises:
@@ -111,7 +112,7 @@ class TransformersGenerator:
         """
         if sampling.seed is not None and sampling.seed < 0:
             raise InputError(f"a seed must be 0 or more, not {sampling.seed}")
-        ids = self._encoder.path_ids(path)
+        ids = self._encoder.chain_ids(path)
         limit = sampling.max_tokens
         if self._context is not None:
             limit = room(len(ids), self._context, limit)
@@ -151,7 +152,7 @@ class TransformersGenerator:
         """
         if self.state_layer is None:
             raise EngineError(f"{self.info.model} was opened without states of its layers")
-        ids = self._encoder.path_ids(Path(problem))
+        ids = self._encoder.chain_ids(Chain(problem))
         if self._context is not None:
             room(len(ids), self._context, 1)
         ended = partial(self._ended, Sampling())
@@ -206,7 +207,7 @@ class TransformersGenerator:
             yield replace(step, state=row.states[end].numpy())
 
 
-def _end_tokens(model: PreTrainedModel, encoder: PathEncoder) -> frozenset[int]:
+def _end_tokens(model: PreTrainedModel, encoder: ChainEncoder) -> frozenset[int]:
     """Tokens that end a solution, by the model's generation settings and its tokenizer."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     several = configured if isinstance(configured, Collection) else [configured]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -21,12 +20,13 @@ from router.models.errors import EngineError, InputError
 from router.models.generators.vllm_states import States
 from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
-from router.models.runtime.vllm_process import start_engine, stop_engine
-from router.models.tokens import PathEncoder, room, text_ends
+from router.models.runtime.vllm_internals import failures, known, refusals
+from router.models.runtime.vllm_process import runs_on_cpu, start_engine, stop_engine
+from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
+    Chain,
     Continuation,
     FinishReason,
-    Path,
     Prefill,
     Problem,
     Sampled,
@@ -34,13 +34,16 @@ from router.models.types import (
     Step,
 )
 from router.models.usage import Usage
-from router.models.weights.find import weight_files
+from router.models.weights.count import count_parameters
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger("router")
+
+_LONGER = "shorten the problem, or give vLLM a longer context: --engine-arg max_model_len=…"
+"""What to do about a prompt that leaves no room."""
 
 _ABORT_SECONDS = 0.25
 """That vLLM has to say what a request had done that is taken off it; it takes milliseconds."""
@@ -85,7 +88,7 @@ class VLLMGenerator:
     def __init__(
         self,
         engine: AsyncLLM,
-        encoder: PathEncoder,
+        encoder: ChainEncoder,
         info: GeneratorInfo,
         states: States | None = None,
     ) -> None:
@@ -99,7 +102,7 @@ class VLLMGenerator:
     @classmethod
     async def load(
         cls,
-        model_path: FilePath,
+        model_path: Path,
         *,
         name: str,
         prompt: Prompt,
@@ -115,12 +118,12 @@ class VLLMGenerator:
         Raises:
             ModelError: vLLM cannot load the model; carries its cause.
         """
-        engine_args["worker_extension_cls"] = EXTENSION
+        on_cpu = await asyncio.to_thread(runs_on_cpu)
+        if on_cpu and known():
+            engine_args["worker_extension_cls"] = EXTENSION
         engine = await start_engine(model_path, **engine_args)
         try:
-            # vLLM reads its environment when it is first imported, so not before it was started.
             from transformers import AutoTokenizer
-            from vllm.platforms import current_platform
 
             tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
             info = GeneratorInfo(
@@ -130,14 +133,12 @@ class VLLMGenerator:
                 context=engine.model_config.max_model_len,
                 parameters=count_parameters(model_path),
                 # A request with a seed kills the CPU build's engine (0.32).
-                seeds=not current_platform.is_cpu(),
+                seeds=not on_cpu,
             )
-            if current_platform.is_cpu() and not all(
-                await engine.collective_rpc("draw_by_inversion")
-            ):
+            if on_cpu and known() and not all(await engine.collective_rpc("draw_by_inversion")):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
-            return cls(engine, PathEncoder(tokenizer, prompt), info, states)
+            return cls(engine, ChainEncoder(tokenizer, prompt), info, states)
         except BaseException:
             await stop_engine(engine)
             raise
@@ -146,7 +147,7 @@ class VLLMGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n independent continuations of `path`.
 
         Raises:
@@ -159,7 +160,7 @@ class VLLMGenerator:
                 f"seed={sampling.seed}: vLLM's CPU build cannot seed a request; leave the seed "
                 "out, or use the transformers engine"
             )
-        ids = self._encoder.path_ids(path)
+        ids = self._encoder.chain_ids(path)
         samples = [_Sample() for _ in range(n)]
         tasks = [
             asyncio.create_task(self._continue(ids, sampling, index, sample))
@@ -203,8 +204,8 @@ class VLLMGenerator:
         """
         if self._states is None:
             raise EngineError(f"{self.info.model} was opened without states of its layers")
-        ids = self._encoder.path_ids(Path(problem))
-        room(len(ids), self._context, 1)
+        ids = self._encoder.chain_ids(Chain(problem))
+        room(len(ids), self._context, 1, _LONGER)
         output = await self._request([*ids], self._params(Sampling(), 1, 0))
         [state] = await self._states.take(output.request_id, [len(ids) - 1])
         if state is None:
@@ -234,7 +235,8 @@ class VLLMGenerator:
         """
         while True:
             prompt = [*ids, *sample.token_ids]
-            limit = room(len(prompt), self._context, sampling.max_tokens - len(sample.token_ids))
+            wanted = sampling.max_tokens - len(sample.token_ids)
+            limit = room(len(prompt), self._context, wanted, _LONGER)
             output = await self._request(prompt, self._params(sampling, limit, index), sample)
             [completion] = output.outputs
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
@@ -274,7 +276,6 @@ class VLLMGenerator:
         sample: gets what was sampled, until the end or until it was cancelled.
         """
         from vllm import TokensPrompt
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         request_id = uuid4().hex
         results = self._engine.generate(
@@ -296,7 +297,7 @@ class VLLMGenerator:
                 if ended:
                     sample.extend(last.result())
             raise
-        except (EngineDeadError, EngineGenerateError) as error:
+        except failures() as error:
             if sample is not None:
                 sample.lost = True
             raise EngineError(f"vLLM failed on {self.info.model}: {error}") from error
@@ -309,7 +310,6 @@ class VLLMGenerator:
 
     def _params(self, sampling: Sampling, max_tokens: int, index: int) -> SamplingParams:
         from vllm import SamplingParams
-        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         delimiter = [self._encoder.prompt.delimiter] if sampling.until == "step" else []
@@ -325,7 +325,7 @@ class VLLMGenerator:
                 flat_logprobs=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-        except (ValueError, VLLMClientError) as error:
+        except refusals() as error:
             raise InputError(f"vLLM refuses {sampling}: {error}") from error
 
     def _finish(
@@ -337,15 +337,3 @@ class VLLMGenerator:
             raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
         at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
         return "step" if at_step else "stop"
-
-
-def count_parameters(model_path: FilePath) -> int:
-    """Number of weights in a checkpoint's safetensors files, read from their headers."""
-    from safetensors import safe_open
-
-    total = 0
-    for file in weight_files(model_path):
-        with safe_open(file, framework="numpy") as tensors:
-            names = tensors.keys()
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
-    return total

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from router.models.runtime.vllm_internals import cut, top_p_sampler
+
 _BLOCK = 128
 """Tokens whose chances are summed before the sums are cumulated: a cumulative sum over the whole
 vocabulary runs on one element after the other."""
@@ -28,22 +30,22 @@ class FastDraws:
 
     def draw_by_inversion(self) -> bool:
         """From now on; False if this vLLM's sampler is built otherwise, and stays as it is."""
-        sampler = getattr(getattr(self.model_runner, "sampler", None), "topk_topp_sampler", None)
-        if sampler is None or sampler.logprobs_mode.startswith("processed"):
+        sampler = top_p_sampler(self.model_runner)
+        if sampler is None:
             return False
         sampler.forward = _forward(sampler.forward)
         return True
 
 
 def _forward(usual: Forward) -> Forward:
-    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
+    within = cut()
 
     def forward(
         logits: Tensor, generators: dict[int, Any], k: Tensor | None, p: Tensor | None
     ) -> tuple[Tensor, Any]:
         if generators:  # requests with seeds
             return usual(logits, generators, k, p)
-        return draw(apply_top_k_top_p(logits, k, p)), None
+        return draw(within(logits, k, p)), None
 
     return forward
 

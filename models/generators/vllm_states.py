@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.models.errors import EngineError
+from router.models.runtime.vllm_internals import decoder_layers, fed
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +41,7 @@ class StateTap:
     def tap_layer(self, layer: int) -> None:
         """Keep states of decoder layer `layer`, counted from 1, from now on."""
         self._kept: OrderedDict[str, dict[int, torch.Tensor]] = OrderedDict()
-        decoder = self.model_runner.get_model().model
-        decoder.layers[layer - 1].register_forward_hook(self._keep)
+        decoder_layers(self.model_runner)[layer - 1].register_forward_hook(self._keep)
 
     def take_states(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
         """The states of each request at its positions, in float32; the others are let go.
@@ -56,18 +56,13 @@ class StateTap:
         return taken
 
     def _keep(self, _module: Any, _args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        batch = self.model_runner.input_batch
-        requests = batch.req_ids
+        requests, last, done = fed(self.model_runner)
         if not requests:  # a dry run at the start
             return
-        ends = self.model_runner.query_start_loc.np[: len(requests) + 1]
-        last = (ends[1:] - 1).tolist()
         # The layer's output is still in two parts, and the next layer adds them in place.
         hidden, residual = output
         states = hidden[last] + residual[last]
-        fed = batch.num_computed_tokens_cpu[: len(requests)] + np.diff(ends)
-        for request, position, state in zip(requests, fed.tolist(), states, strict=True):
-            name = request.partition("-")[0]  # vLLM appends a dash and digits of its own
+        for name, position, state in zip(requests, done, states, strict=True):
             self._kept.setdefault(name, {})[position - 1] = state.clone()
             self._kept.move_to_end(name)
         while len(self._kept) > len(requests) + MAX_OTHERS:

@@ -9,19 +9,30 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes.util import find_library
+from dataclasses import fields
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from router.models.errors import ModelError
 from router.models.runtime.lifeline import Lifeline
+from router.models.runtime.vllm_internals import async_llm, known, known_range, openmp_manager
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-DEFAULT_CONTEXT = 4096
-"""Tokens of prompt plus answer; more costs memory that searches over short problems never use."""
+CPU_CONTEXT = 4096
+"""Tokens of prompt plus answer on the CPU build, unless the model has fewer; more would cost memory
+that searches over short problems never use. On a GPU it is what the memory allows."""
+
+FIT = -1
+"""The `max_model_len` with which vLLM takes the longest context of the model that fits its share of
+the memory, by what it measures (`vllm/v1/core/kv_cache_utils.py:2414`)."""
 
 MAX_RUNNING = 128
 """Requests that run at once; the CPU build's default is 4 times as many, which thrashes caches."""
@@ -51,8 +62,9 @@ async def start_engine(model_path: Path, **engine_args: Any) -> AsyncLLM:
     """
     try:
         return await asyncio.to_thread(_start, model_path, engine_args)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"vLLM cannot load {model_path}: {error}") from error
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        hint = "" if known() else f" (`router` knows vLLM {known_range()})"
+        raise ModelError(f"vLLM cannot load {model_path}: {error}{hint}") from error
 
 
 async def stop_engine(engine: AsyncLLM) -> None:
@@ -64,37 +76,70 @@ async def stop_engine(engine: AsyncLLM) -> None:
     engine.shutdown = lambda: None
 
 
+def engine_arg_names() -> frozenset[str]:
+    """The fields of vLLM's `AsyncEngineArgs`.
+
+    Raises:
+        ModelError: vLLM cannot be imported.
+    """
+    return frozenset(field.name for field in fields(_import("vllm").AsyncEngineArgs))
+
+
+def runs_on_cpu() -> bool:
+    """Whether this vLLM is a CPU build.
+
+    Raises:
+        ModelError: vLLM cannot be imported.
+    """
+    return bool(_import("vllm.platforms").current_platform.is_cpu())
+
+
+def _import(module: str) -> Any:
+    """A module of vLLM, which reads its environment when it is first imported."""
+    with _STARTING, _environment():
+        try:
+            return import_module(module)
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ModelError(f"vLLM cannot be imported: {error}") from error
+
+
 def _start(model_path: Path, engine_args: Mapping[str, Any]) -> AsyncLLM:
     with _STARTING, _environment():
-        logging.getLogger("vllm.triton_utils.importing").addFilter(_useful)
-        from transformers import AutoConfig
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
 
-        from router.models.runtime.numbers import compute_dtype
-
-        longest = AutoConfig.from_pretrained(model_path).get_text_config()
         defaults: dict[str, Any] = {
-            "max_model_len": min(longest.max_position_embeddings, DEFAULT_CONTEXT),
+            "max_model_len": FIT,
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
         if current_platform.is_cpu():
-            defaults |= {
-                "enforce_eager": True,
-                "max_num_seqs": MAX_RUNNING,
-                "block_size": CPU_BLOCK,
-                "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-            }
-            if getattr(longest, "quantization_config", None) is None:
-                defaults["dtype"] = compute_dtype()
+            defaults |= _cpu_defaults(model_path)
         args = AsyncEngineArgs(
             model=str(model_path),
             additional_config=Lifeline(os.getpid()),
             **(defaults | dict(engine_args)),
         )
-        return _launch(args)
+        return _launch(args, known())
+
+
+def _cpu_defaults(model_path: Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    from router.models.runtime.numbers import compute_dtype
+
+    config = AutoConfig.from_pretrained(model_path).get_text_config()
+    defaults: dict[str, Any] = {
+        "max_model_len": min(config.max_position_embeddings, CPU_CONTEXT),
+        "enforce_eager": True,
+        "max_num_seqs": MAX_RUNNING,
+        "block_size": CPU_BLOCK,
+        "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+    }
+    if getattr(config, "quantization_config", None) is None:
+        defaults["dtype"] = compute_dtype()
+    return defaults
 
 
 def _useful(record: logging.LogRecord) -> bool:
@@ -105,25 +150,26 @@ def _useful(record: logging.LogRecord) -> bool:
     return "doesn't include CPU backend" not in record.msg
 
 
-def _launch(args: AsyncEngineArgs) -> AsyncLLM:
+def _launch(args: AsyncEngineArgs, internals: bool) -> AsyncLLM:
     """Start the processes; on one CPU the model runs in the engine's own.
 
     vLLM gives its CPU worker a process only to set its threads before it loads OpenMP. An engine
     that starts with these threads itself needs no second process to load, and no messages between
     the two at every step (`benchmarks/README.md`, "What each change gave").
+
+    internals: whether this vLLM's are known.
     """
     from vllm.platforms import current_platform
-    from vllm.utils.ompmultiprocessing import OMPProcessManager
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     config = args.create_engine_config()
+    start = partial(async_llm().from_vllm_config, config, disable_log_stats=args.disable_log_stats)
     parallel = config.parallel_config
     alone = parallel.world_size_across_dp == 1 and args.distributed_executor_backend is None
-    if not (current_platform.is_cpu() and alone):
-        return AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
+    if not (current_platform.is_cpu() and alone and internals):
+        return start()
     parallel.distributed_executor_backend = "uni"
-    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
-        return AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
+    with openmp_manager()(config).configure_omp_envs(rank=0, local_rank=0):
+        return start()
 
 
 @contextmanager
@@ -132,11 +178,10 @@ def _environment() -> Iterator[None]:
 
     What the user has set stays, except that libraries are added to LD_PRELOAD.
     """
-    preload = [os.environ.get("LD_PRELOAD", ""), *_fast_libraries()]
-    wanted = {
-        "LD_PRELOAD": ":".join(entry for entry in preload if entry),
-        **{key: os.environ.get(key, value) for key, value in _defaults().items()},
-    }
+    logging.getLogger("vllm.triton_utils.importing").addFilter(_useful)
+    wanted = {key: os.environ.get(key, value) for key, value in _defaults().items()}
+    if not torch.cuda.is_available():
+        wanted |= _cpu_environment()
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)
     try:
@@ -149,10 +194,18 @@ def _environment() -> Iterator[None]:
                 os.environ[key] = value
 
 
+def _cpu_environment() -> dict[str, str]:
+    preload = [os.environ.get("LD_PRELOAD", ""), *_fast_libraries()]
+    wanted = {"LD_PRELOAD": ":".join(entry for entry in preload if entry)}
+    if hasattr(os, "sched_getaffinity"):  # macOS binds no threads to cores
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+        bind = "VLLM_CPU_OMP_THREADS_BIND"
+        wanted[bind] = os.environ.get(bind, cores)
+    return wanted
+
+
 def _defaults() -> dict[str, str]:
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     return {
-        "VLLM_CPU_OMP_THREADS_BIND": cores,
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from router.models.types import Path
+from router.models.types import Chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Graded:
     start: number of steps that were given to the generator; 0 for a solution from scratch.
     """
 
-    path: Path
+    chain: Chain
     correct: bool
     start: int = 0
 
@@ -35,20 +35,20 @@ def step_labels(solutions: Sequence[Graded]) -> list[tuple[float, ...]]:
     """
     outcomes: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     for solution in solutions:
-        for prefix in _prefixes(solution.path)[max(solution.start - 1, 0) :]:
+        for prefix in _prefixes(solution.chain)[max(solution.start - 1, 0) :]:
             outcomes[prefix].append(solution.correct)
     means = {prefix: sum(seen) / len(seen) for prefix, seen in outcomes.items()}
     return [
-        tuple(means[prefix] for prefix in _prefixes(solution.path))
+        tuple(means[prefix] for prefix in _prefixes(solution.chain))
         for solution in solutions
         if solution.start == 0
     ]
 
 
-def _prefixes(path: Path) -> list[tuple[str, str]]:
+def _prefixes(chain: Chain) -> list[tuple[str, str]]:
     """(problem id, text up to the end of the step), one a step."""
     text, prefixes = "", []
-    for step in path.steps:
+    for step in chain.steps:
         text += step.text
-        prefixes.append((path.problem.id, text))
+        prefixes.append((chain.problem.id, text))
     return prefixes

@@ -10,13 +10,12 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,10 +23,10 @@ from router.models.errors import InputError, ModelError
 from router.models.verifiers.prm import SELF
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.trained_head import HeadConfig, head_digest
+from router.models.weights.count import in_layers
 from router.models.weights.find import cache_dir, weight_files
 
 ARCHITECTURE = "Qwen2ForProcessRewardModel"
-_EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 _OTHER_FILES = ("tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
@@ -92,40 +91,13 @@ def cached_checkpoint(generator: Path, head_directory: Path, head: RewardHead) -
     return directory
 
 
-def active_parameters(model: Path, layers: int | None = None) -> int:
-    """Weights of a model in safetensors format that one scored token goes through, for FLOPs.
-
-    layers: the first decoder layers only; None is all. Embeddings do not count: a lookup is free,
-    and no verifier multiplies by more than two rows of an output embedding.
-
-    Raises:
-        ModelError: there are no weights, or they cannot be read.
-    """
-    total = 0
-    for file in weight_files(model):
-        try:
-            with safe_open(file, "pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 (not a dict)
-                    if not name.endswith(_EMBEDDINGS) and _is_used(name, layers):
-                        total += prod(stored.get_slice(name).get_shape())
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot read {file}: {error}") from error
-    return total
-
-
 def _tensors(generator: Path, layer: int, head: RewardHead) -> dict[str, Tensor]:
     """Weights under their published names: the generator's in its own type, the head's as is."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(generator):
         with safe_open(file, "pt") as stored:
             for name in stored.keys():  # noqa: SIM118 (not a dict)
-                if name.startswith("model.") and _is_used(name, layer):
+                if name.startswith("model.") and in_layers(name, layer):
                     tensors[name] = stored.get_tensor(name)
     tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])
     return {**tensors, **{name: part.contiguous() for name, part in head.state_dict().items()}}
-
-
-def _is_used(name: str, layers: int | None) -> bool:
-    """Whether a weight belongs to no decoder layer, or to one of the first `layers`."""
-    _, _, rest = name.partition(".layers.")
-    return not rest or layers is None or int(rest.partition(".")[0]) < layers

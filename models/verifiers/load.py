@@ -9,19 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from router.models.base import Verifier, VerifierInfo
 from router.models.errors import InputError
 from router.models.generators.load import pick_engine
+from router.models.placement import on_gpu
 from router.models.prompts import get_prompt
+from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
+from router.models.weights.count import count_parameters
 from router.models.weights.find import find_model
+
+if TYPE_CHECKING:
+    from router.models.verifiers.reward_heads import RewardHead
 
 logger = logging.getLogger("router")
 
 VerifierEngine = Literal["auto", "vllm", "transformers"]
+
+_GIVEN = "the generator's states"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,33 @@ class GeneratorStates:
     given: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """A whole model, found. engine: what will run it."""
+
+    directory: Path
+    prm: PrmFormat
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A trained head, found with its backbone. engine: what will run it, or `_GIVEN`."""
+
+    config: HeadConfig
+    head: RewardHead
+    backbone: Path
+    prm: PrmFormat
+    engine: str
+
+
 async def load_verifier(
     ref: str,
     *,
     engine: VerifierEngine = "auto",
     format: str | None = None,
     generator: GeneratorStates = GeneratorStates(),
+    engine_args: EngineArgs = NONE,
 ) -> Verifier:
     """Load a verifier, and log its format and engine.
 
@@ -53,46 +82,58 @@ async def load_verifier(
     engine: `auto` takes vLLM on a GPU where it can serve the format, else transformers.
     format: id in `models.verifiers.prm`, for weights that do not tell.
     generator: whom a trained head verifies; PRMs do not ask.
+    engine_args: for vLLM, where that runs it.
 
     Raises:
         InputError: an engine or a format that is unknown or does not fit, or an unknown format.
         ModelError: no such weights, no safetensors, a head of another width or backbone.
     """
-    if engine not in ("auto", "vllm", "transformers"):
-        raise InputError(f"engine {engine!r} runs no verifier; choose vllm or transformers")
-    if is_head(Path(ref)):
-        verifier, used = await _load_trained(Path(ref), engine, format, generator)
+    found = await _find(ref, engine, format, generator)
+    if isinstance(found, _Trained):
+        verifier = await _load_trained(found, Path(ref), generator, engine_args)
     else:
-        verifier, used = await _load_published(ref, engine, format)
+        verifier = await _load_published(found, ref, engine_args)
     info = verifier.info
-    logger.info("verifier: %s on %s, format %s", info.name, used, info.format)
+    logger.info("verifier: %s on %s, format %s", info.name, found.engine, info.format)
     return verifier
 
 
-async def _load_published(
-    ref: str, engine: VerifierEngine, format: str | None
-) -> tuple[Verifier, str]:
+async def find_verifier(
+    ref: str,
+    *,
+    format: str | None = None,
+    generator: GeneratorStates = GeneratorStates(),
+) -> tuple[str, Path]:
+    """What will run a verifier, and the checkpoint that it will load; arguments as `load_verifier`.
+
+    Raises:
+        InputError, ModelError: as `load_verifier`.
+    """
+    found = await _find(ref, "auto", format, generator)
+    if isinstance(found, _Published):
+        return found.engine, found.directory
+    if found.engine == "vllm":
+        return "vllm", await _checkpoint(found, Path(ref))
+    return found.engine, found.backbone
+
+
+async def _find(
+    ref: str, engine: VerifierEngine, format: str | None, generator: GeneratorStates
+) -> _Published | _Trained:
+    if engine not in ("auto", "vllm", "transformers"):
+        raise InputError(f"engine {engine!r} runs no verifier; choose vllm or transformers")
+    if is_head(Path(ref)):
+        return await _find_trained(Path(ref), engine, format, generator)
     directory = await asyncio.to_thread(find_model, ref)
     prm = get_format(format) if format else known_format(ref, _architectures(directory))
     if prm.id == SELF:
         raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
-    used = _pick(engine, prm)
-    from router.models.verifiers.checkpoint import active_parameters
-
-    parameters = await asyncio.to_thread(active_parameters, directory)
-    info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
-    if used == "vllm":
-        from router.models.verifiers.vllm import VLLMVerifier
-
-        return await VLLMVerifier.load(directory, prm, info, prompt=get_prompt("plain")), used
-    from router.models.verifiers.transformers import TransformersVerifier
-
-    return await asyncio.to_thread(TransformersVerifier.load, directory, prm, info), used
+    return _Published(directory, prm, _pick(engine, prm))
 
 
-async def _load_trained(
+async def _find_trained(
     directory: Path, engine: VerifierEngine, format: str | None, generator: GeneratorStates
-) -> tuple[Verifier, str]:
+) -> _Trained:
     config = await asyncio.to_thread(HeadConfig.load, directory)
     if format not in (None, config.format):
         raise InputError(f"{directory} was trained for format {config.format!r}, not {format!r}")
@@ -101,45 +142,66 @@ async def _load_trained(
     await asyncio.to_thread(config.check_backbone, backbone)
     used = _pick(engine, prm)
     assert isinstance(prm.head, ClassHead)
-    from router.models.verifiers.checkpoint import active_parameters, cached_checkpoint
     from router.models.verifiers.reward_heads import load_head
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
-    parameters = await asyncio.to_thread(active_parameters, backbone, config.layer)
+    given = prm.id == SELF and generator.given
+    return _Trained(config, head, backbone, prm, _GIVEN if given else used)
+
+
+async def _load_published(found: _Published, ref: str, engine_args: EngineArgs) -> Verifier:
+    directory, prm = found.directory, found.prm
+    parameters = await asyncio.to_thread(count_parameters, directory, head=False)
+    info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
+    if found.engine == "vllm":
+        from router.models.verifiers.vllm import VLLMVerifier
+
+        plain = get_prompt("plain")
+        return await VLLMVerifier.load(directory, prm, info, prompt=plain, **engine_args)
+    from router.models.verifiers.transformers import TransformersVerifier
+
+    return await asyncio.to_thread(TransformersVerifier.load, directory, prm, info)
+
+
+async def _load_trained(
+    found: _Trained, directory: Path, generator: GeneratorStates, engine_args: EngineArgs
+) -> Verifier:
+    config, head, prm = found.config, found.head, found.prm
+    parameters = await asyncio.to_thread(count_parameters, found.backbone, config.layer, head=False)
     parameters += sum(weight.numel() for weight in head.parameters())
     # With the digest, so that scores of a head that was trained again do not mix with its own.
     name = f"{config.name}@{head_digest(directory)}"
     info = VerifierInfo(name, prm.id, config.aggregation, parameters)
     prompt = get_prompt(generator.prompt or config.prompt)
-    given = prm.id == SELF and generator.given
-    if used == "vllm" and not given:
+    if found.engine == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
 
-        checkpoint = await asyncio.to_thread(cached_checkpoint, backbone, directory, head)
-        return await VLLMVerifier.load(checkpoint, prm, info, prompt=prompt), used
+        checkpoint = await _checkpoint(found, directory)
+        return await VLLMVerifier.load(checkpoint, prm, info, prompt=prompt, **engine_args)
     from router.models.verifiers.self_verifier import SelfVerifier
     from router.models.verifiers.transformers import TransformersVerifier
 
-    load = partial(TransformersVerifier.load_on, backbone, config.layer, head, prompt, prm, info)
-    if given:
-        return SelfVerifier(head, info, load), "the generator's states"
-    return await asyncio.to_thread(load), used
+    load = partial(
+        TransformersVerifier.load_on, found.backbone, config.layer, head, prompt, prm, info
+    )
+    if found.engine == _GIVEN:
+        return SelfVerifier(head, info, load)
+    return await asyncio.to_thread(load)
+
+
+async def _checkpoint(found: _Trained, directory: Path) -> Path:
+    from router.models.verifiers.checkpoint import cached_checkpoint
+
+    return await asyncio.to_thread(cached_checkpoint, found.backbone, directory, found.head)
 
 
 def _pick(engine: VerifierEngine, prm: PrmFormat) -> str:
     if engine == "auto":
-        engine = "vllm" if isinstance(prm.head, ClassHead) and _vllm_on_gpu() else "transformers"
+        served = isinstance(prm.head, ClassHead) and find_spec("vllm") and on_gpu()
+        engine = "vllm" if served else "transformers"
     if engine == "vllm" and not isinstance(prm.head, ClassHead):
         raise InputError(f"vLLM cannot serve verifiers of format {prm.id!r}; use transformers")
     return pick_engine(engine)
-
-
-def _vllm_on_gpu() -> bool:
-    if not (find_spec("vllm") and find_spec("torch")):
-        return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _architectures(directory: Path) -> tuple[str, ...]:

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from router.models.base import Aggregation
 from router.models.errors import InputError, ModelError, VerifierError
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from router.models.tokens import PathEncoder
+    from router.models.tokens import ChainEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A path as a PRM reads it.
+    """A chain as a PRM reads it.
 
     ids: token ids, shape (tokens,), ending with the last read.
     reads: index into `ids` where each step's score is read, shape (steps,), never decreasing.
@@ -39,13 +39,13 @@ class Encoded:
 
 
 class Layout(Protocol):
-    """How a path becomes tokens.
+    """How a chain becomes tokens.
 
     `encoder` holds the PRM's tokenizer and, for PRMs that read the generator's own tokens, the
     generator's prompt. Raises ModelError when the tokenizer does not fit the layout.
     """
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded: ...
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class TaggedText:
 
     tag: str
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         tag_id = single_token(encoder.tokenizer, self.tag)
-        text = path.problem.text
+        text = chain.problem.text
         ends: list[int] = []
-        for step in path.steps:
+        for step in chain.steps:
             content = step.text.strip()
             if content or not ends:
                 text += ("\n" if ends else " ") + f"{content} {self.tag}"
@@ -82,17 +82,17 @@ class ChatTurns:
 
     reply: str
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         chat: list[dict[str, str]] = []
         ends: list[int] = []
         text = ""
-        for step in path.steps:
+        for step in chain.steps:
             content = step.text.strip()
             if content or not ends:
                 if chat:
                     chat.append({"role": "assistant", "content": self.reply})
                 else:
-                    content = f"{path.problem.text} {content}"
+                    content = f"{chain.problem.text} {content}"
                 chat.append({"role": "user", "content": content})
                 longer = _chat_text(encoder, chat)
                 if not longer.startswith(text):
@@ -115,11 +115,11 @@ class TaggedLines:
 
     opening: str
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         newline = single_token(encoder.tokenizer, "\n")
-        ids = _encode(encoder, self.opening.replace("{problem}", path.problem.text))
+        ids = _encode(encoder, self.opening.replace("{problem}", chain.problem.text))
         reads: list[int] = []
-        for step in path.steps:
+        for step in chain.steps:
             lines = [line for line in step.text.strip().split("\n") if line.strip()]
             if not lines and not reads:
                 lines = [""]
@@ -139,14 +139,14 @@ class TaggedChat:
     system: str
     tag_id: int
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         chat = [
             {"role": "system", "content": self.system},
-            {"role": "user", "content": path.problem.text},
+            {"role": "user", "content": chain.problem.text},
         ]
         ids = _encode(encoder, _chat_text(encoder, chat))
         reads: list[int] = []
-        for step in path.steps:
+        for step in chain.steps:
             if step.text.strip() or not reads:
                 ids += [*_encode(encoder, step.text.strip()), self.tag_id]
             reads.append(len(ids) - 1)
@@ -157,12 +157,12 @@ class TaggedChat:
 class OwnTokens:
     """The generator's own tokens, nothing added; read at each step's last token that has text."""
 
-    def encode(self, path: Path, encoder: PathEncoder) -> Encoded:
+    def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         special = set(encoder.tokenizer.all_special_ids)
-        ids = list(encoder.path_ids(Path(path.problem)))
+        ids = list(encoder.chain_ids(Chain(chain.problem)))
         at = len(ids) - 1
         reads: list[int] = []
-        for step in path.steps:
+        for step in chain.steps:
             own = step.token_ids
             if own is None:
                 own = tuple(_encode(encoder, step.text))
@@ -305,13 +305,13 @@ def known_format(model: str, architectures: tuple[str, ...] = ()) -> PrmFormat:
     )
 
 
-def check_tokenizer(prm: PrmFormat, encoder: PathEncoder) -> None:
-    """Try the format on a small path, so that a wrong tokenizer shows before the weights load.
+def check_tokenizer(prm: PrmFormat, encoder: ChainEncoder) -> None:
+    """Try the format on a small chain, so that a wrong tokenizer shows before the weights load.
 
     Raises:
         ModelError: the tokenizer lacks a token or a chat template that the format needs.
     """
-    prm.layout.encode(Path(Problem("try", "1 + 1")).extend(Step("It is 2.", "stop")), encoder)
+    prm.layout.encode(Chain(Problem("try", "1 + 1")).extend(Step("It is 2.", "stop")), encoder)
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
@@ -329,23 +329,23 @@ def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     return ids[0]
 
 
-def checked_scores(values: Sequence[float], path: Path, verifier: str) -> tuple[float, ...]:
+def checked_scores(values: Sequence[float], chain: Chain, verifier: str) -> tuple[float, ...]:
     """The values, if every one is a probability.
 
     Raises:
         VerifierError: one is not; names the verifier, the problem and the step.
     """
-    first = path.depth - len(values)
+    first = chain.depth - len(values)
     for step, value in enumerate(values, start=first + 1):
         if not 0.0 <= value <= 1.0:  # false for NaN too
             raise VerifierError(
-                f"verifier {verifier} scored step {step} of {path.depth} of problem "
-                f"{path.problem.id!r} as {value}, which is no probability"
+                f"verifier {verifier} scored step {step} of {chain.depth} of problem "
+                f"{chain.problem.id!r} as {value}, which is no probability"
             )
     return tuple(values)
 
 
-def _chat_text(encoder: PathEncoder, chat: list[dict[str, str]]) -> str:
+def _chat_text(encoder: ChainEncoder, chat: list[dict[str, str]]) -> str:
     """The turns as text, with the header of the assistant's next one."""
     from jinja2 import TemplateError
 
@@ -360,7 +360,7 @@ def _chat_text(encoder: PathEncoder, chat: list[dict[str, str]]) -> str:
     return str(text)
 
 
-def _encode(encoder: PathEncoder, text: str) -> list[int]:
+def _encode(encoder: ChainEncoder, text: str) -> list[int]:
     ids: list[int] = encoder.tokenizer.encode(text, add_special_tokens=False)
     return ids
 

@@ -11,7 +11,7 @@ import torch
 
 from router.models.base import Verifier, VerifierInfo
 from router.models.errors import VerifierError
-from router.models.types import Path, Scored
+from router.models.types import Chain, Scored
 from router.models.verifiers.prm import checked_scores
 from router.models.verifiers.reward_heads import RewardHead, rms_normalised
 
@@ -20,8 +20,8 @@ class SelfVerifier:
     """Scores steps from the states that the generator left on them.
 
     head: trained on `rms_normalised` states of one layer.
-    load: loads a verifier for paths whose steps carry no states, such as stored ones: a backbone
-        cut at that layer. Blocks; called when the first such path comes, and never again.
+    load: loads a verifier for chains whose steps carry no states, such as stored ones: a backbone
+        cut at that layer. Blocks; called when the first such chain comes, and never again.
     """
 
     def __init__(self, head: RewardHead, info: VerifierInfo, load: Callable[[], Verifier]) -> None:
@@ -36,20 +36,20 @@ class SelfVerifier:
     def info(self) -> VerifierInfo:
         return self._info
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        """Scores of the path's steps from index `known` on.
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        """Scores of the chain's steps from index `known` on.
 
         Raises:
             VerifierError: a state of another width, or a score that is not a probability.
             ModelError: there are no states, and the backbone cannot be loaded.
         """
-        states = [step.state for step in path.steps[known:]]
+        states = [step.state for step in chain.steps[known:]]
         if not states:
             return Scored((), tokens=0, cached_tokens=0)
         given = [state for state in states if state is not None]
         if len(given) < len(states):
             fallback = await asyncio.to_thread(self._loaded)
-            return await fallback.score(path, known)
+            return await fallback.score(chain, known)
         stacked = torch.from_numpy(np.stack(given))
         if stacked.shape[1] != self._hidden:
             raise VerifierError(
@@ -58,7 +58,7 @@ class SelfVerifier:
             )
         with torch.inference_mode():
             values = self._head.probabilities(rms_normalised(stacked)).tolist()
-        return Scored(checked_scores(values, path, self._info.name), tokens=0, cached_tokens=0)
+        return Scored(checked_scores(values, chain, self._info.name), tokens=0, cached_tokens=0)
 
     async def aclose(self) -> None:
         if self._fallback is not None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.batching import MicroBatcher
 from router.models.runtime.kv_cache import BatchCache, PrefixCache, layers_of, positions
 from router.models.runtime.numbers import compute_dtype
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Problem, Scored
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Scored
 from router.models.verifiers.prm import (
     Encoded,
     PairLogits,
@@ -65,7 +65,7 @@ class TransformersVerifier:
         self,
         backbone: Any,
         head: StepHead,
-        encoder: PathEncoder,
+        encoder: ChainEncoder,
         prm: PrmFormat,
         info: VerifierInfo,
         *,
@@ -83,7 +83,7 @@ class TransformersVerifier:
 
     @classmethod
     def load(
-        cls, directory: FilePath, prm: PrmFormat, info: VerifierInfo, *, dtype: str = "auto"
+        cls, directory: Path, prm: PrmFormat, info: VerifierInfo, *, dtype: str = "auto"
     ) -> TransformersVerifier:
         """Load a published PRM, or one of its architecture. Blocks.
 
@@ -94,7 +94,7 @@ class TransformersVerifier:
         """
         files = weight_files(directory)
         tokenizer = AutoTokenizer.from_pretrained(directory)
-        encoder = PathEncoder(tokenizer, get_prompt("plain"))
+        encoder = ChainEncoder(tokenizer, get_prompt("plain"))
         check_tokenizer(prm, encoder)
         if isinstance(prm.head, PairLogits):
             pair = [single_token(tokenizer, text) for text in (prm.head.good, prm.head.bad)]
@@ -109,7 +109,7 @@ class TransformersVerifier:
     @classmethod
     def load_on(
         cls,
-        generator: FilePath,
+        generator: Path,
         layer: int,
         head: StepHead,
         prompt: Prompt,
@@ -132,13 +132,13 @@ class TransformersVerifier:
         with torch.no_grad():
             backbone.norm.weight.fill_(1.0)
         tokenizer = AutoTokenizer.from_pretrained(generator)
-        return cls(backbone, head, PathEncoder(tokenizer, prompt), prm, info)
+        return cls(backbone, head, ChainEncoder(tokenizer, prompt), prm, info)
 
     @property
     def info(self) -> VerifierInfo:
         return self._info
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         """Scores of the path's steps from index `known` on.
 
         Raises:
@@ -250,7 +250,7 @@ def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return low[: next(differs, len(low))]
 
 
-def pretrained(auto: Any, directory: FilePath, dtype: str, layers: int | None = None) -> Any:
+def pretrained(auto: Any, directory: Path, dtype: str, layers: int | None = None) -> Any:
     """A model by one of the Auto classes, or its first `layers` decoder layers only.
 
     dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, float32 on a CPU.

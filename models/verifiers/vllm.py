@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from router.models.base import VerifierInfo
 from router.models.errors import Unscorable, VerifierError
 from router.models.prompts import Prompt
+from router.models.runtime.vllm_internals import failures
 from router.models.runtime.vllm_process import start_engine, stop_engine
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Scored
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Scored
 from router.models.verifiers.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class VLLMVerifier:
     """`Verifier` on an AsyncLLM. Use it from one event loop; `aclose` ends vLLM's processes."""
 
     def __init__(
-        self, engine: AsyncLLM, encoder: PathEncoder, prm: PrmFormat, info: VerifierInfo
+        self, engine: AsyncLLM, encoder: ChainEncoder, prm: PrmFormat, info: VerifierInfo
     ) -> None:
         assert isinstance(prm.head, ClassHead)  # load_verifier refuses others
         self._engine = engine
@@ -44,7 +45,7 @@ class VLLMVerifier:
     @classmethod
     async def load(
         cls,
-        directory: FilePath,
+        directory: Path,
         prm: PrmFormat,
         info: VerifierInfo,
         *,
@@ -65,7 +66,7 @@ class VLLMVerifier:
         }
         from transformers import AutoTokenizer
 
-        encoder = PathEncoder(
+        encoder = ChainEncoder(
             await asyncio.to_thread(AutoTokenizer.from_pretrained, directory), prompt
         )
         check_tokenizer(prm, encoder)
@@ -75,7 +76,7 @@ class VLLMVerifier:
     def info(self) -> VerifierInfo:
         return self._info
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         """Scores of the path's steps from index `known` on.
 
         Raises:
@@ -90,7 +91,8 @@ class VLLMVerifier:
         if len(encoded.ids) > context:
             raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
-                f"tokens, and verifier {self._info.name} reads at most {context}"
+                f"tokens, and verifier {self._info.name} reads at most {context}; a longer context "
+                "is --verifier-arg max_model_len=…, if the verifier was trained for it"
             )
         output = await self._pool(path, encoded.ids, use_cache=True)
         computed = len(encoded.ids) - output.num_cached_tokens
@@ -108,11 +110,10 @@ class VLLMVerifier:
         await stop_engine(self._engine)
 
     async def _pool(
-        self, path: Path, ids: Sequence[int], *, use_cache: bool
+        self, path: Chain, ids: Sequence[int], *, use_cache: bool
     ) -> PoolingRequestOutput:
         """One forward pass; its rows belong to the last tokens, those not from the cache."""
         from vllm import PoolingParams, TokensPrompt
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         request_id = uuid4().hex
         params = PoolingParams(task="token_classify", skip_reading_prefix_cache=not use_cache)
@@ -127,7 +128,7 @@ class VLLMVerifier:
             raise
         except ValueError as error:
             raise Unscorable(f"vLLM refuses problem {path.problem.id!r}: {error}") from error
-        except (EngineDeadError, EngineGenerateError) as error:
+        except failures() as error:
             raise VerifierError(
                 f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}"
             ) from error

@@ -18,9 +18,10 @@ from router.core import Router
 from router.io import decode
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
-from router.models.types import Sampling
+from router.models.runtime.engine_args import parse_engine_args
+from router.models.types import AskedSampling, Sampling
 from router.models.weights.find import EMBEDDED
-from router.opening import Models, default_sampling
+from router.opening import Models
 
 Command = Callable[..., Any]
 
@@ -92,22 +93,38 @@ _OPTIONS: Final = (
         show_default="the verifier's own",
     ),
     option(
+        "--engine-arg",
+        "engine_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Argument for the generator's vLLM engine, as tensor_parallel_size=2 or"
+        " max_model_len=8192; repeat it for more.",
+    ),
+    option(
+        "--verifier-arg",
+        "verifier_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="The same for the verifier's engine.",
+    ),
+    option(
         "--temperature",
         type=click.FloatRange(min=0, max=10),
-        default=_DEFAULTS.temperature,
         help="Sampling temperature.",
+        show_default=f"the deciding bundle's, else {_DEFAULTS.temperature:g}",
     ),
     option(
         "--top-p",
         type=click.FloatRange(min=0, max=1, min_open=True),
-        default=_DEFAULTS.top_p,
         help="Nucleus of the sampling.",
+        show_default=f"the deciding bundle's, else {_DEFAULTS.top_p:g}",
     ),
     option(
         "--max-tokens",
         type=click.IntRange(min=1),
         help="Limit on the tokens of one solution.",
-        show_default=f"{EMBEDDED.max_tokens} for the embedded model, else {_DEFAULTS.max_tokens}",
+        show_default=f"the deciding bundle's, else {EMBEDDED.max_tokens} for the embedded model and"
+        f" {_DEFAULTS.max_tokens} for others",
     ),
 )
 
@@ -127,15 +144,13 @@ def with_router(command: Command) -> Command:
         prompt: str | None,
         verifier: str,
         verifier_format: str | None,
-        temperature: float,
-        top_p: float,
+        engine_args: tuple[str, ...],
+        verifier_args: tuple[str, ...],
+        temperature: float | None,
+        top_p: float | None,
         max_tokens: int | None,
         **others: Any,
     ) -> Any:
-        usual = default_sampling(model, endpoints)
-        sampling = Sampling(
-            temperature=temperature, top_p=top_p, max_tokens=max_tokens or usual.max_tokens
-        )
         router = Router(
             model,
             engine=engine,
@@ -146,7 +161,10 @@ def with_router(command: Command) -> Command:
             prompt=prompt,
             verifier=None if verifier == _NONE else verifier,
             verifier_format=verifier_format,
-            sampling=sampling,
+            engine_args=parse_engine_args("--engine-arg", engine_args),
+            verifier_args=parse_engine_args("--verifier-arg", verifier_args),
+            sampling=AskedSampling(temperature, top_p, max_tokens),
+            bundle=None,
         )
         return command(*args, router=router, **others)
 

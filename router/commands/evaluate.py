@@ -36,7 +36,8 @@ from router.evaluation.summary import (
     sizes,
     times,
 )
-from router.fitting.sampler import IN_FLIGHT, Price, Ticker, price
+from router.fitting.sampler import IN_FLIGHT, Price, price
+from router.fitting.shift import Ticker
 from router.fitting.workers import LocalWorker
 from router.models.errors import InputError
 from router.models.extras import require_fit
@@ -122,9 +123,10 @@ def evaluate(
         return
 
     async def work(models: Models) -> Evaluation:
-        worker = LocalWorker(models, router.sampling)
+        sampling = router.asked.over(loaded.origin.sampling)
+        worker = LocalWorker(models, sampling)
         loaded.check(worker.generator, worker.verifier)
-        origin = Origin.of(worker.generator, router.sampling, worker.verifier)
+        origin = Origin.of(worker.generator, sampling, worker.verifier)
         with RolloutStore.create(path, origin) as rollouts:
             check_origin(loaded, rollouts)
             # A server that dies of a seed (vLLM's CPU build) cannot be told from others.
@@ -212,7 +214,7 @@ def _accuracies(evaluation: Evaluation) -> Grid:
             top = point is not None and point.accuracy.value >= best[budget] - 1e-9
             cells.append(f"[bold]{text}[/]" if top else text)
         ends = curve.name == evaluation.policies[-1]
-        grid.add_row(label(curve.name), *cells, end_section=ends)
+        grid.add_row(label(evaluation, curve.name), *cells, end_section=ends)
     return grid
 
 

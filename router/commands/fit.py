@@ -18,7 +18,7 @@ from router.commands.sampling import parse_budgets, price_text, read_graded, sam
 from router.core import Router
 from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.distributed import LOCAL, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
@@ -144,7 +144,7 @@ def fit(
         raise click.UsageError("--workers is for --ray")
     require_fit("a fit")
     known = None if problems is None else read_graded(problems)
-    template = Settings(budgets, (), levels, merge_levels, cost, level_samples, seed or 0)
+    template = FitSettings(budgets, (), levels, merge_levels, cost, level_samples, seed or 0)
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
@@ -200,7 +200,7 @@ def fit(
         _finish(fitted, out, as_json)
 
 
-def _expanded(settings: Settings, texts: tuple[str, ...], verified: bool) -> Settings:
+def _expanded(settings: FitSettings, texts: tuple[str, ...], verified: bool) -> FitSettings:
     """With every strategy at every budget; without texts, all defaults that can run."""
     if not texts:
         texts = tuple(text for text in DEFAULTS if _fits(text, settings.budgets, verified))
@@ -218,7 +218,7 @@ def _fits(text: str, budgets: tuple[int, ...], verified: bool) -> bool:
 
 
 def _price(
-    path: Path, problems: tuple[Problem, ...], settings: Settings, most: int | None
+    path: Path, problems: tuple[Problem, ...], settings: FitSettings, most: int | None
 ) -> Price:
     """What is left to sample; needs no model."""
     if not path.is_file():
@@ -241,7 +241,7 @@ def _price_lines(due: Price, allocation: Kind, max_tokens: int) -> Iterator[str]
 
 
 def _bundle(
-    rollouts: RolloutStore, settings: Settings, problems: tuple[Problem, ...], *, capped: bool
+    rollouts: RolloutStore, settings: FitSettings, problems: tuple[Problem, ...], *, capped: bool
 ) -> Bundle | None:
     """The bundle of what is sampled; None where a cap has left too little for one."""
     if capped:

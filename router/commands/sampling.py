@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from router.fitting.sampler import Price, Ticker
+from router.fitting.sampler import Price
+from router.fitting.shift import Ticker
 from router.io import read_problems
 from router.models.errors import InputError
 from router.models.types import Problem

@@ -35,7 +35,19 @@ KEYS_VARIABLE = "ROUTER_API_KEYS"
     " separated by commas.",
 )
 @option("--running", type=click.IntRange(min=1), default=64, help="Searches at once.")
+@option(
+    "--generations",
+    type=click.IntRange(min=1),
+    default=1024,
+    help="Budgets of the searches at once, summed; a larger one runs alone.",
+)
 @option("--waiting", type=click.IntRange(min=0), default=256, help="Requests that may wait.")
+@option(
+    "--key-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    help="Most of these that one key may hold, where there are several.",
+)
 @option("--max-body", type=click.IntRange(min=1), default=1 << 20, help="Bytes of one request.")
 @option(
     "--drain",
@@ -55,7 +67,9 @@ def serve(
     deadline: float,
     keys: Path | None,
     running: int,
+    generations: int,
     waiting: int,
+    key_share: float,
     max_body: int,
     drain: float,
     log_prompts: bool,
@@ -83,7 +97,9 @@ def serve(
         max_budget=max_budget,
         deadline=deadline,
         running=running,
+        generations=generations,
         waiting=waiting,
+        key_share=key_share,
         body=max_body,
         log_prompts=log_prompts,
     )

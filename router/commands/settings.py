@@ -37,7 +37,7 @@ def settings_of(
     Raises:
         InputError, ModelError: a bundle, model or verifier that was named cannot be read.
     """
-    sampling = router.sampling
+    sampling = router.sampling_with(strategy)
     prompt = choose_prompt(router.prompt, router.model, served=bool(router.endpoints))
     verifier = router.verifier
     routed = strategy == AUTO
@@ -50,6 +50,9 @@ def settings_of(
         "prompt": f"{prompt.id}@{short_digest(asdict(prompt))}",
         "verifier": _weights(verifier) if isinstance(verifier, str) else None,
         "verifier_format": router.verifier_format,
+        # Types and quantization change what a model says.
+        "engine_args": dict(router.engine_args),
+        "verifier_args": dict(router.verifier_args),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,

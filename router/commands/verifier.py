@@ -26,7 +26,7 @@ from router.models.verifiers.prm import SELF
 
 if TYPE_CHECKING:
     from router.models.prompts import Prompt
-    from router.models.tokens import PathEncoder
+    from router.models.tokens import ChainEncoder
     from router.verifier.evaluation import VerifierReport
     from router.verifier.training import Reporter
 
@@ -245,12 +245,12 @@ def stage_progress() -> Iterator[Reporter]:
         yield report
 
 
-def _encoder(model: Path, prompt: Prompt) -> PathEncoder:
+def _encoder(model: Path, prompt: Prompt) -> ChainEncoder:
     from transformers import AutoTokenizer
 
-    from router.models.tokens import PathEncoder
+    from router.models.tokens import ChainEncoder
 
-    return PathEncoder(AutoTokenizer.from_pretrained(model), prompt)
+    return ChainEncoder(AutoTokenizer.from_pretrained(model), prompt)
 
 
 def _print(report: VerifierReport, where: str) -> None:

@@ -249,8 +249,9 @@ def _difficulty(case: _Case) -> tuple[Difficulty, ...]:
     bundle, pass_at_1 = case.study.bundle, _pass_at_1(case)
     stated = {"learned": np.array([bundle.by_text.levels(p, UNOBSERVED) for p in case.problems])}
     if bundle.pilot is not None:
-        size = min(8, min(map(len, case.found.scores)))
-        means = np.array([scores[:size].mean() for scores in case.found.scores])
+        known = [scores[np.isfinite(scores)] for scores in case.found.scores]
+        size = min(8, min(map(len, known)))
+        means = np.array([scores[:size].mean() for scores in known])
         stated["pilot"] = bundle.pilot.probabilities(means, size)
     if bundle.prefill is not None and case.study.reads_prompts(case.found):
         read = [p.evidence() for p in case.found.prefills if p is not None]

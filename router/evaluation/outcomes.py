@@ -28,7 +28,7 @@ class Outcomes:
     generations: Floats
     tokens: Floats
     flops: Floats
-    choices: Mapping[str, float]
+    choices: Mapping[Strategy, float]
 
 
 class Columns:
@@ -54,7 +54,7 @@ class Columns:
         )
 
 
-def shares(chosen: Sequence[Strategy]) -> dict[str, float]:
-    """How often each strategy was chosen, by its text, the commonest first."""
-    counts = Counter(map(str, chosen))
-    return {text: times / len(chosen) for text, times in counts.most_common()}
+def shares(chosen: Sequence[Strategy]) -> dict[Strategy, float]:
+    """How often each strategy was chosen, the commonest first."""
+    counts = Counter(chosen)
+    return {strategy: times / len(chosen) for strategy, times in counts.most_common()}

@@ -6,35 +6,22 @@ the accuracies of single strategies: candidates are put together again, draw by 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from router.evaluation.outcomes import Columns, Outcomes, shares
 from router.evaluation.study import Study
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.measurements import unit_of
-from router.models.base import Aggregation
+from router.fitting.measurements import Answered, StoredPools, pool_of, unit_of
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.selection import aggregate
-from router.strategies.tasks import Task, get_task
-
-_Found = tuple[str | None, bool, tuple[float, ...] | None]
-"""Answer, whether it is right, and step scores of one candidate."""
-
-
-@dataclass
-class _Stored:
-    """One problem's candidates: samples in order, and those of each run of each search."""
-
-    samples: list[_Found]
-    runs: dict[str, dict[int, list[_Found]]]
+from router.strategies.selection import voters
+from router.strategies.tasks import get_task
 
 
 class PilotReplay:
@@ -46,8 +33,8 @@ class PilotReplay:
         self._study = study
         self._problems = problems
         self._columns = columns
-        self._aggregation: Aggregation = store.origin.aggregation or "last"
-        self._stored = _read(store, {p.id for p in problems}, study.level_samples)
+        ids = {problem.id for problem in problems}
+        self._stored = StoredPools(store, columns.index, ids, study.level_samples)
 
     def outcomes(self, budget: int, picks: Sequence[tuple[Strategy, ...]]) -> Outcomes:
         """Means over the draws. picks: of each problem, one for each draw."""
@@ -57,16 +44,17 @@ class PilotReplay:
         pools: defaultdict[tuple[Select, bool], list[tuple[int, Pool]]] = defaultdict(list)
         costs = np.empty((len(picks), draws, 3))
         for row, (problem, chosen) in enumerate(zip(self._problems, picks, strict=True)):
-            stored = self._stored[problem.id]
-            orders = self._study.orders(problem, len(stored.samples))
+            samples = self._stored.pools[SAMPLES][problem.id].candidates
+            orders = self._study.orders(problem, len(samples))
             for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
-                pilot = [stored.samples[i] for i in order[:size]]
-                rest = [stored.samples[i] for i in order[size:]]
-                voting = _voting(stored, strategy, pilot, rest, draw)
-                how = strategy.aggregate or self._aggregation
-                pool = _pool(get_task(problem.task), voting, how)
-                key = (strategy.select, strategy.needs_verifier)
-                pools[key].append((row * draws + draw, pool))
+                drawn = [samples[i] for i in order]
+                candidates = self._candidates(problem, strategy, drawn, size, draw)
+                known = [bool(candidate.scores) for candidate in candidates]
+                select = voters(strategy.select, known).how
+                scored = strategy.needs_verifier and (select != "majority" or all(known))
+                how = strategy.aggregate or self._stored.aggregation if scored else None
+                pool = pool_of(get_task(problem.task), candidates, 1, how)
+                pools[select, scored].append((row * draws + draw, pool))
                 costs[row, draw] = self._cost(row, strategy, size)
         accuracy, coverage = np.zeros((2, len(picks) * draws))
         for (select, scored), members in pools.items():
@@ -101,48 +89,15 @@ class PilotReplay:
             flops -= found.flops[row, index[BestOfN(size, select="majority")]]
         return max(strategy.cost, size), found.tokens[row, own], flops
 
-
-def _voting(
-    stored: _Stored, strategy: Strategy, pilot: list[_Found], rest: list[_Found], draw: int
-) -> list[_Found]:
-    """The candidates that choose the answer."""
-    if strategy.takes_samples:
-        return pilot + rest[: max(0, strategy.n - len(pilot))]
-    unit = unit_of(strategy)
-    runs = [stored.runs[unit.configuration][k] for k in sorted(stored.runs[unit.configuration])]
-    # Other runs in each draw, as far as there are any.
-    turn = [runs[(draw + k) % len(runs)] for k in range(unit.count)]
-    return pilot + [candidate for run in turn for candidate in run]
-
-
-def _pool(task: Task, voting: Sequence[_Found], how: Aggregation) -> Pool:
-    """One unit that holds all of these candidates."""
-    groups = task.group_sync([answer for answer, _, _ in voting]).representatives
-    names = sorted({name for name in groups if name is not None})
-    given = [i for i, name in enumerate(groups) if name is not None]
-    right = {str(groups[i]): voting[i][1] for i in given}
-    return Pool(
-        units=1,
-        unit=np.zeros(len(given), dtype=np.int64),
-        group=np.array([names.index(str(groups[i])) for i in given], dtype=np.int64),
-        correct=np.array([right[name] for name in names], dtype=np.bool_),
-        score=np.array([aggregate(voting[i][2] or (), how) for i in given], dtype=np.float64),
-    )
-
-
-def _read(store: RolloutStore, problems: set[str], level_samples: int) -> dict[str, _Stored]:
-    found = {problem: _Stored([], defaultdict(dict)) for problem in problems}
-    for problem, configuration, repeat, answer, correct, scores in store.outcomes():
-        if problem not in found:
-            continue
-        stored = found[problem]
-        run = stored.runs[configuration].setdefault(repeat, [])
-        if correct is None:  # the run found nothing
-            continue
-        steps = None if scores is None else tuple(json.loads(scores))
-        run.append((answer, bool(correct), steps))
-    for stored in found.values():
-        batches = stored.runs.pop(SAMPLES, {})
-        drawn = [candidate for batch in sorted(batches) for candidate in batches[batch]]
-        stored.samples = drawn[level_samples:]
-    return found
+    def _candidates(
+        self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], size: int, draw: int
+    ) -> list[Answered]:
+        """What the search finds, and its pilot of `size` samples, as one unit."""
+        found = list(drawn[: max(size, strategy.n if strategy.takes_samples else 0)])
+        if not strategy.takes_samples:
+            unit = unit_of(strategy)
+            stored = self._stored.pools[unit.configuration][problem.id]
+            # Other runs in each draw, as far as there are any.
+            turn = [(draw + k) % stored.units for k in range(unit.count)]
+            found += [c for k in turn for c in stored.candidates if c.unit == k]
+        return [candidate._replace(unit=0) for candidate in found]

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from router.difficulty.validation import Validation
 from router.intervals import Figure
 from router.models.errors import InputError
+from router.strategies.base import Strategy
+from router.table import Configuration
 
 SCHEMA: Final = 1
 
@@ -18,7 +20,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
 class Point(_Record):
@@ -37,7 +41,7 @@ class Point(_Record):
     tokens: float | None
     flops: float | None
     levels: tuple[Figure | None, ...]
-    choices: dict[str, Share]
+    choices: dict[Configuration, Share]
 
 
 class Curve(_Record):
@@ -50,6 +54,11 @@ class Curve(_Record):
     def at(self, budget: int) -> Point | None:
         """The point at this budget, if there is one."""
         return next((point for point in self.points if point.budget == budget), None)
+
+    @property
+    def strategies(self) -> set[Strategy]:
+        """Every configuration that some problem got."""
+        return {strategy for point in self.points for strategy in point.choices}
 
 
 class Gain(_Record):

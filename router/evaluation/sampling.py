@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from router.evaluation.study import Study
-from router.fitting.sampler import IN_FLIGHT, Price, Sampler, Ticker, price
+from router.fitting.sampler import IN_FLIGHT, Price, Sampler, price
+from router.fitting.shift import Ticker
 from router.fitting.workers import Worker
 from router.rollouts.store import RolloutStore
 
@@ -26,18 +27,19 @@ async def sample_missing(
     """Sample until every policy and fixed strategy is measured; returns generations.
 
     First samples that lack scores get them; then what is known to be needed is sampled, then what
-    the levels and pilots of that lead to. A problem too long for the model is skipped.
+    the levels and pilots of that lead to.
 
     Raises:
-        EngineError, VerifierError: a model failed; what finished is stored.
+        EngineError, VerifierError, NoCandidates: as `Sampler.run`; what finished is stored.
     """
     store.add_problems(study.problems)
     sampler = Sampler(store, study.problems, (), levels="absolute", seed=seed)
     before = _generations(store)
     await sampler.run_jobs([], worker, in_flight=in_flight)  # scores what never was
-    while jobs := [j for j in study.jobs(store) if j.problem.id not in sampler.skipped]:
+    while jobs := sampler.untried(study.jobs(store)):
         with progress(price(jobs, store.rates())) as tick:
             await sampler.run_jobs(jobs, worker, tick=tick, in_flight=in_flight)
+    sampler.tell_failed()
     return _generations(store) - before
 
 

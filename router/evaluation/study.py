@@ -14,7 +14,7 @@ from router.choosing import ByTable
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import MAJORITY, configurations, missing
-from router.fitting.workers import Job
+from router.fitting.workers import SearchJob
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
@@ -155,8 +155,9 @@ class Study:
         if not size or found is None or len(found.scores[row]) < size:
             return [UNOBSERVED]
         pool = found.scores[row]
-        drawn = [pool[order[:size]].tolist() for order in self.orders(problem, len(pool))]
-        return [Evidence(scores=tuple(scores), generations=size) for scores in drawn]
+        drawn = [pool[order[:size]] for order in self.orders(problem, len(pool))]
+        known = [tuple(scores[np.isfinite(scores)].tolist()) for scores in drawn]
+        return [Evidence(scores=scores, generations=size) for scores in known]
 
     def orders(self, problem: Problem, samples: int) -> npt.NDArray[np.int64]:
         """The same orders of a problem's samples at every budget, (draws, samples).
@@ -203,7 +204,7 @@ class Study:
         majority: list[Strategy] = [BestOfN(n, select="majority") for n in sizes]
         return [*weighted, *majority] if self.baseline == VOTE else majority
 
-    def jobs(self, store: RolloutStore | None) -> list[Job]:
+    def jobs(self, store: RolloutStore | None) -> list[SearchJob]:
         """The searches that are missing, as far as is known yet; none once nothing is.
 
         Levels and pilots need samples first, so what they lead to is known after those.
@@ -213,7 +214,7 @@ class Study:
         rows = {} if found is None else {name: i for i, name in enumerate(found.problems)}
         unknown = [problem for problem in self.problems if problem.id not in rows]
         known = sorted((p for p in self.problems if p.id in rows), key=lambda p: rows[p.id])
-        jobs: list[Job] = []
+        jobs: list[SearchJob] = []
         for problems, measured in ((known, found), (unknown, None)):
             picks = self.picks(problems, measured)
             for row, problem in enumerate(problems):

@@ -5,44 +5,71 @@ from __future__ import annotations
 from typing import Literal
 
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
-from router.evaluation.study import VOTE
-from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
-from router.strategies.registry import parse_strategy
+from router.strategies.base import Strategy
+from router.strategies.best_of_n import BestOfN
 
 Unit = Literal["generations", "tokens", "flops"]
 
 _SLACK = 1e-9
 _GAIN = 1.05  # less is none
 
-_LABELS = {
+_POLICIES = {
     "learned": "routed by learned difficulty",
     "prefill": "routed by the prefill",
     "pilot": "routed by a pilot",
     "oracle": "routed by true difficulty",
-    VOTE: "weighted best-of-N",
-    MAJORITY: "majority vote",
-    "best_of_n(select=best)": "best-of-N, best score",
-    "beam_search": "beam search",
-    "dvts": "DVTS",
 }
+_VOTES = {
+    "weighted": "weighted best-of-N",
+    "majority": "majority vote",
+    "best": "best-of-N, best score",
+}
+_SEARCHES = {"dvts": "DVTS", "rebase": "REBASE"}
 
 
-def label(name: str) -> str:
-    """A policy or fixed strategy in words; parameters that are not the default as they are."""
-    base, _, parameters = name.partition("(")
-    return _LABELS.get(name) or _LABELS.get(base, base) + (f" ({parameters}" if parameters else "")
+def in_words(strategy: Strategy) -> str:
+    """A strategy of any size in words; parameters that are not the default as they are."""
+    further = strategy.sizes()[1:]
+    if isinstance(strategy, BestOfN):
+        name = _VOTES[strategy.select]
+    else:
+        name = _SEARCHES.get(strategy.name, strategy.name.replace("_", " "))
+        if strategy.select != "weighted":
+            further.append(f"select={strategy.select}")
+    return f"{name} ({', '.join(further)})" if further else name
+
+
+def label(evaluation: Evaluation, name: str) -> str:
+    """A policy, or a fixed strategy by its family, in words.
+
+    Raises:
+        KeyError: the evaluation knows neither.
+    """
+    if name in _POLICIES:
+        return _POLICIES[name]
+    known = {s.family: s for curve in evaluation.curves for s in curve.strategies}
+    return in_words(known[name])
 
 
 def baseline_label(evaluation: Evaluation) -> str:
     """What compute is compared with, in words."""
-    return label(evaluation.baseline)
+    return label(evaluation, evaluation.baseline)
+
+
+def share(figure: Figure) -> str:
+    """`41.2 %`."""
+    return f"{100 * figure.value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def interval(figure: Figure) -> str:
+    """`35–47`, in per cent."""
+    return f"{100 * figure.low:.0f}–{100 * figure.high:.0f}"
 
 
 def percent(figure: Figure) -> str:
     """`41.2 % (35–47)`."""
-    value, low, high = (100 * one for one in (figure.value, figure.low, figure.high))
-    return f"{value:.1f}\N{NO-BREAK SPACE}% ({low:.0f}–{high:.0f})"
+    return f"{share(figure)} ({interval(figure)})"
 
 
 def points(figure: Figure) -> str:
@@ -52,21 +79,30 @@ def points(figure: Figure) -> str:
 
 
 def times(evaluation: Evaluation, equal: Equal, unit: Unit) -> str:
-    """How many times as much the baseline spends for equal accuracy; `over`, if it has no limit."""
-    ratio: Bounded | None = getattr(equal, unit)
+    """As `ratio`, in one: `3.1x (1.2–>4.0)`."""
+    value, bounds = ratio(evaluation, equal, unit)
+    return f"{value} ({bounds})" if bounds else value
+
+
+def ratio(evaluation: Evaluation, equal: Equal, unit: Unit) -> tuple[str, str]:
+    """How many times as much the baseline spends for equal accuracy, and its interval.
+
+    `over`, or `>`, where it has no limit; no interval where there is none.
+    """
+    found: Bounded | None = getattr(equal, unit)
     point = evaluation.curve(equal.policy).at(equal.budget)
     assert point is not None
     own, largest = getattr(point, unit), getattr(evaluation.baseline_curve[-1], unit)
-    if ratio is None or own is None or largest is None:
-        return "not known"
+    if found is None or own is None or largest is None:
+        return "not known", ""
 
     def text(value: float | None, beyond: str) -> str:
         return f"{beyond}{largest / own:.1f}" if value is None else f"{value:.1f}"
 
-    value = f"{text(ratio.value, 'over ')}x"
-    if ratio.low is None:
-        return value
-    return f"{value} ({text(ratio.low, '>')}–{text(ratio.high, '>')})"
+    value = f"{text(found.value, 'over ')}x"
+    if found.low is None:
+        return value, ""
+    return value, f"{text(found.low, '>')}–{text(found.high, '>')}"
 
 
 def headline(evaluation: Evaluation, policy: str = "learned") -> str:
@@ -75,20 +111,22 @@ def headline(evaluation: Evaluation, policy: str = "learned") -> str:
     equal = equal_at(evaluation, policy, budget)
     point = evaluation.curve(policy).at(budget)
     assert point is not None
-    name, ratio = baseline_label(evaluation), equal.generations
+    name, compute = baseline_label(evaluation), equal.generations
     within = ""
     if evaluation.tolerance:
         within = f" with a tolerance of {evaluation.tolerance:g}, spending {point.generations:.1f}"
-    start = f"{label(policy).capitalize()} at {budget}{within}: {percent(point.accuracy)}"
+    start = (
+        f"{label(evaluation, policy).capitalize()} at {budget}{within}: {percent(point.accuracy)}"
+    )
     spent = times(evaluation, equal, "generations").replace("x", "x less compute", 1)
     if equal.samples.value is None:
         largest = len(evaluation.baseline_curve)
         reaches = f"{name} does not reach that with N up to {largest}"
-        return f"{start}; {reaches}: {spent}{_doubt(ratio)}."
+        return f"{start}; {reaches}: {spent}{_doubt(compute)}."
     needs = f"{name} needs {equal.samples.value:.3g} for that"
-    if ratio.value is not None and ratio.value < _GAIN:
+    if compute.value is not None and compute.value < _GAIN:
         return f"{start}; {needs}: no gain."
-    return f"{start}; {needs}: {spent}{_doubt(ratio)}."
+    return f"{start}; {needs}: {spent}{_doubt(compute)}."
 
 
 def _doubt(ratio: Bounded) -> str:
@@ -102,7 +140,9 @@ def against_fixed(evaluation: Evaluation, policy: str = "learned") -> str:
     worse = [gain for gain in _best_fixed(evaluation, policy) if gain.gain.high < -_SLACK]
     if not worse:
         return "At no budget is routing significantly below the best single fixed strategy."
-    listed = ", ".join(f"{g.budget} ({label(g.strategy)}, {points(g.gain)} points)" for g in worse)
+    listed = ", ".join(
+        f"{g.budget} ({label(evaluation, g.strategy)}, {points(g.gain)} points)" for g in worse
+    )
     return f"Routing is significantly below the best single fixed strategy at {listed}."
 
 
@@ -127,8 +167,8 @@ def differences(evaluation: Evaluation, policy: str = "learned") -> str:
         return f"Problems got different strategies at budgets {', '.join(differing)}."
     every = {name for families in chosen.values() for name in families}
     if len(every) == 1:
-        return f"One strategy wins everywhere: every problem got {label(every.pop())}."
-    listed = ", ".join(f"{label(*families)} at {budget}" for budget, families in chosen.items())
+        return f"One strategy wins everywhere: every problem got {label(evaluation, every.pop())}."
+    listed = ", ".join(f"{label(evaluation, *names)} at {n}" for n, names in chosen.items())
     return f"At each budget every problem got the same strategy: {listed}."
 
 
@@ -137,16 +177,15 @@ def sizes(evaluation: Evaluation, policy: str = "learned") -> str:
     budget = evaluation.headline_budget
     point = evaluation.curve(policy).at(budget)
     assert point is not None
-    listed = ", ".join(f"{text} for {share:.0%}" for text, share in point.choices.items())
+    listed = ", ".join(f"{strategy} for {part:.0%}" for strategy, part in point.choices.items())
     return f"Of the problems with a budget of {budget}: {listed}."
 
 
 def by_family(point: Point) -> dict[str, float]:
     """Share of the problems that each family of strategies was chosen for."""
     found: dict[str, float] = {}
-    for text, share in point.choices.items():
-        name = parse_strategy(text).family
-        found[name] = found.get(name, 0.0) + share
+    for strategy, part in point.choices.items():
+        found[strategy.family] = found.get(strategy.family, 0.0) + part
     return found
 
 

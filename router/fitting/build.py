@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """What a fit was asked for."""
 
     budgets: tuple[int, ...]
@@ -53,7 +53,7 @@ class Settings:
 
 
 def fit_bundle(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem] | None = None
+    store: RolloutStore, settings: FitSettings, problems: Sequence[Problem] | None = None
 ) -> Bundle:
     """Build a bundle from rollouts; a pure function of them, but for the time in its manifest.
 
@@ -105,9 +105,10 @@ def _fit_prefill(found: Measurements, level: Ints, seed: int) -> PrefillEstimato
 
 def _fit_pilot(found: Measurements, level: Ints, count: int) -> PilotLevels | None:
     """None where no sample was scored."""
-    if not any(map(len, found.scores)):
+    scores = [of_problem[np.isfinite(of_problem)] for of_problem in found.scores]
+    if not any(map(len, scores)):
         return None
-    return PilotLevels.fit(found.scores, level, count)
+    return PilotLevels.fit(scores, level, count)
 
 
 def _measured(found: Measurements, path: Path) -> Measurements:
@@ -123,7 +124,7 @@ def _measured(found: Measurements, path: Path) -> Measurements:
 
 
 def _manifest(
-    store: RolloutStore, settings: Settings, problems: Sequence[Problem], found: Measurements
+    store: RolloutStore, settings: FitSettings, problems: Sequence[Problem], found: Measurements
 ) -> dict[str, Any]:
     data = sorted((p.id, p.text, p.answer) for p in problems)
     return {

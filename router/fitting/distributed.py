@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from router.fitting.workers import Job, LocalWorker
+from router.fitting.workers import LocalWorker, SearchJob
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import EngineError, InputError
 from router.models.extras import require
@@ -59,7 +59,7 @@ class RayWorkers:
         found: StoredPrefill = await self._call("prefill", problem)
         return found
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         run: Run = await self._call("search", job, seed)
         return run
 
@@ -110,16 +110,14 @@ class _Actor:
     async def prefill(self, problem: Problem) -> StoredPrefill:
         return await self._worker.prefill(problem)
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         return await self._worker.search(job, seed)
 
     async def score(self, run: Run, problem: Problem) -> Run:
         return await self._worker.score(run, problem)
 
     async def close(self) -> None:
-        await self._models.generator.aclose()
-        if self._models.verifier is not None:
-            await self._models.verifier.aclose()
+        await self._models.aclose()
 
 
 @asynccontextmanager

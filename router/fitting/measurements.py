@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,11 @@ import numpy.typing as npt
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
 from router.models.base import Aggregation
 from router.models.errors import InputError
+from router.models.usage import flops
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
-from router.strategies.selection import aggregate
+from router.strategies.selection import aggregate, voters
 from router.strategies.tasks import Task, get_task
 
 Floats = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ class Measurements:
     tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
         of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
-    scores: of each problem, the verifier's scores of its other samples; none where not scored.
+    scores: of each problem, the verifier's scores of its other samples; NaN where one has none.
     prefills: where each problem's prompt led the generator; None where it was not looked up.
     """
 
@@ -118,12 +119,8 @@ def measure(
     Raises:
         InputError: the store holds no samples.
     """
-    read = _Read(store, strategies, level_samples)
-    problems = sorted(
-        problem
-        for problem, pool in read.pools[SAMPLES].items()
-        if pool.drawn and (only is None or problem in only)
-    )
+    read = StoredPools(store, strategies, only, level_samples)
+    problems = sorted(problem for problem, pool in read.pools[SAMPLES].items() if pool.drawn)
     if not problems:
         raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
     shape = (len(problems), len(strategies))
@@ -139,10 +136,10 @@ def measure(
         tokens=tokens,
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
-        sample_flops=read.flops(SAMPLES, problems, 1, verified=False),
+        sample_flops=read.flops(SAMPLES, problems, verified=False),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
-        scores=tuple(np.array(pool.sample_scores) for pool in pools),
+        scores=tuple(pool.scores(read.aggregation) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
     )
     alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
@@ -151,8 +148,8 @@ def measure(
         key = (unit.configuration, strategy.select, strategy.aggregate, strategy.needs_verifier)
         alike[key].append(column)
         found.tokens[:, column] = unit.count * read.tokens(unit.configuration, problems)
-        found.flops[:, column] = read.flops(
-            unit.configuration, problems, unit.count, verified=strategy.needs_verifier
+        found.flops[:, column] = unit.count * read.flops(
+            unit.configuration, problems, verified=strategy.needs_verifier
         )
     for (configuration, select, how, scored), columns in alike.items():
         stored = read.pools[configuration]
@@ -162,7 +159,9 @@ def measure(
             if p in stored and (stored[p].scored or not scored)
         ]
         sizes = [unit_of(strategies[column]).count for column in columns]
-        usable = [stored[problems[row]].pool(how or read.aggregation, scored) for row in rows]
+        by = how or read.aggregation if scored else None
+        kept = [stored[problems[row]] for row in rows]
+        usable = [pool_of(pool.task, pool.candidates, pool.units, by) for pool in kept]
         expected = expected_accuracy(usable, sizes, select, scored=scored)
         found.accuracy[np.ix_(rows, columns)] = expected.accuracy
         found.error[np.ix_(rows, columns)] = expected.error
@@ -170,13 +169,49 @@ def measure(
     return found
 
 
+class Answered(NamedTuple):
+    """A stored candidate, as far as it takes part in a selection.
+
+    unit: which of its configuration's units found it. scores: of the solution, by how step scores
+    are aggregated; empty where it cannot be scored, None where the verifier was never asked.
+    """
+
+    unit: int
+    answer: str | None
+    correct: bool
+    scores: dict[Aggregation, float] | None
+
+
+def pool_of(
+    task: Task, candidates: Sequence[Answered], units: int, how: Aggregation | None
+) -> Pool:
+    """The answers of so many units. how: those without scores do not vote; None: scores are none.
+
+    Raises:
+        KeyError: scores were not aggregated in that way.
+    """
+    voting = [c for c in candidates if c.answer is not None and (how is None or c.scores)]
+    groups = task.group_sync([c.answer for c in voting]).representatives
+    names = sorted({name for name in groups if name is not None})
+    index = {name: i for i, name in enumerate(names)}
+    right = {c.answer: c.correct for c in voting}
+    scores = None if how is None else [c.scores[how] for c in voting if c.scores]
+    return Pool(
+        units=units,
+        unit=np.array([c.unit for c in voting], dtype=np.int64),
+        group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
+        correct=np.array([right[name] for name in names], dtype=np.bool_),
+        score=None if scores is None else np.array(scores, np.float64),
+    )
+
+
 @dataclass
-class _Stored:
-    """The candidates of one configuration on one problem, as they are read.
+class StoredPool:
+    """What is stored of one configuration on one problem.
 
     task: what the problem asks for.
     drawn: all candidates; graded, right: those that decide the level, and the correct ones of them.
-    sample_scores: of all candidates; scores: of those that gave an answer, as they are aggregated.
+    candidates: the others, in the order they came.
     """
 
     task: Task
@@ -184,60 +219,61 @@ class _Stored:
     drawn: int = 0
     graded: int = 0
     right: int = 0
-    scored: bool = True
-    sample_scores: list[float] = field(default_factory=list)
-    unit: list[int] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-    correct: dict[str, bool] = field(default_factory=dict)
-    scores: dict[Aggregation, list[float]] = field(default_factory=lambda: defaultdict(list))
+    candidates: list[Answered] = field(default_factory=list)
 
-    def pool(self, how: Aggregation, scored: bool) -> Pool:
-        groups = self.task.group_sync(self.answers).representatives
-        names = sorted({name for name in groups if name is not None})
-        index = {name: i for i, name in enumerate(names)}
-        return Pool(
-            units=self.units,
-            unit=np.array(self.unit, dtype=np.int64),
-            group=np.array([index[name] for name in groups if name is not None], dtype=np.int64),
-            correct=np.array([self.correct[name] for name in names], dtype=np.bool_),
-            score=np.array(self.scores[how]) if scored else None,
-        )
+    @property
+    def scored(self) -> bool:
+        """Whether its candidates are selected by their scores."""
+        how = voters("weighted", [bool(c.scores) for c in self.candidates]).how
+        return how == "weighted" and all(c.scores is not None for c in self.candidates)
+
+    def scores(self, how: Aggregation) -> Floats:
+        """Of each candidate; NaN where it has none."""
+        return np.array([c.scores[how] if c.scores else np.nan for c in self.candidates])
 
 
 class _Costs(NamedTuple):
-    """Tokens, shape (problems,): sampled and scored in a unit, and of a run's prompt."""
+    """Tokens of one unit, shape (problems,): sampled, computed of its prompt, and scored."""
 
     sampled: Floats
     prompt: Floats
     verifier: Floats
 
 
-class _Read:
-    """A store's candidates and costs by configuration and problem."""
+class StoredPools:
+    """A store's candidates and costs, by configuration and problem.
+
+    only: ids of the problems that are read; None is all. level_samples: as `measure` takes it.
+    """
 
     def __init__(
-        self, store: RolloutStore, strategies: Sequence[Strategy], level_samples: int
+        self,
+        store: RolloutStore,
+        strategies: Iterable[Strategy],
+        only: Collection[str] | None,
+        level_samples: int,
     ) -> None:
+        strategies = list(strategies)
         self.origin: Origin = store.origin
         self.aggregation: Aggregation = store.origin.aggregation or "last"
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
         wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
-        self.pools: dict[str, dict[str, _Stored]] = {name: {} for name in wanted}
+        self.pools: dict[str, dict[str, StoredPool]] = {name: {} for name in wanted}
         self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
         tasks = {problem.id: problem.task for problem in store.problems()}
         rows = store.outcomes()
         for (problem, name), found in groupby(rows, key=lambda row: (row[0], row[1])):
-            if name in wanted:
-                stored = _Stored(get_task(tasks[problem]))
-                self._fill(stored, found, level_samples if name == SAMPLES else None)
-                self.pools[name][problem] = stored
+            if name in wanted and (only is None or problem in only):
+                level = level_samples if name == SAMPLES else None
+                self.pools[name][problem] = self._stored(get_task(tasks[problem]), found, level)
         for problem, name, *sums in store.spent():
             self._spent[name][problem] = tuple(sums)
 
-    def _fill(
-        self, stored: _Stored, rows: Iterator[tuple[object, ...]], level_samples: int | None
-    ) -> None:
+    def _stored(
+        self, task: Task, rows: Iterator[tuple[Any, ...]], level_samples: int | None
+    ) -> StoredPool:
         """level_samples: for a pool of samples; None for runs."""
+        stored = StoredPool(task)
         last: object = None
         for _, _, repeat, answer, correct, scores in rows:
             stored.drawn += correct is not None
@@ -251,45 +287,40 @@ class _Read:
             last = repeat
             if correct is None:
                 continue
-            steps = json.loads(scores) if isinstance(scores, str) else None
-            if steps is None:
-                stored.scored = False
-            else:
-                stored.sample_scores.append(aggregate(steps, self.aggregation))
-            if answer is None:
-                continue
-            stored.unit.append(stored.units - 1)
-            stored.answers.append(str(answer))
-            stored.correct[str(answer)] = bool(correct)
-            if steps is not None:
-                for how in self._ways:
-                    stored.scores[how].append(aggregate(steps, how))
+            steps = None if scores is None else json.loads(scores)
+            by = None if steps is None else {h: aggregate(steps, h) for h in self._ways if steps}
+            stored.candidates.append(Answered(stored.units - 1, answer, bool(correct), by))
+        return stored
 
     def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:
         """Sampled tokens of one unit on each problem."""
         return self._costs(configuration, problems).sampled
 
-    def flops(
-        self, configuration: str, problems: Sequence[str], count: int, *, verified: bool
-    ) -> Floats:
-        """FLOPs of `count` units on each problem: 2 x weights x tokens that a model computed."""
-        if self.origin.parameters is None:
-            return np.full(len(problems), np.nan)
+    def flops(self, configuration: str, problems: Sequence[str], *, verified: bool) -> Floats:
+        """FLOPs of one unit on each problem, of tokens that a model really computed."""
         cost = self._costs(configuration, problems)
-        # One prompt serves a whole request of samples; other units are runs with their own.
-        prompts = cost.prompt if configuration == SAMPLES else count * cost.prompt
-        flops = 2.0 * self.origin.parameters * (count * cost.sampled + prompts)
+        own = _per_token(self.origin.parameters) * (cost.sampled + cost.prompt)
         if not verified:
-            return flops
-        judge = self.origin.verifier_parameters
+            return own
         # A verifier that computed no token (it read the generator's states) is free at any size.
-        per_token = np.where(cost.verifier == 0, 0.0, np.nan if judge is None else 2.0 * judge)
-        return np.asarray(flops + per_token * count * cost.verifier, np.float64)
+        judge = np.where(cost.verifier == 0, 0.0, _per_token(self.origin.verifier_parameters))
+        return np.asarray(own + judge * cost.verifier, np.float64)
 
     def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
+        """Of one unit, where samples of one request have equal shares of its prompt work.
+
+        A request of many samples reads its prompt once, and what it computes besides (the last
+        tokens of each sample's prompt, which no cache block holds) grows with them. So a search of
+        few samples does not pay for a pool that was drawn at once.
+        """
         spent = self._spent.get(configuration, {})
         unknown = (np.nan,) * 5
         rows = np.array([spent.get(problem, unknown) for problem in problems], dtype=np.float64)
         runs, generations, sampled, prompt, verifier = rows.T
         units = generations if configuration == SAMPLES else runs
-        return _Costs(sampled / units, prompt / runs, verifier / units)
+        return _Costs(sampled / units, prompt / units, verifier / units)
+
+
+def _per_token(parameters: int | None) -> float:
+    known = flops(parameters, 1)
+    return np.nan if known is None else known

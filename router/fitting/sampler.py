@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import (
-    AsyncIterator,
-    Callable,
     Collection,
     Coroutine,
     Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
-from router.fitting.workers import Job, Worker
-from router.models.errors import InputError, PromptTooLong
+from router.fitting.shift import Room, Shift, Ticker, gather
+from router.fitting.workers import SearchJob, Worker
+from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
 from router.models.types import Problem
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
@@ -34,6 +31,8 @@ from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
 from router.strategies.registry import parse_strategy
+
+T = TypeVar("T")
 
 log = logging.getLogger("router")
 
@@ -54,8 +53,8 @@ DEFAULTS = (
 IN_FLIGHT = 256
 """Generations that run at once: they keep an engine's own batch full, and are lost with a kill."""
 
-Ticker = Callable[[int], None]
-"""Told of generations as they are done, or turn out not to be needed."""
+_DOWN: Final = 8
+"""So many problems whose searches fail, without one success between, say that a model is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def missing(
     stored: Mapping[tuple[str, str], Collection[int]] = MappingProxyType({}),
     *,
     level_samples: int = LEVEL_SAMPLES,
-) -> list[Job]:
+) -> list[SearchJob]:
     """The searches that these strategies need and a store lacks.
 
     stored: as `RolloutStore.held` gives it.
@@ -139,14 +138,16 @@ def missing(
                 if isinstance(one, BestOfN):
                     one = replace(one, select=select)
                 repeats = (repeat for repeat in range(unit.count) if repeat not in held)
-                jobs += [Job(problem, name, one, repeat) for repeat in repeats]
+                jobs += [SearchJob(problem, name, one, repeat) for repeat in repeats]
             elif (start := len(held)) < unit.count:  # one request for all of them
-                jobs.append(Job(problem, name, BestOfN(unit.count - start, select=select), start))
+                jobs.append(
+                    SearchJob(problem, name, BestOfN(unit.count - start, select=select), start)
+                )
     return jobs
 
 
 def price(
-    jobs: Iterable[Job],
+    jobs: Iterable[SearchJob],
     rates: tuple[float | None, float | None] = (None, None),
     max_generations: int | None = None,
 ) -> Price:
@@ -166,7 +167,10 @@ def price(
 class Sampler:
     """Runs what a store lacks, all problems at once, and is the only one to write the store.
 
+    A search that fails is left out, so that it ends no other; a later run tries it again.
+
     seed: of the searches; None sends none, for servers that cannot take one.
+    skipped: ids of problems too long for the model. failed: keys of what was left out.
     """
 
     def __init__(
@@ -192,6 +196,7 @@ class Sampler:
         self.level_samples = level_samples
         self.seed = seed
         self.skipped: set[str] = set()
+        self.failed: set[tuple[str, str, int]] = set()
         self.capped = False  # a search was left out because of `max_generations`
 
     async def run(
@@ -200,36 +205,52 @@ class Sampler:
         """Sample until every configuration has what it needs, or `max_generations` is spent.
 
         First the pools of whole solutions, which give the levels; then each level's race, round
-        by round. Levels do not wait for each other. A problem too long for the model is skipped.
+        by round. Levels do not wait for each other.
 
         Raises:
             InputError: the problems cannot be divided into the levels.
-            EngineError, VerifierError: a model failed; what finished is stored.
+            EngineError, VerifierError, NoCandidates: everything fails; what finished is stored.
         """
-        shift = _Shift(worker, tick, _Room(in_flight))
+        shift = Shift(worker, tick, Room(in_flight))
         whole = [strategy for strategy in self.strategies if strategy.takes_samples]
         await self._score_old(shift)
         await self._read_prompts(shift)
         await self._all(self._missing(self.problems, whole), shift)
-        if self.capped:  # some problems have no level yet
-            return
-        await _gather(self._race(problems, shift) for problems in self._by_level())
+        if not self.capped:  # else some problems have no level yet
+            await gather(self._race(problems, shift) for problems in self._by_level())
+        self.tell_failed()
 
     async def run_jobs(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[SearchJob],
         worker: Worker,
         *,
         tick: Ticker = lambda _: None,
         in_flight: int = IN_FLIGHT,
     ) -> None:
         """Run these searches and no others; limits and errors as in `run`."""
-        shift = _Shift(worker, tick, _Room(in_flight))
+        shift = Shift(worker, tick, Room(in_flight))
         await self._score_old(shift)
         await self._read_prompts(shift)
         await self._all(jobs, shift)
 
-    async def _race(self, problems: Sequence[Problem], shift: _Shift) -> None:
+    def untried(self, jobs: Iterable[SearchJob]) -> list[SearchJob]:
+        """Those that were neither skipped nor left out."""
+        return [
+            job for job in jobs if job.problem.id not in self.skipped and job.key not in self.failed
+        ]
+
+    def tell_failed(self) -> None:
+        """Log how much was left out, if anything was."""
+        if self.failed:
+            log.warning(
+                "%d searches of %d problems failed and are left out; start the same again to try"
+                " them once more",
+                len(self.failed),
+                len({problem for problem, _, _ in self.failed}),
+            )
+
+    async def _race(self, problems: Sequence[Problem], shift: Shift) -> None:
         """Give the strategies one level's problems until it is clear which can win there."""
         costs = np.array([strategy.cost for strategy in self.strategies])
         alive = np.ones(len(self.strategies), np.bool_)
@@ -244,9 +265,11 @@ class Sampler:
             if self.left == float("inf"):  # a cap stays as it is, whatever is not needed
                 shift.tick(due - price(self._missing(problems, running)).generations)
 
-    def _missing(self, problems: Iterable[Problem], strategies: Sequence[Strategy]) -> list[Job]:
-        usable = [problem for problem in problems if problem.id not in self.skipped]
-        return missing(usable, strategies, self.store.held(), level_samples=self.level_samples)
+    def _missing(
+        self, problems: Iterable[Problem], strategies: Sequence[Strategy]
+    ) -> list[SearchJob]:
+        held = self.store.held()
+        return self.untried(missing(problems, strategies, held, level_samples=self.level_samples))
 
     def measured(self, only: Collection[str] | None = None) -> Measurements:
         """What is stored of these problems (all by default) and strategies; from any thread."""
@@ -266,8 +289,8 @@ class Sampler:
             for number in range(1, levels.count + 1)
         ]
 
-    async def _all(self, jobs: Sequence[Job], shift: _Shift) -> None:
-        async def one(job: Job) -> None:
+    async def _all(self, jobs: Sequence[SearchJob], shift: Shift) -> None:
+        async def one(job: SearchJob) -> None:
             async with shift.room.hold(job.strategy.cost):
                 if self.left < job.strategy.cost:
                     self.capped = True
@@ -276,17 +299,15 @@ class Sampler:
                 await self._one(job, shift)
                 shift.tick(job.strategy.cost)
 
-        await _gather(one(job) for job in jobs)
+        await gather(one(job) for job in jobs)
 
-    async def _one(self, job: Job, shift: _Shift) -> None:
+    async def _one(self, job: SearchJob, shift: Shift) -> None:
         """Run one search and store it."""
         key = f"{self.seed}/{job.configuration}/{job.repeat}"
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        try:
-            run = await shift.worker.search(job, None if self.seed is None else seed)
-        except PromptTooLong as error:
-            log.warning("problem %s is skipped: %s", job.problem.id, error)
-            self.skipped.add(job.problem.id)
+        search = shift.worker.search(job, None if self.seed is None else seed)
+        run = await self._tried(job.key, search, shift)
+        if run is None:
             return
         with self.store.transaction():
             if job.configuration == SAMPLES:
@@ -295,7 +316,34 @@ class Sampler:
                 self.store.add(run)
             self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
 
-    async def _read_prompts(self, shift: _Shift) -> None:
+    async def _tried(
+        self, key: tuple[str, str, int], work: Coroutine[Any, Any, T], shift: Shift
+    ) -> T | None:
+        """What a call to the models gives; None where it is left out.
+
+        Raises:
+            EngineError, VerifierError, NoCandidates: so much failed before that a model is down.
+        """
+        problem = key[0]
+        try:
+            result = await work
+        except PromptTooLong as error:
+            if problem not in self.skipped:
+                log.warning("problem %s is skipped: %s", problem, error)
+            self.skipped.add(problem)
+        except (EngineError, VerifierError, NoCandidates) as error:
+            shift.failing.add(problem)
+            if len(shift.failing) >= min(_DOWN, len(self.problems)):
+                raise
+            if all(problem != known for known, _, _ in self.failed):
+                log.warning("problem %s: a search failed and is left out: %s", problem, error)
+            self.failed.add(key)
+        else:
+            shift.failing.clear()
+            return result
+        return None
+
+    async def _read_prompts(self, shift: Shift) -> None:
         """Store where each prompt leads the generator, if it hands out states."""
         if not shift.worker.reads_prompts:
             return
@@ -303,15 +351,14 @@ class Sampler:
 
         async def one(problem: Problem) -> None:
             async with shift.room.hold(1):
-                try:
-                    found = await shift.worker.prefill(problem)
-                except PromptTooLong:
-                    return  # its searches tell
-                self.store.add_prefill(problem.id, found)
+                key = problem.id, "prefill", 0
+                read = await self._tried(key, shift.worker.prefill(problem), shift)
+                if read is not None:
+                    self.store.add_prefill(problem.id, read)
 
-        await _gather(one(problem) for problem in self.problems if problem.id not in known)
+        await gather(one(problem) for problem in self.problems if problem.id not in known)
 
-    async def _score_old(self, shift: _Shift) -> None:
+    async def _score_old(self, shift: Shift) -> None:
         """Score samples that were drawn before there was a verifier."""
         if shift.worker.verifier is None:
             return
@@ -319,63 +366,16 @@ class Sampler:
 
         async def one(run: Run) -> None:
             async with shift.room.hold(len(run.candidates)):
-                self.store.set_scores(await shift.worker.score(run, ours[run.problem]))
+                key = run.problem, f"scores of {run.configuration}", run.repeat
+                work = shift.worker.score(run, ours[run.problem])
+                scored = await self._tried(key, work, shift)
+                if scored is not None:
+                    self.store.set_scores(scored)
 
         pools = {unit_of(s).configuration for s in self.strategies if isinstance(s, BestOfN)}
-        await _gather(
+        await gather(
             one(run)
             for name in {SAMPLES, *pools}
             for run in list(self.store.runs(name))
             if run.problem in ours and any(c.scores is None for c in run.candidates)
         )
-
-
-class _Room:
-    """Room for so many generations at once, first come, first served; a larger job runs alone."""
-
-    def __init__(self, generations: int) -> None:
-        self._all = self._free = generations
-        self._first = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def hold(self, generations: int) -> AsyncIterator[None]:
-        held = min(generations, self._all)
-        async with self._first:
-            while self._free < held:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= held
-        try:
-            yield
-        finally:
-            self._free += held
-            self._freed.set()
-
-
-class _Shift:
-    """What all searches of one `run` share.
-
-    worker: runs them; tick: told of each; room: bounds how many run at once.
-    """
-
-    def __init__(self, worker: Worker, tick: Ticker, room: _Room) -> None:
-        self.worker = worker
-        self.tick = tick
-        self.room = room
-        self._last = time.monotonic()
-
-    def lap(self) -> float:
-        """Seconds since it was last asked, or since the start."""
-        last, self._last = self._last, time.monotonic()
-        return self._last - last
-
-
-async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All at once; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in work:
-                group.create_task(coroutine)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors

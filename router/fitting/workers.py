@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from router.models.base import GeneratorInfo, Prefiller, VerifierInfo, state_layer
-from router.models.errors import InputError
-from router.models.types import Problem, Sampling
+from router.models.errors import InputError, Unscorable
+from router.models.types import Problem, Sampling, Scored
 from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
@@ -19,13 +19,18 @@ from router.strategies.tasks import get_task, posed
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SearchJob:
     """One search that a store lacks; `repeat` numbers the searches of its kind."""
 
     problem: Problem
     configuration: str
     strategy: Strategy
     repeat: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What no other search that is stored, or is to be, has."""
+        return self.problem.id, self.configuration, self.repeat
 
 
 class Worker(Protocol):
@@ -53,16 +58,17 @@ class Worker(Protocol):
         """
         ...
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         """Run one search; the seed reaches only engines that take one.
 
         Raises:
             PromptTooLong: its problem does not fit the model.
+            NoCandidates: it ended without one finished solution.
         """
         ...
 
     async def score(self, run: Run, problem: Problem) -> Run:
-        """The same run with the scores that its candidates lack.
+        """The same run with the scores that its candidates lack, as far as they can be scored.
 
         Raises:
             InputError: there is no verifier.
@@ -96,7 +102,7 @@ class LocalWorker:
         read = await generator.prefill(posed(problem))
         return StoredPrefill(generator.state_layer, tuple(read.state.tolist()))
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         outcome = await run_search(
             job.strategy,
             job.problem,
@@ -109,10 +115,12 @@ class LocalWorker:
         task, gold = get_task(job.problem.task), job.problem.answer or ""
         candidates = [
             StoredCandidate.of(
-                c.path, c.answer, await task.correct(c.answer, gold) is True, c.scores
+                c.chain, c.answer, await task.correct(c.answer, gold) is True, c.scores
             )
             for c in outcome.candidates
         ]
+        if job.strategy.needs_verifier:  # so what has no scores cannot be scored
+            candidates = [replace(c, scores=c.scores or ()) for c in candidates]
         return Run(
             job.problem.id,
             job.configuration,
@@ -130,7 +138,10 @@ class LocalWorker:
         for candidate in run.candidates:
             if candidate.scores is None:
                 started = time.monotonic()
-                scored = await verifier.score(candidate.path(posed(problem)))
+                try:
+                    scored = await verifier.score(candidate.chain(posed(problem)))
+                except Unscorable:
+                    scored = Scored((), 0)
                 seconds = time.monotonic() - started
                 candidate = replace(candidate, scores=scored.values)
                 usage += Usage.of_scoring(scored, seconds, verifier.info.parameters)

@@ -9,7 +9,7 @@ from typing import Any
 from router.bundle import Bundle
 from router.difficulty.validation import Bin
 from router.evaluation.study import VOTE
-from router.evaluation.summary import label
+from router.evaluation.summary import in_words
 from router.fitting.sampler import MAJORITY
 from router.report import figures
 from router.report.figures import Line, short
@@ -32,11 +32,14 @@ _FEATURES = 15
 
 def render(bundle: Bundle) -> str:
     """The page. Needs matplotlib."""
-    return _Page(bundle).render()
+    return _BundlePage(bundle).render()
 
 
-class _Page:
-    """winners: the winning entry of each (level, budget). families: of all entries, in order."""
+class _BundlePage:
+    """winners: the winning entry of each (level, budget). families: of all entries, in order.
+
+    words: each family as it is shown.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -50,6 +53,7 @@ class _Page:
             for cell in self.table.cells
             for entry in cell.entries
         }
+        self.words = {family: in_words(strategy) for strategy, family in self.family.items()}
         names = sorted(set(self.family.values()), key=lambda name: (name != VOTE, name))
         self.families = names
         self.colour = figures.colours(names)
@@ -88,9 +92,9 @@ class _Page:
             return f"Which search wins depends on the level at budgets {', '.join(differing)}."
         every = {name for found in by_budget.values() for name in found}
         if len(every) == 1:
-            name = label(every.pop())
+            name = self.words[every.pop()]
             return f"One strategy wins everywhere, at every level and budget: {name}."
-        listed = ", ".join(f"{label(*found)} at {b}" for b, found in by_budget.items())
+        listed = ", ".join(f"{self.words[name]} at {b}" for b, (name,) in by_budget.items())
         return f"At each budget one strategy wins at every level: {listed}."
 
     def _won(self, level: int, budget: int) -> str:
@@ -134,7 +138,7 @@ class _Page:
         shown = cell.held_out or chosen.estimate
         tokens = "" if chosen.cost.tokens is None else f", {chosen.cost.tokens:,.0f} tokens"
         return (
-            f'<b style="color:{self.colour[name]}">{html.escape(label(name))}</b>'
+            f'<b style="color:{self.colour[name]}">{html.escape(self.words[name])}</b>'
             f"<small>n = {chosen.strategy.n}{tokens}</small>{shown.accuracy:.0%}"
             f" <small>{shown.low:.0%}–{shown.high:.0%}</small>"
         )
@@ -174,7 +178,7 @@ class _Page:
         ]
         sentence = f"Shrunken accuracy of every strategy. {self._verdict()}"
         draw = figures.by_level(names, self.table.budgets, heights, self.colour)
-        legend = [Key(label(name), self.colour[name]) for name in self.families]
+        legend = [Key(self.words[name], self.colour[name]) for name in self.families]
         return section("By level", sentence, picture(draw, sentence, legend))
 
     def _spend(self) -> str:
@@ -269,7 +273,7 @@ class _Page:
             y.append(
                 100 * sum(p * e.estimate.accuracy for p, e in zip(prior, entries, strict=True))
             )
-        return Line(label(name), self.colour[name], x, y)
+        return Line(self.words[name], self.colour[name], x, y)
 
 
 def _winner(bundle: Bundle, cell: Cell) -> Entry:

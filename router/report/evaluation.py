@@ -16,11 +16,13 @@ from router.evaluation.summary import (
     differences,
     equal_at,
     headline,
+    interval,
     label,
     losses,
-    percent,
     points,
+    ratio,
     replayed,
+    share,
     sizes,
     times,
 )
@@ -49,10 +51,10 @@ Amount = Callable[[Point], float | None]
 
 def render(evaluation: Evaluation) -> str:
     """The page. Needs matplotlib."""
-    return _Page(evaluation).render()
+    return _EvaluationPage(evaluation).render()
 
 
-class _Page:
+class _EvaluationPage:
     def __init__(self, evaluation: Evaluation) -> None:
         self.e = evaluation
         names = [curve.name for curve in evaluation.curves]
@@ -92,10 +94,8 @@ class _Page:
         vote = e.curve(e.baseline).at(budget)
         if vote is not None:
             found.append(_card(f"{baseline_label(e)} at {budget}", vote.accuracy))
-        value, _, small = times(e, equal, "generations").partition(" (")
-        found.append(
-            Card(value, small.rstrip(")"), f"compute of {baseline_label(e)} for equal accuracy")
-        )
+        compute = f"compute of {baseline_label(e)} for equal accuracy"
+        found.append(Card(*ratio(e, equal, "generations"), compute))
         rank = e.difficulty[0].spearman
         small = f"{rank.low:.2f}–{rank.high:.2f}"
         found.append(Card(f"{rank.value:.2f}", small, "rank correlation of difficulty"))
@@ -144,7 +144,7 @@ class _Page:
     def _best(self, curves: Sequence[Curve], budget: int) -> str:
         """The curve that is highest at this budget; of equals the first."""
         found = {c.name: p.accuracy.value for c in curves if (p := c.at(budget)) is not None}
-        return label(max(found, key=lambda name: round(found[name], 9)))
+        return label(self.e, max(found, key=lambda name: round(found[name], 9)))
 
     def _levels(self) -> str:
         e = self.e
@@ -169,14 +169,14 @@ class _Page:
             found = {c.name: heights[c.name].get((number, budget), -1.0) for c in shown[1:]}
             best = max(found, key=lambda name: round(found[name], 6))
             if size:
-                winners.setdefault(label(best), []).append(number)
+                winners.setdefault(label(e, best), []).append(number)
         if len(winners) == 1:
             what = f"{next(iter(winners))} is the best fixed strategy at every level"
         else:
             listed = "; ".join(f"{name} at {_numbers(at)}" for name, at in winners.items())
             what = f"the best fixed strategies are {listed}"
         sentence = f"By true difficulty; at N = {budget}, {what}."
-        legend = [Key(label(c.name), self.colour[c.name]) for c in shown]
+        legend = [Key(label(e, c.name), self.colour[c.name]) for c in shown]
         draw = figures.by_level(names, e.budgets, heights, self.colour)
         return section("By level", sentence, picture(draw, sentence, legend))
 
@@ -190,7 +190,7 @@ class _Page:
         shares = {name: [one.get(name, 0.0) for one in chosen] for name in names}
         places = [f"N = {point.budget}" for point in found]
         sentence = f"What learned difficulty chose. {differences(e)}"
-        legend = [Key(label(name), colour[name]) for name in names]
+        legend = [Key(label(e, name), colour[name]) for name in names]
         draw = figures.stacked(places, shares, colour)
         return section("Decisions", sentence, picture(draw, sentence, legend))
 
@@ -215,12 +215,12 @@ class _Page:
         e = self.e
         parts = {one.policy: one.validation.reliability for one in e.difficulty}
         listed = "; ".join(
-            f"{label(one.policy)}, rank correlation with pass@1 {one.spearman}, mean gap"
+            f"{label(e, one.policy)}, rank correlation with pass@1 {one.spearman}, mean gap"
             f" {100 * one.validation.calibration_error:.0f} points"
             for one in e.difficulty
         )
         sentence = f"Predicted levels are as likely as stated on the dashed line: {listed}."
-        legend = [Key(label(name), self.colour[name]) for name in parts]
+        legend = [Key(label(e, name), self.colour[name]) for name in parts]
         draw = figures.reliability(parts, self.colour)
         return section("Predicted difficulty", sentence, picture(draw, sentence, legend))
 
@@ -248,7 +248,7 @@ class _Page:
         e = self.e
         head = ["problems solved, %", *(f"N = {budget}" for budget in e.budgets)]
         rows = [
-            [html.escape(label(curve.name)), *(_cell(curve.at(b)) for b in e.budgets)]
+            [html.escape(label(e, curve.name)), *(_cell(curve.at(b)) for b in e.budgets)]
             for curve in e.curves
         ]
         largest = len(e.baseline_curve)
@@ -298,7 +298,7 @@ class _Page:
         found = [point.accuracy for point in curve.points]
         banded = bold or band
         return Line(
-            label(curve.name),
+            label(self.e, curve.name),
             self.colour[curve.name],
             [amount(point) or 0.0 for point in curve.points],
             [100 * figure.value for figure in found],
@@ -313,15 +313,13 @@ class _Page:
 
 
 def _card(name: str, figure: Figure) -> Card:
-    value, _, small = percent(figure).partition(" (")
-    return Card(value, small.rstrip(")"), name)
+    return Card(share(figure), interval(figure), name)
 
 
 def _cell(point: Point | None) -> str:
     if point is None:
         return ""
-    value, _, interval = percent(point.accuracy).replace("\N{NO-BREAK SPACE}%", "").partition(" ")
-    return f"{value}<small>{interval}</small>"
+    return f"{100 * point.accuracy.value:.1f}<small>({interval(point.accuracy)})</small>"
 
 
 def _numbers(levels: Sequence[int]) -> str:

@@ -16,10 +16,11 @@ from router.difficulty.base import Evidence
 from router.models.base import Aggregation, GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
-from router.models.types import EndReason, FinishReason, Path, Problem, Sampling, Step
+from router.models.types import Chain, EndReason, FinishReason, Problem, Sampling, Step
 from router.models.usage import Usage
 
-_LEARNT = {"verifier", "format", "aggregation", "parameters", "verifier_parameters"}
+_LEARNT = frozenset({"verifier", "format", "aggregation"})
+_COUNTS = frozenset({"parameters", "verifier_parameters"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Origin:
 
     prompt_digest: of the prompt's text; None for a prompt that is not in `models.prompts`.
     verifier, format, aggregation: None until the first scored run.
-    parameters, verifier_parameters: weights, for FLOPs; None if unknown.
+    parameters, verifier_parameters: weights that multiply, for FLOPs; None if unknown. They are
+        how `router` counts, not what it counts, so they need not agree.
     """
 
     model: str
@@ -66,6 +68,15 @@ class Origin:
             verifier_parameters=None if verifier is None else verifier.parameters,
         )
 
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "stop": list(self.stop)}
 
@@ -76,6 +87,8 @@ class Origin:
     def joined(self, other: Origin) -> Origin:
         """Both together: what one does not know yet (None) it takes from the other.
 
+        Counts of weights are those of `other`, the newer one, where it knows them.
+
         Raises:
             InputError: they differ; the message names each field.
         """
@@ -84,19 +97,21 @@ class Origin:
             f"{name} was {known[name]!r} and is now {new[name]!r}"
             for name in known
             if known[name] != new[name]
+            and name not in _COUNTS
             and not (name in _LEARNT and None in (known[name], new[name]))
         ]
         if different:
             raise InputError("; ".join(different))
-        merged = {name: new[name] if known[name] is None else known[name] for name in known}
-        return Origin.from_dict(merged)
+        counts = {name: new[name] for name in _COUNTS if new[name] is not None}
+        learnt = {name: new[name] for name in known if known[name] is None}
+        return Origin.from_dict(known | learnt | counts)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
     """One finished solution.
 
-    scores: verifier's score of each step; None if it was never scored.
+    scores: verifier's score of each step; None if it was never asked, empty if it cannot take it.
     step_tokens: tokens of each step, summing to `len(token_ids)`; None if not known.
     logprobs: mean log-probability of each step's tokens, at temperature 1; None if not known.
     """
@@ -117,10 +132,10 @@ class StoredCandidate:
 
     @classmethod
     def of(
-        cls, path: Path, answer: str | None, correct: bool, scores: Sequence[float] | None
+        cls, chain: Chain, answer: str | None, correct: bool, scores: Sequence[float] | None
     ) -> StoredCandidate:
-        """From a finished path of a search."""
-        steps = path.steps
+        """From a finished chain of a search."""
+        steps = chain.steps
         assert steps
         counts = [step.tokens for step in steps if step.tokens is not None]
         ids = [step.token_ids for step in steps if step.token_ids is not None]
@@ -143,9 +158,9 @@ class StoredCandidate:
         ids = self.token_ids if token_ids is None else tuple(token_ids)
         return replace(self, tokens=self.tokens if tokens is None else tokens, token_ids=ids)
 
-    def path(self, problem: Problem) -> Path:
-        """The solution as a path, token-exact where the tokens of each step are known."""
-        path = Path(problem)
+    def chain(self, problem: Problem) -> Chain:
+        """The solution as a chain, token-exact where the tokens of each step are known."""
+        chain = Chain(problem)
         exact = self.token_ids is not None and self.step_tokens is not None
         start = 0
         for index, text in enumerate(self.steps):
@@ -156,8 +171,8 @@ class StoredCandidate:
                 ids = self.token_ids[start : start + count]
                 start += count
             logprob = None if self.logprobs is None else self.logprobs[index]
-            path = path.extend(Step(text, self.finish if last else "step", count, ids, logprob))
-        return path
+            chain = chain.extend(Step(text, self.finish if last else "step", count, ids, logprob))
+        return chain
 
     def to_row(self) -> tuple[Any, ...]:
         """Columns of the `candidates` table after `run` and `idx`; token ids are compressed."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from router.models.errors import InputError
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder, split_text
-from router.models.types import Path as Solution
-from router.models.types import Problem, Step
+from router.models.tokens import ChainEncoder, split_text
+from router.models.types import Chain, Problem, Step
 from router.models.usage import Usage
 from router.rollouts.lines import read_lines
 from router.rollouts.runs import StoredCandidate
@@ -22,7 +21,7 @@ def import_samples(
     store: RolloutStore,
     file: Path,
     problems: Mapping[str, Problem],
-    split: Prompt | PathEncoder,
+    split: Prompt | ChainEncoder,
 ) -> int:
     """Add the samples of a `.jsonl` or `.jsonl.gz` file to the pools of their problems.
 
@@ -66,22 +65,22 @@ def _problem(record: dict[str, Any], problems: Mapping[str, Problem]) -> Problem
 
 
 def _candidate(
-    problem: Problem, sample: dict[str, Any], split: Prompt | PathEncoder
+    problem: Problem, sample: dict[str, Any], split: Prompt | ChainEncoder
 ) -> StoredCandidate:
     text, finish, ids = sample["text"], sample["finish_reason"], sample.get("token_ids")
     if finish not in ("stop", "length"):
         raise InputError(f"finish_reason must be stop or length, not {finish!r}")
     steps: tuple[Step, ...]
-    if ids is not None and isinstance(split, PathEncoder):
+    if ids is not None and isinstance(split, ChainEncoder):
         steps = split.split(ids, finish)
     else:
-        prompt = split.prompt if isinstance(split, PathEncoder) else split
+        prompt = split.prompt if isinstance(split, ChainEncoder) else split
         steps = split_text(text, finish, prompt.delimiter)
     task = get_task(problem.task)
     answer = task.read(text, finish == "length")
     assert problem.answer is not None
     stored = StoredCandidate.of(
-        Solution(problem).extend(*steps),
+        Chain(problem).extend(*steps),
         answer,
         task.correct_sync(answer, problem.answer) is True,
         sample.get("scores"),
@@ -90,10 +89,10 @@ def _candidate(
 
 
 def _usage(
-    problem: Problem, candidates: tuple[StoredCandidate, ...], split: Prompt | PathEncoder
+    problem: Problem, candidates: tuple[StoredCandidate, ...], split: Prompt | ChainEncoder
 ) -> Usage:
     tokens = [c.tokens for c in candidates if c.tokens is not None]
-    encoder = split if isinstance(split, PathEncoder) else None
+    encoder = split if isinstance(split, ChainEncoder) else None
     return Usage(
         generations=len(candidates),
         sampled_tokens=sum(tokens) if len(tokens) == len(candidates) else None,

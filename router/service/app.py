@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ from router.service.settings import Settings
 from router.service.state import Service
 
 log = logging.getLogger("router.service")
+
+CLOSING_SECONDS: Final = 1.0
+"""What models that do not answer get to close."""
 
 
 class ErrorDetail(BaseModel):
@@ -64,8 +68,12 @@ def create_app(
             yield
         finally:
             service.searches.end_all()
-            await service.engine.stop()
-            await router.aclose()
+            # What answers takes its time to close; what is being opened again might take for ever.
+            patience = None if service.engine.ready else CLOSING_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await service.engine.stop()
+                    await router.aclose()
 
     app = FastAPI(
         title="router",

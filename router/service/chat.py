@@ -13,9 +13,9 @@ from starlette.responses import Response
 from router.models.types import Problem
 from router.service import answers
 from router.service.jobs import task_id
-from router.service.observe import Entry
+from router.service.observe import LogEntry
 from router.service.protocol import ChatRequest, RouteRequest
-from router.service.searching import Feed, failed, result, settled
+from router.service.searching import Feed, failed, leave, result, settled
 from router.service.state import Service, the_service
 from router.service.streaming import Chunks, SearchStream
 
@@ -36,14 +36,14 @@ async def chat(
 
     The budget is that of `router.budget`, else the header's, else that of the model's name.
     """
-    entry: Entry = request.state.entry
+    entry: LogEntry = request.state.entry
     job = service.desk.job(body, x_router_budget, entry.client, service.engine.require())
     entry.asked(job.problem.text, job.generations)
-    feed = Feed(trace=body.router.trace) if body.stream else None
+    feed = Feed(trace=bool(body.stream) and body.router.trace)
     completion_id, created = f"chatcmpl-{uuid4().hex}", int(time.time())
     task = service.searches.start(job, feed)
     try:
-        if feed is None:
+        if not body.stream:
             await settled(task, request)
         elif not (await settled(task, request, FAILS_EARLY_SECONDS) and failed(task)):
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -51,9 +51,11 @@ async def chat(
             return SearchStream(task, feed, body, chunks, job.generations, entry)
         solution = result(task)
     except BaseException:
-        task.cancel()
+        await leave(task)
+        entry.spent(feed.usage)
         raise
     entry.solved(solution, job.generations)
+    entry.spent(feed.usage)
     return _json(answers.completion(completion_id, created, body.model, solution, job.generations))
 
 
@@ -61,7 +63,7 @@ async def chat(
 async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str, Any]:
     """Which search a problem would get, and why; samples nothing."""
     service.engine.require()
-    entry: Entry = request.state.entry
+    entry: LogEntry = request.state.entry
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
     problem = Problem.of_text(body.problem, task_id(body.task, "task"))

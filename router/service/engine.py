@@ -12,21 +12,28 @@ from typing import Final
 from router.core import Router
 from router.models.errors import EngineError, VerifierError
 from router.models.generators.endpoints import HTTPFailure
-from router.models.types import Path, Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.opening import Models
 from router.service.errors import not_ready
 from router.service.metrics import Metrics
 
 log = logging.getLogger("router.service")
 
-IDLE_PROBE_SECONDS: Final = 15.0
-"""An engine that has answered nobody for so long is asked for one token."""
+QUIET_SECONDS: Final = 15.0
+"""An engine that has answered nobody for so long, at work or not, is asked for one token."""
 
-PROBE_SECONDS: Final = 60.0
+LATE_SECONDS: Final = 15.0
+"""Where nothing has answered so long after that, the engine is not ready."""
+
+HUNG_SECONDS: Final = 60.0
+"""And after so long, it is opened again."""
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 """Seconds between tries to open the models again: doubled each time."""
+
+_LOOK_SECONDS: Final = 0.1
+_SILENT: Final = "the engine does not answer"
 
 
 class Engine:
@@ -45,7 +52,6 @@ class Engine:
         self._on_fatal = on_fatal
         self._doubted = asyncio.Event()
         self._answered = time.monotonic()
-        self._searches = 0
         self._why = "the models are being opened"
         self._task: asyncio.Task[None] | None = None
 
@@ -72,10 +78,8 @@ class Engine:
     def used(self) -> Iterator[None]:
         """A search on the models. Where it fails in them, no other starts until they answer."""
         self.require()
-        self._searches += 1
         try:
             yield
-            self._answered = time.monotonic()
         except HTTPFailure:
             raise  # a server refused this one request: it answers
         except (EngineError, VerifierError) as error:
@@ -84,8 +88,10 @@ class Engine:
                 self._set("the engine failed")
                 self._doubted.set()
             raise
-        finally:
-            self._searches -= 1
+
+    def answered(self) -> None:
+        """A model has answered some call of a search. From any thread."""
+        self._answered = time.monotonic()
 
     def start(self) -> None:
         """Begin to open the models, and watch them from then on."""
@@ -105,19 +111,22 @@ class Engine:
             self._on_fatal(error)
             return
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), IDLE_PROBE_SECONDS)
-            recent = time.monotonic() - self._answered < IDLE_PROBE_SECONDS
-            if not self._doubted.is_set() and (recent or self._searches):
-                continue
-            self._doubted.clear()
+            await self._until_doubtful()
             try:
                 await self._probe()
                 self._set("")
             except Exception as error:
                 log.error("the engine does not answer: %s", error)
-                self._set("the engine does not answer")
+                self._set(_SILENT)
                 await self._reopen()
+
+    async def _until_doubtful(self) -> None:
+        """Wait until a search has failed in the models, or they have been quiet for long."""
+        while (quiet := time.monotonic() - self._answered) < QUIET_SECONDS:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), QUIET_SECONDS - quiet)
+                break
+        self._doubted.clear()
 
     async def _open(self) -> None:
         pause = FIRST_PAUSE
@@ -149,9 +158,27 @@ class Engine:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _probe(self) -> None:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await self.router.arun(_ask)
-        self._answered = time.monotonic()
+        """Ask for one token; an answer to a search, which may stand before it, is as good.
+
+        Raises:
+            TimeoutError: none has come. Or whatever the models raise.
+        """
+        asked = time.monotonic()
+        probe = asyncio.create_task(self.router.arun(_ask))
+        try:
+            while not probe.done() and self._answered < asked:
+                late = time.monotonic() - asked
+                if late > HUNG_SECONDS:
+                    raise TimeoutError(f"nothing came of it for {HUNG_SECONDS:g} seconds")
+                if late > LATE_SECONDS and self.ready:
+                    log.error("the engine has been silent for %.0f seconds", late)
+                    self._set(_SILENT)
+                await asyncio.wait({probe}, timeout=_LOOK_SECONDS)
+            if probe.done():
+                probe.result()
+        finally:
+            probe.cancel()
+        self.answered()
 
     def _opened(self, models: Models) -> None:
         self.models = models
@@ -172,7 +199,7 @@ async def _same(models: Models) -> Models:
 
 async def _ask(models: Models) -> None:
     """Sample one token, and have it scored."""
-    path = Path(Problem("probe", "1 + 1 = ?"))
-    sampled = await models.generator.sample(path, 1, Sampling(temperature=0.0, max_tokens=1))
+    chain = Chain(Problem("probe", "1 + 1 = ?"))
+    sampled = await models.generator.sample(chain, 1, Sampling(temperature=0.0, max_tokens=1))
     if models.verifier is not None:
-        await models.verifier.score(path.extend(*sampled.continuations[0].steps))
+        await models.verifier.score(chain.extend(*sampled.continuations[0].steps))

@@ -27,9 +27,11 @@ _STEP = 4
 class Job:
     """One search.
 
+    key: of who asks for it, as in `Client`.
     give_up_at: when its deadline passes, in `time.monotonic` seconds.
     """
 
+    key: str | None
     problem: Problem
     generations: int
     strategy: str
@@ -76,6 +78,7 @@ class Desk:
         own_system = PROMPTS[models.generator.info.prompt].system
         seconds = min(options.deadline or self.settings.deadline, self.settings.deadline)
         return Job(
+            key=client.key,
             problem=replace(
                 problem_of(request.messages, own_system), task=task_id(options.task, "router.task")
             ),

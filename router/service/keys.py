@@ -32,8 +32,8 @@ class ApiKeys:
 
     _clients: Mapping[bytes, Client] = field(default_factory=dict, repr=False)
 
-    def __bool__(self) -> bool:
-        return bool(self._clients)
+    def __len__(self) -> int:
+        return len(self._clients)
 
     @classmethod
     def parse(cls, text: str, source: str) -> ApiKeys:

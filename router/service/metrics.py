@@ -7,7 +7,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from router.records import Solution
+from router.models.usage import Usage
+from router.records import Decision
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,6 +23,7 @@ class Metrics:
         self._info = self._gauge("info", "What is served.", ("model", "engine", "verifier"))
         self.ready = self._gauge("ready", "1 while the engine answers.")
         self.running = self._gauge("num_requests_running", "Searches that run.")
+        self.allowed = self._gauge("num_generations_running", "Budgets of what runs, summed.")
         self.waiting = self._gauge("num_requests_waiting", "Requests that wait for a search.")
         self.reopened = self._counter("engine_reopened", "Times that the models were opened again.")
         self._requests = self._counter("requests", "Requests.", ("route", "outcome"))
@@ -52,13 +54,16 @@ class Metrics:
         """A request has waited this long for its search."""
         self._queue.observe(seconds)
 
-    def searched(self, solution: Solution, budget: int) -> None:
-        """Count a search: how it was decided, and what it has spent against its budget."""
-        spent, decision = solution.usage, solution.decision
-        levels = decision.levels
-        level = "none" if levels is None else str(levels.index(max(levels)) + 1)
-        self._decisions.labels(level, decision.strategy.name).inc()
-        self._ended.labels(solution.ended).inc()
+    def searched(self, ended: str, decision: Decision | None, spent: Usage, budget: int) -> None:
+        """Count a search: how it was decided, and what it has spent against its budget.
+
+        ended: `completed` or a limit; `failed`; `left` where nobody waited for its end.
+        """
+        if decision is not None:
+            levels = decision.levels
+            level = "none" if levels is None else str(levels.index(max(levels)) + 1)
+            self._decisions.labels(level, decision.strategy.name).inc()
+        self._ended.labels(ended).inc()
         self._budgeted.inc(budget)
         self._generations.inc(spent.generations)
         self._verifier.inc(spent.verifier_seconds or 0)

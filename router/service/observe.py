@@ -14,6 +14,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.models.usage import Usage
 from router.records import Solution
 from router.service.errors import ClientGone, ServiceError, described
 from router.service.keys import Client
@@ -34,7 +35,7 @@ _SECURITY: Final = {
 
 
 @dataclass
-class Entry:
+class LogEntry:
     """What will be logged of one request.
 
     facts: whatever is known of it; prompts: whether problems and answers may be among them.
@@ -54,17 +55,23 @@ class Entry:
 
     def solved(self, solution: Solution, budget: int) -> None:
         """The search has ended well."""
-        spent = solution.usage
         self.facts |= {
             "budget": budget,
             "strategy": str(solution.decision.strategy),
             "ended": solution.ended,
-            "generations": spent.generations,
-            "sampled_tokens": spent.sampled_tokens,
-            "search_seconds": round(spent.seconds, 4),
         }
         if self.prompts:
             self.facts |= {"answer": solution.answer, "text": solution.text}
+
+    def spent(self, usage: Usage | None) -> None:
+        """What its search has spent, well ended or not; None where none has begun."""
+        if usage is not None:
+            self.facts |= {
+                "generations": usage.generations,
+                "sampled_tokens": usage.sampled_tokens,
+                "search_seconds": round(usage.seconds, 4),
+                "lower_bound": usage.lower_bound,
+            }
 
     def client_gone(self) -> None:
         """The client has left before the end."""
@@ -97,7 +104,7 @@ class Envelope:
             return
         started = time.perf_counter()
         wanted = Headers(scope=scope).get("x-request-id", "")
-        entry = Entry(wanted if _REQUEST_ID.fullmatch(wanted) else uuid4().hex, self._prompts)
+        entry = LogEntry(wanted if _REQUEST_ID.fullmatch(wanted) else uuid4().hex, self._prompts)
         scope.setdefault("state", {})["entry"] = entry
         status = 0
 
@@ -120,7 +127,7 @@ class Envelope:
         finally:
             self._note(scope, entry, status, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, entry: Entry, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, entry: LogEntry, status: int, seconds: float) -> None:
         if not status:
             entry.client_gone()  # the task was cancelled
         error = entry.error

@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from fastapi import Request
 
+from router.models.errors import InputError
+from router.models.types import Chain
+from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.service.engine import Engine
 from router.service.errors import ClientGone, shutting_down
@@ -20,19 +23,25 @@ from router.strategies.trace import Node
 MAX_BATCH: Final = 2_000
 """Nodes that are sent in one chunk."""
 
+LEAVING_SECONDS: Final = 1.0
+"""What a search that is ended gets to tell what it has spent."""
+
 
 class Feed:
-    """What a running search tells a stream. Nodes come from the router's thread.
+    """What a running search tells of itself. Nodes come from the router's thread.
 
     trace: whether nodes are kept to be sent, or only counted.
+    usage: what was spent, once it has ended, however it ended; None if it never began.
     """
 
     def __init__(self, *, trace: bool) -> None:
         self.decision: Decision | None = None
+        self.usage: Usage | None = None
         self.steps = 0
         self._trace = trace
         self._finished: set[int] = set()
         self._changed: dict[int, Node] = {}
+        self._answers: dict[int, str | None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -56,12 +65,20 @@ class Feed:
     def take(self) -> list[dict[str, Any]]:
         """Nodes that have changed since they were last taken, parents before children.
 
-        Those that end a solution carry its `answer`, None where it states none.
+        Those that end a solution carry its `answer`, None where it states none. Finding it in a
+        long text takes a while: not for an event loop.
         """
         with self._lock:
             ids = list(self._changed)[:MAX_BATCH]
             nodes = [self._changed.pop(number) for number in ids]
-        return [_told(node) for node in nodes]
+        return [self._told(node) for node in nodes]
+
+    def _told(self, node: Node) -> dict[str, Any]:
+        if node.status != "finished":
+            return node.to_dict()
+        if node.id not in self._answers:  # a node comes again when it is scored
+            self._answers[node.id] = read(node.chain)
+        return {**node.to_dict(), "answer": self._answers[node.id]}
 
 
 class Searches:
@@ -73,7 +90,7 @@ class Searches:
         self._metrics = metrics
         self._tasks: set[asyncio.Task[Solution]] = set()
 
-    def start(self, job: Job, feed: Feed | None = None) -> asyncio.Task[Solution]:
+    def start(self, job: Job, feed: Feed) -> asyncio.Task[Solution]:
         """Queue a search; cancelling the task cancels it, the engine's work included."""
         task = asyncio.create_task(self._run(job, feed))
         self._tasks.add(task)
@@ -85,32 +102,44 @@ class Searches:
         for task in self._tasks:
             task.cancel()
 
-    async def _run(self, job: Job, feed: Feed | None) -> Solution:
-        async with self._queue.place(job.give_up_at):
+    async def _run(self, job: Job, feed: Feed) -> Solution:
+        async with self._queue.place(job.key, job.generations, job.give_up_at):
             with self._engine.used():
-                solution = await self._search(job, feed)
-        self._metrics.searched(solution, job.generations)
+                return await self._search(job, feed)
+
+    async def _search(self, job: Job, feed: Feed) -> Solution:
+        def listen(node: Node) -> None:
+            if node.parent is not None:  # the problem itself is there before anything answers
+                self._engine.answered()
+            feed.listen(node)
+
+        def count(ended: str) -> None:
+            self._metrics.searched(ended, feed.decision, feed.usage or Usage(), job.generations)
+
+        try:
+            solution = await self._engine.router.asolve(
+                job.problem,
+                job.budget(),
+                strategy=job.strategy,
+                tolerance=job.tolerance,
+                sampling=job.sampling,
+                seed=job.seed,
+                listener=listen,
+                decided=feed.decide,
+            )
+        except BaseException as error:
+            feed.usage = getattr(error, "usage", None)
+            if feed.usage is not None or not isinstance(error, InputError):  # refused: no search
+                count("left" if isinstance(error, asyncio.CancelledError) else "failed")
+            raise
+        feed.usage = solution.usage
+        count(solution.ended)
         return solution
 
-    async def _search(self, job: Job, feed: Feed | None) -> Solution:
-        return await self._engine.router.asolve(
-            job.problem,
-            job.budget(),
-            strategy=job.strategy,
-            tolerance=job.tolerance,
-            sampling=job.sampling,
-            seed=job.seed,
-            listener=None if feed is None else feed.listen,
-            decided=None if feed is None else feed.decide,
-        )
 
-
-def _told(node: Node) -> dict[str, Any]:
-    if node.status != "finished":
-        return node.to_dict()
-    path = node.path
-    answer = get_task(path.problem.task).read(path.text, path.truncated)
-    return {**node.to_dict(), "answer": answer}
+def read(chain: Chain) -> str | None:
+    """The answer that a solution states."""
+    return get_task(chain.problem.task).read(chain.text, chain.truncated)
 
 
 async def settled(
@@ -131,6 +160,13 @@ async def settled(
     if gone in done and task not in done:
         raise ClientGone
     return task in done
+
+
+async def leave(task: asyncio.Task[Solution]) -> bool:
+    """End a search; whether it still ran. Then waits, a moment at most, for what it has spent."""
+    running = task.cancel()
+    await asyncio.wait({task}, timeout=LEAVING_SECONDS)
+    return running
 
 
 def failed(task: asyncio.Task[Solution]) -> bool:

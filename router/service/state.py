@@ -35,7 +35,7 @@ class Service:
         """A service of this router; opens nothing yet."""
         metrics = Metrics()
         engine = Engine(router, metrics, on_fatal)
-        queue = Queue(settings.running, settings.waiting, metrics)
+        queue = Queue(settings, metrics)
         searches = Searches(engine, queue, metrics)
         return cls(settings, metrics, engine, searches, Desk(settings, router.sampling))
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from router.service.metrics import CONTENT_TYPE
 from router.service.state import Service, the_service
+from router.table import Table
 
 routes = APIRouter()
 
@@ -63,15 +64,28 @@ async def model(name: str, service: OURS) -> dict[str, Any]:
 
 
 @routes.get("/v1/table")
-async def table(service: OURS) -> dict[str, Any]:
-    """The compute-optimal table that decides, and what it was fitted on; null without a bundle."""
+def table(service: OURS) -> dict[str, Any]:
+    """The compute-optimal table that decides, and what it was fitted on; null without a bundle.
+
+    A cell's `winner` is the index of the entry that is chosen at its level; an entry's `parameters`
+    are its strategy in fields. Not async: all winners of a large table take a moment to find.
+    """
     served = service.engine.require().generator.info.model
     bundle = service.engine.router.fitted
     if bundle is None:
         return {"model": served, "table": None, "provenance": None}
     provenance = {name: value for name, value in bundle.manifest.items() if name != "files"}
     provenance["data"] = {k: v for k, v in provenance["data"].items() if k != "texts"}
-    return {"model": served, "table": bundle.table.to_dict(), "provenance": provenance}
+    return {"model": served, "table": _in_fields(bundle.table), "provenance": provenance}
+
+
+def _in_fields(table: Table) -> dict[str, Any]:
+    shown = table.to_dict()
+    for cell, record in zip(table.cells, shown["cells"], strict=True):
+        record["winner"] = cell.entries.index(table.best(cell.level, cell.budget))
+        for entry, fields in zip(cell.entries, record["entries"], strict=True):
+            fields["parameters"] = entry.strategy.to_dict()
+    return shown
 
 
 def _card(name: str, created: int) -> dict[str, Any]:

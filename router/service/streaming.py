@@ -17,12 +17,12 @@ from typing import Any, Final
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from router.records import Decision, Solution
+from router.records import Solution
 from router.service import answers
 from router.service.errors import ClientGone, described
-from router.service.observe import Entry
+from router.service.observe import LogEntry
 from router.service.protocol import ChatRequest
-from router.service.searching import Feed, result
+from router.service.searching import Feed, leave, result
 
 TRACE_SECONDS: Final = 0.05
 PROGRESS_SECONDS: Final = 1.0
@@ -77,7 +77,7 @@ class SearchStream(StreamingResponse):
         request: ChatRequest,
         chunks: Chunks,
         budget: int,
-        entry: Entry,
+        entry: LogEntry,
     ) -> None:
         super().__init__(self._events(), headers=_HEADERS)
         self._task = task
@@ -86,7 +86,7 @@ class SearchStream(StreamingResponse):
         self._chunks = chunks
         self._budget = budget
         self._entry = entry
-        self._decision: Decision | None = None  # that was sent
+        self._decided = False  # and told so
         self._sent = 0.0  # when the last event was, in `time.monotonic` seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,8 +100,9 @@ class SearchStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, sending)
         finally:
-            if self._task.cancel():
+            if await leave(self._task):
                 self._entry.client_gone()
+            self._entry.spent(self._feed.usage)
 
     async def _events(self) -> AsyncIterator[bytes]:
         yield self._chunks.delta({"role": "assistant", "content": ""})
@@ -110,8 +111,11 @@ class SearchStream(StreamingResponse):
         while not over:
             await asyncio.wait({self._task}, timeout=TRACE_SECONDS if trace else PROGRESS_SECONDS)
             over = self._task.done()
-            for event in self._traced() if trace else self._progress():
-                yield event
+            if trace:
+                async for event in self._traced():
+                    yield event
+            if not trace or time.monotonic() - self._sent > PROGRESS_SECONDS:
+                yield self._progress()
         try:
             solution = result(self._task)
         except Exception as error:
@@ -122,25 +126,24 @@ class SearchStream(StreamingResponse):
                 yield event
         yield _DONE
 
-    def _traced(self) -> Iterator[bytes]:
-        """The decision once it is there, and the nodes that are new."""
-        if self._feed.decision is not self._decision:
-            self._decision = self._feed.decision
-            assert self._decision is not None
-            yield self._aside(router={"event": "decision", "decision": self._decision.to_dict()})
-        while nodes := self._feed.take():
+    async def _traced(self) -> AsyncIterator[bytes]:
+        """The decision once it is there, and after it the nodes that are new."""
+        decision = self._feed.decision
+        if decision is None:
+            return
+        if not self._decided:
+            self._decided = True
+            yield self._aside(router={"event": "decision", "decision": decision.to_dict()})
+        while nodes := await asyncio.to_thread(self._feed.take):
             yield self._aside(router={"event": "nodes", "nodes": nodes})
-        if time.monotonic() - self._sent > PROGRESS_SECONDS:
-            yield from self._progress()
 
-    def _progress(self) -> Iterator[bytes]:
+    def _progress(self) -> bytes:
         """How far the search is; also keeps the connection from looking dead."""
         self._sent = time.monotonic()
         text = f"{self._feed.finished} solutions finished, {self._feed.steps} steps in the tree"
         if self._request.router.reasoning:
-            yield self._chunks.delta({"reasoning_content": text + "\n"})
-        else:
-            yield f": {text}\n\n".encode()
+            return self._chunks.delta({"reasoning_content": text + "\n"})
+        return f": {text}\n\n".encode()
 
     def _aside(self, **further: Any) -> bytes:
         self._sent = time.monotonic()

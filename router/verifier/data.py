@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from router.models.base import GeneratorInfo
 from router.models.errors import InputError
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.labels import Graded, step_labels
 from router.models.types import Problem, Sampling
 from router.rollouts.export import is_exported, open_rollouts
@@ -51,7 +51,7 @@ class SolutionPool:
         started = [(candidate, 0) for candidate in self.candidates]
         return step_labels(
             [
-                Graded(candidate.path(self.problem), candidate.correct, start)
+                Graded(candidate.chain(self.problem), candidate.correct, start)
                 for candidate, start in [*started, *self.completions]
             ]
         )
@@ -63,7 +63,7 @@ class SolutionPool:
 
 
 def read_pools(
-    file: Path, problems: Mapping[str, Problem], encoder: PathEncoder
+    file: Path, problems: Mapping[str, Problem], encoder: ChainEncoder
 ) -> tuple[SolutionPool, ...]:
     """The solutions in a rollout store, exported or not, or in a `.jsonl[.gz]` file of samples.
 

@@ -35,7 +35,7 @@ POSITIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class SelectionCurve:
     """Accuracy of one way to select, for each N; and what it gains over majority (paired)."""
 
     select: str
@@ -66,12 +66,12 @@ class VerifierReport:
     calibration_error: Figure
     reliability: tuple[ReliabilityBin, ...]
     sizes: tuple[int, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[SelectionCurve, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def curve(self, select: str, aggregation: Aggregation | None = None) -> Curve:
+    def curve(self, select: str, aggregation: Aggregation | None = None) -> SelectionCurve:
         """The curve of that selection.
 
         Raises:
@@ -212,7 +212,7 @@ def _resampled(scores: _Scores, statistic: Callable[[_Scores], float], seed: int
 
 def _curves(
     pools: Sequence[SolutionPool], sizes: Sequence[int], weights: Floats
-) -> tuple[Curve, ...]:
+) -> tuple[SelectionCurve, ...]:
     def expected(select: Select, way: Aggregation, *, scored: bool) -> Floats:
         estimates = [_estimate_pool(pool, way) for pool in pools]
         return expected_accuracy(estimates, sizes, select, scored=scored).accuracy
@@ -220,8 +220,8 @@ def _curves(
     # The baseline is what needs no verifier.
     majority = expected("majority", "last", scored=False)
 
-    def curve(select: str, way: Aggregation | None, each: Floats) -> Curve:
-        return Curve(
+    def curve(select: str, way: Aggregation | None, each: Floats) -> SelectionCurve:
+        return SelectionCurve(
             select,
             way,
             tuple(mean_figure(column, weights) for column in each.T),

@@ -11,7 +11,7 @@ from router.models.base import Aggregation
 from router.models.verifiers.trained_head import HeadConfig
 from router.report.page import Card, Draw, cards, page, picture, section, table
 from router.report.page import render as draw
-from router.verifier.evaluation import Curve, VerifierReport
+from router.verifier.evaluation import SelectionCurve, VerifierReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,7 +188,7 @@ def _table(report: VerifierReport) -> str:
     return section("All curves", caption, table(["problems solved, %", *head], rows))
 
 
-def _name(curve: Curve) -> str:
+def _name(curve: SelectionCurve) -> str:
     return curve.select if curve.aggregation is None else f"{curve.select}, {curve.aggregation}"
 
 

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
-from pathlib import Path as FilePath
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
 
 from router.core import Router
-from router.models.base import Generator, GeneratorInfo
+from router.fitting.sampler import Sampler, missing
+from router.fitting.workers import LocalWorker, SearchJob, Worker
+from router.models.base import GeneratorInfo
 from router.models.errors import InputError
 from router.models.generators.load import short_name
 from router.models.prompts import Prompt
-from router.models.types import Path, Problem, Sampled, Sampling
-from router.models.usage import Usage
+from router.models.types import Problem, Step
 from router.opening import load_models
-from router.rollouts.runs import Origin, Run, StoredCandidate
-from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.tasks import get_task, posed
+from router.rollouts.runs import Origin
+from router.rollouts.store import RolloutStore
+from router.strategies.base import Candidate, Strategy
+from router.strategies.scoring import candidates
+from router.strategies.search import Search
 from router.verifier.data import completions_name
 from router.verifier.training import Reporter
 
-IN_FLIGHT = 32
-"""Calls to the generator at once; enough to keep an engine's own batch full."""
+
+@dataclass(frozen=True)
+class Completions(Strategy):
+    """N independent whole solutions that begin with given steps."""
+
+    name: ClassVar[str] = "completions"
+
+    given: tuple[Step, ...] = ()
+
+    @property
+    def needs_verifier(self) -> bool:
+        return False
+
+    async def run(self, problem: Problem, search: Search) -> list[Candidate]:  # noqa: ARG002
+        paths = await search.sample(search.root.extend(*self.given), self.n, whole=True)
+        return await candidates(search, paths, scored=False)
 
 
 def fill_store(
@@ -31,7 +50,7 @@ def fill_store(
     problems: Mapping[str, Problem],
     samples: int,
     completions: int,
-    file: FilePath,
+    file: Path,
     report: Reporter,
 ) -> None:
     """Sample what the store in `file` lacks; opens no model where that is nothing.
@@ -54,28 +73,26 @@ def fill_store(
             prompt=prompt.id,
             endpoint_key=router.endpoint_key,
             tokenizer=router.tokenizer,
+            engine_args=router.engine_args,
         )
-        generator = models.generator
+        worker = LocalWorker(models, router.sampling)
         try:
-            with RolloutStore.create(file, Origin.of(generator.info, router.sampling)) as store:
-                await sample_pools(generator, wanted, samples, router.sampling, store, report)
+            with RolloutStore.create(file, Origin.of(worker.generator, worker.sampling)) as store:
+                await sample_pools(worker, wanted, samples, store, report)
                 if completions:
-                    await sample_completions(
-                        generator, set(problems), completions, router.sampling, store, report
-                    )
+                    await sample_completions(worker, wanted, completions, store, report)
         finally:
-            await generator.aclose()
+            await models.aclose()
 
     asyncio.run(sample())
 
 
 def is_complete(
-    file: FilePath, origin: Origin, problems: Sequence[Problem], samples: int, completions: int
+    file: Path, origin: Origin, problems: Sequence[Problem], samples: int, completions: int
 ) -> bool:
     """Whether a store of this origin needs no more sampling, so that no model need be opened.
 
-    samples, completions: as `sample_pools` and `sample_completions` take them; 0 of the latter
-        asks for none.
+    origin: its engine and the generator's size do not matter.
     """
     if not file.is_file():
         return False
@@ -85,128 +102,77 @@ def is_complete(
         except InputError:
             return False
         stored = {problem.id: problem for problem in store.problems()}
-        counts = store.counts()
-        if any(
-            stored.get(problem.id) != problem or counts[problem.id, SAMPLES] < samples
-            for problem in problems
-        ):
+        if any(stored.get(problem.id) != problem for problem in problems):
+            return False
+        if missing(problems, (), store.held(), level_samples=samples):
             return False
         ids = {problem.id for problem in problems}
-        return not completions or not any(_uncompleted(store, ids))
+        return not completions or not any(_uncompleted(store, ids, completions))
 
 
 async def sample_pools(
-    generator: Generator,
+    worker: Worker,
     problems: Sequence[Problem],
     samples: int,
-    sampling: Sampling,
     store: RolloutStore,
     report: Reporter,
 ) -> None:
     """Bring every problem's pool to `samples` solutions; each is stored as it is finished.
 
     problems: with gold answers.
+
+    Raises:
+        EngineError: as `Sampler.run`.
     """
     store.add_problems(problems)
-    counts = store.counts()
-    missing = {
-        problem.id: samples - counts[problem.id, SAMPLES]
-        for problem in problems
-        if counts[problem.id, SAMPLES] < samples
-    }
-
-    async def one(problem: Problem) -> None:
-        path = Path(posed(problem))
-        sampled = await generator.sample(path, missing[problem.id], sampling)
-        store.add_samples(problem.id, await _graded(path, sampled), _usage(sampled))
-
-    jobs = [one(problem) for problem in problems if problem.id in missing]
-    await _all(jobs, "sampling solutions", report)
+    jobs = missing(problems, (), store.held(), level_samples=samples)
+    await _all(worker, problems, jobs, store, "sampling solutions", report)
 
 
 async def sample_completions(
-    generator: Generator,
-    problems: Set[str],
+    worker: Worker,
+    problems: Sequence[Problem],
     completions: int,
-    sampling: Sampling,
     store: RolloutStore,
     report: Reporter,
 ) -> None:
-    """Complete every step prefix of the stored solutions of these problems, by their ids.
+    """Complete every step prefix of the stored solutions of these problems.
 
     Whole solutions need none. Each prefix gets `completions` of them.
     These are the rollouts of Math-Shepherd (arXiv 2312.08935, sec. 3.3.2). Prefixes that are
     stored already are skipped.
+
+    Raises:
+        EngineError: as `Sampler.run`.
     """
-
-    async def one(path: Path, name: str) -> None:
-        left = replace(sampling, max_tokens=max(sampling.max_tokens - path.tokens, 1))
-        sampled = await generator.sample(path, completions, left)
-        found = await _graded(path, sampled)
-        usage = _usage(sampled)
-        store.add(Run(path.problem.id, name, 0, "completed", usage, tuple(found)))
-
-    jobs = [one(path, name) for path, name in _uncompleted(store, problems)]
-    await _all(jobs, "completing steps", report)
+    jobs = list(_uncompleted(store, {problem.id for problem in problems}, completions))
+    await _all(worker, problems, jobs, store, "completing steps", report)
 
 
-def _uncompleted(store: RolloutStore, problems: Set[str]) -> Iterator[tuple[Path, str]]:
-    """Step prefixes that no stored run completes, and the name that such a run would have."""
-    stored = {(run.problem, run.configuration) for run in store.runs()}
-    for problem, candidates in store.samples():
+def _uncompleted(store: RolloutStore, problems: Set[str], completions: int) -> Iterator[SearchJob]:
+    """Searches that complete each step prefix that no stored run completes."""
+    held = store.held()
+    for problem, pool in store.samples():
         if problem.id not in problems:
             continue
-        for index, candidate in enumerate(candidates):
-            path = Path(posed(problem))
-            for depth, step in enumerate(candidate.path(problem).steps[:-1], start=1):
-                path = path.extend(step)
+        for index, candidate in enumerate(pool):
+            steps = candidate.chain(problem).steps
+            for depth in range(1, len(steps)):
                 name = completions_name(index, depth)
-                if (problem.id, name) not in stored:
-                    yield path, name
+                if (problem.id, name) not in held:
+                    strategy = Completions(completions, "majority", given=steps[:depth])
+                    yield SearchJob(problem, name, strategy, 0)
 
 
-async def _all(jobs: Sequence[Awaitable[None]], what: str, report: Reporter) -> None:
-    """Run all jobs, a limited number at once; the first failure cancels the rest."""
-    room = asyncio.Semaphore(IN_FLIGHT)
-    done = 0
-
-    async def limited(job: Awaitable[None]) -> None:
-        nonlocal done
-        async with room:
-            await job
-        done += 1
-        report(what, done, len(jobs))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(limited(job))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-async def _graded(path: Path, sampled: Sampled) -> list[StoredCandidate]:
-    return [await _grade(path.extend(*c.steps)) for c in sampled.continuations]
-
-
-async def _grade(path: Path) -> StoredCandidate:
-    task = get_task(path.problem.task)
-    answer = await asyncio.to_thread(task.read, path.text, path.truncated)
-    assert path.problem.answer is not None
-    right = await task.correct(answer, path.problem.answer) is True
-    return StoredCandidate.of(path, answer, right, None)
-
-
-def _usage(sampled: Sampled) -> Usage:
-    return Usage(
-        generations=len(sampled.continuations),
-        sampled_tokens=_sum(c.tokens for c in sampled.continuations),
-        prompt_tokens=sampled.prompt_tokens,
-        prompt_tokens_cached=sampled.cached_tokens,
-        flops=None,
-    )
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    known = list(counts)
-    return None if None in known else sum(count or 0 for count in known)
+async def _all(
+    worker: Worker,
+    problems: Sequence[Problem],
+    jobs: Sequence[SearchJob],
+    store: RolloutStore,
+    what: str,
+    report: Reporter,
+) -> None:
+    done = count(1)
+    sampler = Sampler(store, problems, (), levels="absolute", seed=None)
+    await sampler.run_jobs(jobs, worker, tick=lambda _: report(what, next(done), len(jobs)))
+    sampler.tell_failed()

@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.verifiers.prm import ClassHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
@@ -41,7 +41,7 @@ class Scorer:
         return cls(config, weights, model)
 
     def score(
-        self, pools: Sequence[SolutionPool], encoder: PathEncoder, cache: Path, report: Reporter
+        self, pools: Sequence[SolutionPool], encoder: ChainEncoder, cache: Path, report: Reporter
     ) -> list[SolutionPool]:
         """The pools with a score for every step. Resumes from `cache` after an interruption."""
         layer = self.config.layer

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.training.head import Examples, HeadSettings, TrainedHead, train_head
 from router.models.training.lora import Labelled, LoraSettings, Tuned, tune
@@ -46,7 +46,7 @@ class Training:
 
     model: Path
     name: str
-    encoder: PathEncoder
+    encoder: ChainEncoder
     format: str
     layers: tuple[int, ...]
     cache: Path
@@ -149,12 +149,12 @@ def train_verifier(
 
 
 def encode_pools(
-    pools: Sequence[SolutionPool], format_id: str, encoder: PathEncoder
+    pools: Sequence[SolutionPool], format_id: str, encoder: ChainEncoder
 ) -> list[list[Encoded]]:
     """Each pool's candidates as the format reads them."""
     layout = get_format(format_id).layout
     return [
-        [layout.encode(c.path(posed(pool.problem)), encoder) for c in pool.candidates]
+        [layout.encode(c.chain(posed(pool.problem)), encoder) for c in pool.candidates]
         for pool in pools
     ]
 

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 from benchmarks.refilling import Refilled, main
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Problem, Sampled, Sampling
-from router.models.types import Path as Solution
+from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling
 from router.strategies.beam_search import BeamSearch
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
@@ -28,13 +27,13 @@ class Counting(FakeGenerator):
         self.asked: Counter[int] = Counter()
         self.continued: defaultdict[int, set[str]] = defaultdict(set)
 
-    async def sample(self, path: Solution, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         self.asked[path.depth] += n
         self.continued[path.depth].add(path.text)
         return await super().sample(path, n, sampling)
 
 
-def half_end(path: Solution, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+def half_end(path: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
     return f"{rng.random()}\n\n", "stop" if rng.random() < 0.5 else "step"
 
 

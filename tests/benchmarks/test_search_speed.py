@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from benchmarks.lock_step import FORWARD_ROWS, LockStep, WholeSolutionVerifier
 from benchmarks.search_speed import Cell, cells, main, summary
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Problem, Sampled, Sampling, Scored, Step
-from router.models.types import Path as Solution
+from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling, Scored, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from tests.models.test_verifiers import save_head
 from tests.problem_file import problem_file
@@ -28,9 +27,9 @@ class Recording(FakeGenerator):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.rounds: list[list[Solution]] = []
+        self.rounds: list[list[Chain]] = []
 
-    async def sample(self, path: Solution, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         if self.running == 0:
             self.rounds.append([])
         self.rounds[-1].append(path)
@@ -42,7 +41,7 @@ class Whole(FakeVerifier):
         super().__init__(noise=0.1)
         self.asked: list[tuple[int, int]] = []
 
-    async def score(self, path: Solution, known: int = 0) -> Scored:
+    async def score(self, path: Chain, known: int = 0) -> Scored:
         self.asked.append((path.depth, known))
         return await super().score(path, known)
 
@@ -50,7 +49,7 @@ class Whole(FakeVerifier):
 def writes(depth: int) -> Recording:
     """Solutions of `depth` steps, each a random digit."""
 
-    def script(path: Solution, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+    def script(path: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         ends = path.text.count("\n\n") + 1 == depth
         return f"{rng.randrange(1, 10)}\n\n", "stop" if ends else "step"
 
@@ -73,7 +72,7 @@ async def test_beams_grow_in_rounds_of_n_as_text_and_are_scored_whole_each_time(
 
 
 async def test_beams_that_end_leave_and_the_others_are_copied_until_they_are_n_again() -> None:
-    def script(path: Solution, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+    def script(path: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         ends = rng.random() < 0.5
         return f"{rng.random()}\n\n", "stop" if ends else "step"
 
@@ -93,7 +92,7 @@ async def test_dvts_runs_all_problems_in_the_same_rounds() -> None:
     assert [len(rows) for rows in generator.rounds] == [24, 24, 24]
     assert [len(candidates) for candidates in found] == [8, 8, 8]
     for problem, candidates in zip(problems, found, strict=True):
-        assert all(candidate.path.problem == problem for candidate in candidates)
+        assert all(candidate.chain.problem == problem for candidate in candidates)
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ async def test_whole_solution_scores_are_the_verifiers_and_cost_every_token(
     verifier = await load_verifier(str(directory), generator=GeneratorStates(str(tiny_checkpoint)))
     baseline = WholeSolutionVerifier.load(directory, tiny_checkpoint)
     paths = [
-        Solution(Problem(f"p{index}", "What is 2 + 3?" * (index + 1))).extend(
+        Chain(Problem(f"p{index}", "What is 2 + 3?" * (index + 1))).extend(
             *(Step(f"Line {line} of {index}.\n\n", "step") for line in range(1 + index % 4))
         )
         for index in range(2 * FORWARD_ROWS + 3)
@@ -172,6 +171,6 @@ async def test_whole_solution_scores_are_the_verifiers_and_cost_every_token(
         expected = await asyncio.gather(*map(verifier.score, paths))
         for path, one, other in zip(paths, whole, expected, strict=True):
             assert one.values == pytest.approx(other.values, abs=0.02)  # bfloat16
-            prompt = len(baseline._encoder.path_ids(path))
+            prompt = len(baseline._encoder.chain_ids(path))
             assert prompt - 2 <= (one.tokens or 0) <= prompt
     await verifier.aclose()

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.simulated import simulated_store
-from router import Router
-from router.choosing import ByTable
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
-from router.models.fakes import FakeVerifier
 from router.rollouts.store import RolloutStore
 from tests.browser.tab import EXECUTABLE, Tab, chromium
-from tests.service.serving import Engine, Served, served
+from tests.service.serving import Engine, Served, bundled, served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -50,12 +47,11 @@ def plain() -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service whose bundle was fitted on simulated rollouts: three levels, budgets 1 to 8."""
-    settings = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    settings = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
     path: Path = tmp_path_factory.mktemp("browser") / "rollouts.sqlite"
     simulated_store(path, 60, settings.strategies)
     with RolloutStore.read(path) as rollouts:
         bundle = fit_bundle(rollouts, settings)
     engine = Engine()
-    router = Router(generator=engine, verifier=FakeVerifier(), chooser=ByTable.of(bundle))
-    with served(engine, router=router) as service:
+    with served(engine, router=bundled(bundle, engine, path.parent / "bundle")) as service:
         yield service

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pathlib
 import random
+import re
+from dataclasses import replace
 
 import pytest
 
 from router import Router
 from router.models.fakes import FakeVerifier
-from router.models.types import FinishReason, Path, Sampling
+from router.models.types import Chain, FinishReason, Sampling
+from router.strategies.best_of_n import BestOfN
+from router.table import Entry, Estimate
 from tests.browser.tab import PHONE, Tab
-from tests.service.serving import Engine, Served, served
+from tests.service.serving import Engine, Served, bundled, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -32,7 +37,7 @@ class Hostile(Engine):
         self._script = self._write
 
     def _write(
-        self, path: Path, sampling: Sampling, rng: random.Random
+        self, path: Chain, sampling: Sampling, rng: random.Random
     ) -> tuple[str, FinishReason]:
         if path.depth == 0:
             return f"{ATTACK} {TEX}\n\n", "step"
@@ -121,6 +126,44 @@ async def test_the_table_is_a_heat_map_with_a_ranking_for_each_cell(
     assert cell.split()[:2] == accuracy.split()
     winner = await tab.text(".detail .ranking .winner .name")
     assert winner.startswith(cell.splitlines()[-1])
+
+
+async def test_the_winner_need_not_be_first_and_a_vote_at_another_temperature_is_no_baseline(
+    tab: Tab, routed: Served, tmp_path: pathlib.Chain
+) -> None:
+    bundle = routed.server.service.engine.router.fitted
+    assert bundle is not None
+    cells = []
+    for cell in bundle.table.cells:
+        colder = Entry(
+            strategy=BestOfN(n=cell.budget, temperature=0.3),
+            estimate=Estimate(accuracy=0.99, low=0.98, high=1.0, problems=20),
+            cost=cell.entries[0].cost.model_copy(update={"generations": cell.budget}),
+        )
+        rest = [e for e in cell.entries if e.strategy != colder.strategy]
+        cells.append(cell.model_copy(update={"entries": (*rest, colder)}))
+    table = bundle.table.model_copy(update={"cells": tuple(cells)})
+    engine = Engine()
+    crafted = bundled(replace(bundle, table=table), engine, tmp_path / "bundle")
+    with served(engine, router=crafted) as service:
+        page = await tab.open(service.url, "#table")
+        await page.locator('[role="gridcell"]').first.wait_for()
+        for cell in await page.locator('[role="gridcell"] strong').all_inner_texts():
+            assert cell == "99%"
+        assert "temperature=0.3" in await tab.text(".detail .ranking .winner")
+        for select in ("weighted", "majority"):
+            paths = page.locator(f".chart .curve.{select}")
+            for level in range(table.levels):
+                plain = [
+                    entry.estimate.accuracy
+                    for budget in table.budgets
+                    for entry in table.cell(level + 1, budget).entries
+                    if entry.strategy == BestOfN(n=budget, select=select)
+                ]
+                drawn = await paths.nth(level).get_attribute("d")
+                assert drawn
+                heights = [float(y) for y in re.findall(r" ([\d.]+)", drawn)]
+                assert [1 - (y - 12) / 140 for y in heights] == pytest.approx(plain, abs=1e-3)
 
 
 async def test_the_table_fits_a_phone(tab: Tab, routed: Served) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +20,8 @@ import pytest
 from router.models.generators.endpoints import EndpointPool
 from router.models.generators.openai import OpenAIGenerator
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Problem, Sampled, Sampling
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Sampled, Sampling
 
 pytestmark = [
     pytest.mark.model,
@@ -38,7 +38,7 @@ STEP = Sampling("step", temperature=1.0, max_tokens=64)
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: FilePath, tmp_path_factory: Any) -> Iterator[str]:
+def server(tiny_checkpoint: Path, tmp_path_factory: Any) -> Iterator[str]:
     """URL of a server; its whole process group is killed at the end."""
     pytest.importorskip("vllm")
     with socket.socket() as probe:
@@ -67,7 +67,7 @@ def server(tiny_checkpoint: FilePath, tmp_path_factory: Any) -> Iterator[str]:
         process.wait()
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: FilePath) -> None:
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -86,13 +86,13 @@ async def generator(server: str) -> AsyncIterator[OpenAIGenerator]:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_checkpoint: FilePath) -> PathEncoder:
+def encoder(tiny_checkpoint: Path) -> ChainEncoder:
     from transformers import AutoTokenizer
 
-    return PathEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
+    return ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
 
 
-def check_tokens(sampled: Sampled, encoder: PathEncoder) -> None:
+def check_tokens(sampled: Sampled, encoder: ChainEncoder) -> None:
     """Every continuation's token ids are all it sampled, and decode to its text."""
     for continuation in sampled.continuations:
         ids = [token for step in continuation.steps for token in step.token_ids or ()]
@@ -111,18 +111,18 @@ async def test_load_asks_the_server(generator, server):
 
 
 async def test_steps_join_token_by_token_and_hit_the_prefix_cache(generator, encoder):
-    path = Path(PROBLEM)
+    path = Chain(PROBLEM)
     prompts = []
     for _ in range(3):
         sampled = await generator.sample(path, 3, STEP)
         check_tokens(sampled, encoder)
         # The server counts the very tokens that the local tokenizer and the path hold.
-        assert sampled.prompt_tokens == len(encoder.path_ids(path))
+        assert sampled.prompt_tokens == len(encoder.chain_ids(path))
         for continuation in sampled.continuations:
             (step,) = continuation.steps
             assert step.finish == "step"
             assert "e" in step.text
-        prompts.append(encoder.path_ids(path))
+        prompts.append(encoder.chain_ids(path))
         path = path.extend(*sampled.continuations[0].steps)
     assert sampled.cached_tokens is not None
     assert sampled.cached_tokens >= 128
@@ -130,7 +130,7 @@ async def test_steps_join_token_by_token_and_hit_the_prefix_cache(generator, enc
 
 
 async def test_whole_solutions_are_cut_into_steps(generator, encoder):
-    sampled = await generator.sample(Path(PROBLEM), 4, Sampling(temperature=1.0, max_tokens=48))
+    sampled = await generator.sample(Chain(PROBLEM), 4, Sampling(temperature=1.0, max_tokens=48))
     check_tokens(sampled, encoder)
     for continuation in sampled.continuations:
         assert continuation.tokens == 48
@@ -140,8 +140,8 @@ async def test_whole_solutions_are_cut_into_steps(generator, encoder):
 
 
 async def test_greedy_step_by_step_equals_one_go(generator):
-    whole = await generator.sample(Path(PROBLEM), 1, Sampling(temperature=0.0, max_tokens=24))
-    path = Path(PROBLEM)
+    whole = await generator.sample(Chain(PROBLEM), 1, Sampling(temperature=0.0, max_tokens=24))
+    path = Chain(PROBLEM)
     while path.tokens < 12:
         step = await generator.sample(path, 1, Sampling("step", temperature=0.0, max_tokens=24))
         path = path.extend(*step.continuations[0].steps)
@@ -151,7 +151,7 @@ async def test_greedy_step_by_step_equals_one_go(generator):
 
 async def test_counts_equal_the_servers_own(generator, server):
     before = await metrics(server)
-    sampled = await asyncio.gather(*(generator.sample(Path(PROBLEM), 2, STEP) for _ in range(3)))
+    sampled = await asyncio.gather(*(generator.sample(Chain(PROBLEM), 2, STEP) for _ in range(3)))
     after = await metrics(server)
     tokens = sum(c.tokens or 0 for one in sampled for c in one.continuations)
     assert after["generation_tokens_total"] - before["generation_tokens_total"] == tokens
@@ -160,18 +160,18 @@ async def test_counts_equal_the_servers_own(generator, server):
 async def test_text_mode_gives_steps_their_delimiter_back(generator, server, encoder):
     """The same server, spoken to as if it knew nothing beyond the common API."""
     plain = OpenAIGenerator(EndpointPool([server]), PROMPT, generator.info, encoder, exact=False)
-    path = Path(PROBLEM)
+    path = Chain(PROBLEM)
     for _ in range(2):
         sampled = await plain.sample(path, 1, STEP)
         (step,) = sampled.continuations[0].steps
         assert (step.finish, step.text[-1], step.token_ids) == ("step", "e", None)
-        assert sampled.prompt_tokens == len(encoder.path_ids(path))
+        assert sampled.prompt_tokens == len(encoder.chain_ids(path))
         path = path.extend(step)
     await plain.aclose()
 
 
 async def test_cancelling_a_call_ends_the_servers_work(generator, server):
-    task = asyncio.create_task(generator.sample(Path(PROBLEM), 8, Sampling(max_tokens=700)))
+    task = asyncio.create_task(generator.sample(Chain(PROBLEM), 8, Sampling(max_tokens=700)))
     await wait_for_running(server, 8)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -18,7 +18,7 @@ import pytest
 from router.bundle import Bundle
 from router.core import Router
 from router.fitting.distributed import ray_workers
-from router.fitting.workers import Job
+from router.fitting.workers import SearchJob
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
 from router.rollouts.store import SAMPLES, RolloutStore
@@ -78,7 +78,7 @@ def test_each_ray_worker_has_an_engine_that_ends_with_it(tiny_checkpoint: Path) 
     router = Router(str(tiny_checkpoint), engine="vllm", verifier=None)
     sampling = Sampling(max_tokens=8)
     problems = [Problem(str(i), f"What is {i} + {i}?", str(2 * i)) for i in range(8)]
-    jobs = [Job(problem, SAMPLES, BestOfN(4, select="majority"), 0) for problem in problems]
+    jobs = [SearchJob(problem, SAMPLES, BestOfN(4, select="majority"), 0) for problem in problems]
 
     async def work() -> None:
         async with ray_workers("local", 2, router.loader, sampling) as workers:

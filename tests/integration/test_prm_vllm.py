@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,7 +16,7 @@ from router.models.base import VerifierInfo
 from router.models.errors import Unscorable
 from router.models.prompts import get_prompt
 from router.models.runtime.vllm_process import CPU_BLOCK
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.models.verifiers.checkpoint import save_checkpoint
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.reward_heads import RewardHead
@@ -56,8 +56,8 @@ def head() -> RewardHead:
 
 @pytest.fixture(scope="module")
 def checkpoint(
-    tiny_checkpoint: FilePath, head: RewardHead, tmp_path_factory: pytest.TempPathFactory
-) -> FilePath:
+    tiny_checkpoint: Path, head: RewardHead, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The first of the tiny generator's two layers, with a head."""
     directory = tmp_path_factory.mktemp("prm") / "tiny-prm"
     save_checkpoint(tiny_checkpoint, LAYER, head, directory)
@@ -65,19 +65,19 @@ def checkpoint(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(checkpoint: FilePath) -> AsyncIterator[VLLMVerifier]:
+async def verifier(checkpoint: Path) -> AsyncIterator[VLLMVerifier]:
     loaded = await VLLMVerifier.load(checkpoint, PRM, INFO, prompt=PROMPT, dtype="float32")
     yield loaded
     await loaded.aclose()
 
 
 @pytest.fixture(scope="module")
-def reference(checkpoint: FilePath) -> TransformersVerifier:
+def reference(checkpoint: Path) -> TransformersVerifier:
     return TransformersVerifier.load(checkpoint, PRM, INFO, dtype="float32")
 
 
-def path_of(*texts: str, problem: Problem = FLOCK) -> Path:
-    return Path(problem).extend(*(Step(text, "step") for text in texts))
+def path_of(*texts: str, problem: Problem = FLOCK) -> Chain:
+    return Chain(problem).extend(*(Step(text, "step") for text in texts))
 
 
 async def test_agrees_with_transformers(
@@ -96,7 +96,7 @@ async def test_agrees_with_transformers(
 
 
 async def test_a_self_verifier_agrees_with_the_generators_own_layers(
-    verifier: VLLMVerifier, tiny_checkpoint: FilePath, head: RewardHead
+    verifier: VLLMVerifier, tiny_checkpoint: Path, head: RewardHead
 ) -> None:
     own = TransformersVerifier.load_on(
         tiny_checkpoint, LAYER, head, PROMPT, SELF, INFO, dtype="float32"

@@ -12,10 +12,9 @@ from router.models.base import Verifier
 from router.models.errors import ModelError
 from router.models.prompts import get_prompt
 from router.models.runtime.vllm_process import CPU_BLOCK
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training.metrics import auc
-from router.models.types import Path as Solution
-from router.models.types import Problem
+from router.models.types import Chain, Problem
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.prm import SELF, get_format
 from router.models.verifiers.trained_head import HeadConfig, shipped_head
@@ -43,13 +42,13 @@ def test_the_embedded_model_has_a_head_of_known_origin(head: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def pool() -> tuple[PathEncoder, SolutionPool]:
+def pool() -> tuple[ChainEncoder, SolutionPool]:
     """Eight solutions of one problem, five of them right."""
     try:
         model = find_model(download=False)
     except ModelError:
         pytest.skip("the embedded model is not here: `router model pull`")
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
     (found,) = read_pools(ROLLOUTS, {PROBLEM.id: PROBLEM}, encoder)
     return encoder, found
 
@@ -61,7 +60,7 @@ TOLERANCE = 0.05
 @pytest.mark.model
 @pytest.mark.timeout(1800)
 async def test_it_is_served_as_it_was_trained(
-    head: Path, pool: tuple[PathEncoder, SolutionPool], tmp_path: Path
+    head: Path, pool: tuple[ChainEncoder, SolutionPool], tmp_path: Path
 ) -> None:
     """Training's features, transformers and vLLM's pooling runner give the same scores."""
     encoder, solutions = pool
@@ -76,21 +75,21 @@ async def test_it_is_served_as_it_was_trained(
         verifier = await load_verifier(str(head), engine=engine)
         try:
             for candidate in trained.candidates:
-                served = await verifier.score(candidate.path(solutions.problem))
+                served = await verifier.score(candidate.chain(solutions.problem))
                 assert served.values == pytest.approx(candidate.scores, abs=TOLERANCE)
-            await costs_one_step(verifier, trained.candidates[0].path(solutions.problem), encoder)
+            await costs_one_step(verifier, trained.candidates[0].chain(solutions.problem), encoder)
         finally:
             await verifier.aclose()
 
 
-async def costs_one_step(verifier: Verifier, path: Solution, encoder: PathEncoder) -> None:
+async def costs_one_step(verifier: Verifier, path: Chain, encoder: ChainEncoder) -> None:
     """One more step of a path that was scored costs its own tokens.
 
     transformers keeps every prefix; vLLM keeps whole blocks, so what fills the last one comes on
     top.
     """
     # Another problem text, so that nothing of it is in the cache.
-    fresh = Solution(Problem("fresh", "Say it. " + path.problem.text))
+    fresh = Chain(Problem("fresh", "Say it. " + path.problem.text))
     layout = get_format(SELF).layout
     known = 0
     for step in path.steps:

@@ -20,8 +20,7 @@ pytest.importorskip("vllm")
 import psutil
 
 from router import Router, cli
-from router.models.types import Path as Solution
-from router.models.types import Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.opening import Models
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]
@@ -143,7 +142,7 @@ def test_eight_problems_at_once_take_well_under_eight_times_one(
         async def sample(models: Models) -> float:
             generator, sampling = models.generator, Sampling(max_tokens=64)
             began = time.monotonic()
-            await asyncio.gather(*(generator.sample(Solution(p), 4, sampling) for p in problems))
+            await asyncio.gather(*(generator.sample(Chain(p), 4, sampling) for p in problems))
             return time.monotonic() - began
 
         return shared.run(sample)

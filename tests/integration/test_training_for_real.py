@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from router.cli import main
-from router.models.types import Path as Solution
-from router.models.types import Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.models.verifiers.load import load_verifier
 from router.models.weights.find import find_model
 
@@ -38,7 +37,7 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     assert "weighted@4" in result.stdout
 
     verifier = await load_verifier(str(head), engine="transformers")
-    path = Solution(NEW).extend(
+    path = Chain(NEW).extend(
         Step("There are 3 * 4 = 12 pens.\n\n", "step"),
         Step("He has 12 - 5 = 7 left: \\boxed{7}.", "stop"),
     )

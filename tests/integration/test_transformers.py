@@ -20,8 +20,8 @@ from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.generators.decoding import Request, pick
 from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Problem, Sampling
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Sampling
 
 pytestmark = pytest.mark.model
 
@@ -50,19 +50,19 @@ def plain(tiny_checkpoint: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_checkpoint: Any) -> PathEncoder:
-    return PathEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
+def encoder(tiny_checkpoint: Any) -> ChainEncoder:
+    return ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
 
 
 def build(
-    model: Any, encoder: PathEncoder, state_layer: int | None = None, context: int = 2048
+    model: Any, encoder: ChainEncoder, state_layer: int | None = None, context: int = 2048
 ) -> TransformersGenerator:
     info = GeneratorInfo("tiny", "transformers", PROMPT.id, context=context, seeds=True)
     return TransformersGenerator(model, encoder, info, state_layer)
 
 
 @pytest.fixture
-async def generator(model: Any, encoder: PathEncoder) -> AsyncIterator[TransformersGenerator]:
+async def generator(model: Any, encoder: ChainEncoder) -> AsyncIterator[TransformersGenerator]:
     engine = build(model, encoder)
     yield engine
     await engine.aclose()
@@ -76,19 +76,19 @@ def reference(model: Any, ids: list[int], tokens: int) -> list[int]:
     return output[0, len(ids) :].tolist()
 
 
-def sampled_ids(path: Path) -> list[int]:
-    return [token for step in path.steps for token in step.token_ids or ()]
+def sampled_ids(chain: Chain) -> list[int]:
+    return [token for step in chain.steps for token in step.token_ids or ()]
 
 
 async def test_batched_greedy_equals_each_prompt_alone(generator, plain, encoder):
     answers = await asyncio.gather(
-        *(generator.sample(Path(problem), n=3, sampling=GREEDY) for problem in PROBLEMS)
+        *(generator.sample(Chain(problem), n=3, sampling=GREEDY) for problem in PROBLEMS)
     )
     for problem, answer in zip(PROBLEMS, answers, strict=True):
-        ids = encoder.path_ids(Path(problem))
+        ids = encoder.chain_ids(Chain(problem))
         expected = reference(plain, ids, 48)
         for continuation in answer.continuations:
-            assert sampled_ids(Path(problem).extend(*continuation.steps)) == expected
+            assert sampled_ids(Chain(problem).extend(*continuation.steps)) == expected
             assert continuation.tokens == len(expected)
             assert continuation.text == encoder.decode(expected)
         assert answer.prompt_tokens == len(ids)
@@ -100,36 +100,36 @@ async def test_rows_that_join_late_leave_the_others_alone(generator, plain, enco
     async def late(problem: Problem, delay: float, tokens: int) -> list[int]:
         await asyncio.sleep(delay)
         sampling = Sampling(temperature=0.0, max_tokens=tokens)
-        answer = await generator.sample(Path(problem), 1, sampling)
-        return sampled_ids(Path(problem).extend(*answer.continuations[0].steps))
+        answer = await generator.sample(Chain(problem), 1, sampling)
+        return sampled_ids(Chain(problem).extend(*answer.continuations[0].steps))
 
     plan = [(PROBLEMS[0], 0.0, 80), (PROBLEMS[1], 0.05, 30), (PROBLEMS[2], 0.1, 60)]
     got = await asyncio.gather(*(late(*entry) for entry in plan))
     for (problem, _, tokens), ids in zip(plan, got, strict=True):
-        assert ids == reference(plain, encoder.path_ids(Path(problem)), tokens)
+        assert ids == reference(plain, encoder.chain_ids(Chain(problem)), tokens)
 
 
 async def test_step_by_step_equals_one_go_and_pays_only_new_tokens(generator, plain, encoder):
-    path = Path(PROBLEMS[1])
-    expected = reference(plain, encoder.path_ids(path), 48)
+    chain = Chain(PROBLEMS[1])
+    expected = reference(plain, encoder.chain_ids(chain), 48)
     step = Sampling(until="step", temperature=0.0, max_tokens=48)
-    while len(sampled_ids(path)) < 40:
-        answer = await generator.sample(path, 1, step)
-        prompt = len(encoder.path_ids(path))
+    while len(sampled_ids(chain)) < 40:
+        answer = await generator.sample(chain, 1, step)
+        prompt = len(encoder.chain_ids(chain))
         assert answer.prompt_tokens == prompt
-        if path.depth:
+        if chain.depth:
             assert answer.cached_tokens == prompt - 1
         (only,) = answer.continuations[0].steps
         assert only.finish == "step"
         assert "e" in only.text
-        path = path.extend(only)
-    assert path.depth > 3
-    assert sampled_ids(path) == expected[: len(sampled_ids(path))]
+        chain = chain.extend(only)
+    assert chain.depth > 3
+    assert sampled_ids(chain) == expected[: len(sampled_ids(chain))]
 
 
 async def test_a_step_ends_with_the_first_token_that_completes_the_delimiter(generator, encoder):
     answer = await generator.sample(
-        Path(PROBLEMS[0]), 16, Sampling(until="step", temperature=1.0, seed=3, max_tokens=64)
+        Chain(PROBLEMS[0]), 16, Sampling(until="step", temperature=1.0, seed=3, max_tokens=64)
     )
     for continuation in answer.continuations:
         *before, _last = continuation.steps[0].token_ids
@@ -141,16 +141,16 @@ async def test_a_step_ends_with_the_first_token_that_completes_the_delimiter(gen
 async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, encoder, state_layer):
     generator = build(model, encoder, state_layer=state_layer)
     recorded: list[torch.Tensor] = []
-    path = Path(PROBLEMS[0])
+    chain = Chain(PROBLEMS[0])
     step = Sampling(until="step", temperature=1.0, seed=5, max_tokens=32)
     for _ in range(3):
-        answer = await generator.sample(path, 2, step)
+        answer = await generator.sample(chain, 2, step)
         # The last token of each of the two steps was fed only for its state.
-        assert answer.prompt_tokens == len(encoder.path_ids(path)) + 2
-        path = path.extend(*answer.continuations[1].steps)
-    rest = await generator.sample(path, 1, Sampling(temperature=1.0, seed=5, max_tokens=24))
-    path = path.extend(*rest.continuations[0].steps)
-    prefill = await generator.prefill(path.problem)
+        assert answer.prompt_tokens == len(encoder.chain_ids(chain)) + 2
+        chain = chain.extend(*answer.continuations[1].steps)
+    rest = await generator.sample(chain, 1, Sampling(temperature=1.0, seed=5, max_tokens=24))
+    chain = chain.extend(*rest.continuations[0].steps)
+    prefill = await generator.prefill(chain.problem)
     assert generator.state_layer == state_layer
     await generator.aclose()
 
@@ -158,14 +158,14 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, enco
         lambda module, args, output: recorded.append(output)
     )
     with torch.inference_mode():
-        plain(torch.tensor([encoder.path_ids(path)]))
+        plain(torch.tensor([encoder.chain_ids(chain)]))
     hook.remove()
-    position = len(encoder.prompt_ids(path.problem)) - 1
+    position = len(encoder.prompt_ids(chain.problem)) - 1
     assert prefill.cached_tokens == position
     after = recorded[-1][0, position].numpy()
     np.testing.assert_allclose(prefill.state, after, rtol=1e-4, atol=1e-4)
-    assert path.depth > 4
-    for one in path.steps:
+    assert chain.depth > 4
+    for one in chain.steps:
         position += one.tokens
         expected = recorded[-1][0, position].numpy()
         assert one.state.dtype == np.float32
@@ -174,14 +174,14 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, enco
 
 async def test_state_of_a_solution_that_ends_is_of_its_last_text_token(model, plain, encoder):
     """The end-of-text token costs no pass of its own."""
-    path = Path(PROBLEMS[0])
-    ids = encoder.path_ids(path)
+    chain = Chain(PROBLEMS[0])
+    ids = encoder.chain_ids(chain)
     greedy = reference(plain, ids, 6)
     old = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = [old, greedy[5]]
     try:
         generator = build(model, encoder, state_layer=2)
-        answer = await generator.sample(path, 1, GREEDY)
+        answer = await generator.sample(chain, 1, GREEDY)
         await generator.aclose()
         with torch.inference_mode():
             states: list[torch.Tensor] = []
@@ -198,27 +198,27 @@ async def test_state_of_a_solution_that_ends_is_of_its_last_text_token(model, pl
 
 async def test_a_seed_fixes_the_text_whatever_else_is_in_the_batch(generator):
     seeded = Sampling(temperature=1.0, seed=11, max_tokens=24)
-    alone = await generator.sample(Path(PROBLEMS[0]), 3, seeded)
+    alone = await generator.sample(Chain(PROBLEMS[0]), 3, seeded)
     crowd = await asyncio.gather(
-        generator.sample(Path(PROBLEMS[1]), 2, Sampling(temperature=1.0, max_tokens=40)),
-        generator.sample(Path(PROBLEMS[0]), 3, seeded),
-        generator.sample(Path(PROBLEMS[2]), 5, Sampling(temperature=0.5, max_tokens=10)),
+        generator.sample(Chain(PROBLEMS[1]), 2, Sampling(temperature=1.0, max_tokens=40)),
+        generator.sample(Chain(PROBLEMS[0]), 3, seeded),
+        generator.sample(Chain(PROBLEMS[2]), 5, Sampling(temperature=0.5, max_tokens=10)),
     )
     texts = [continuation.text for continuation in alone.continuations]
     assert [continuation.text for continuation in crowd[1].continuations] == texts
     assert len(set(texts)) == 3
     other = await generator.sample(
-        Path(PROBLEMS[0]), 3, Sampling(temperature=1.0, seed=12, max_tokens=24)
+        Chain(PROBLEMS[0]), 3, Sampling(temperature=1.0, seed=12, max_tokens=24)
     )
     assert {continuation.text for continuation in other.continuations}.isdisjoint(texts)
 
 
 async def test_logprobs_are_the_models_own(generator, plain, encoder):
-    path = Path(PROBLEMS[0])
+    chain = Chain(PROBLEMS[0])
     sampling = Sampling(until="step", temperature=0.7, top_p=0.9, seed=1, max_tokens=32)
-    answer = await generator.sample(path, 1, sampling)
+    answer = await generator.sample(chain, 1, sampling)
     (step,) = answer.continuations[0].steps
-    ids = encoder.path_ids(path)
+    ids = encoder.chain_ids(chain)
     with torch.inference_mode():
         logits = plain(torch.tensor([[*ids, *step.token_ids]])).logits[0]
     logprobs = logits.log_softmax(-1)[len(ids) - 1 : -1]
@@ -227,10 +227,10 @@ async def test_logprobs_are_the_models_own(generator, plain, encoder):
 
 
 async def test_stop_strings_keep_the_text_before_them(generator, plain, encoder):
-    expected = encoder.decode(reference(plain, encoder.path_ids(Path(PROBLEMS[0])), 48))
+    expected = encoder.decode(reference(plain, encoder.chain_ids(Chain(PROBLEMS[0])), 48))
     stop = expected[60:63]
     answer = await generator.sample(
-        Path(PROBLEMS[0]), 1, Sampling(temperature=0.0, max_tokens=48, stop=(stop,))
+        Chain(PROBLEMS[0]), 1, Sampling(temperature=0.0, max_tokens=48, stop=(stop,))
     )
     assert answer.continuations[0].text == expected[: expected.index(stop)]
     assert answer.continuations[0].finish == "stop"
@@ -238,16 +238,16 @@ async def test_stop_strings_keep_the_text_before_them(generator, plain, encoder)
 
 async def test_cancelling_a_call_frees_its_rows_at_once(generator, plain, encoder):
     endless = Sampling(temperature=1.0, max_tokens=1900)
-    task = asyncio.create_task(generator.sample(Path(PROBLEMS[1]), 32, endless))
+    task = asyncio.create_task(generator.sample(Chain(PROBLEMS[1]), 32, endless))
     await asyncio.sleep(0.5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as left:
         await task
     assert 32 <= left.value.usage.sampled_tokens < 32 * 1900
-    answer = await asyncio.wait_for(generator.sample(Path(PROBLEMS[0]), 1, GREEDY), 30)
-    ids = encoder.path_ids(Path(PROBLEMS[0]))
-    path = Path(PROBLEMS[0]).extend(*answer.continuations[0].steps)
-    assert sampled_ids(path) == reference(plain, ids, 48)
+    answer = await asyncio.wait_for(generator.sample(Chain(PROBLEMS[0]), 1, GREEDY), 30)
+    ids = encoder.chain_ids(Chain(PROBLEMS[0]))
+    chain = Chain(PROBLEMS[0]).extend(*answer.continuations[0].steps)
+    assert sampled_ids(chain) == reference(plain, ids, 48)
     assert generator._decoder._live == []
 
 
@@ -255,11 +255,11 @@ async def test_more_rows_than_fit_wait_for_their_turn(generator, monkeypatch):
     monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
     seeded = Sampling(temperature=1.0, seed=2, max_tokens=8)
     answers = await asyncio.gather(
-        *(generator.sample(Path(problem), 5, seeded) for problem in PROBLEMS)
+        *(generator.sample(Chain(problem), 5, seeded) for problem in PROBLEMS)
     )
     assert [len(answer.continuations) for answer in answers] == [5, 5, 5]
     monkeypatch.undo()
-    again = await generator.sample(Path(PROBLEMS[1]), 5, seeded)
+    again = await generator.sample(Chain(PROBLEMS[1]), 5, seeded)
     assert [c.text for c in again.continuations] == [c.text for c in answers[1].continuations]
 
 
@@ -272,7 +272,7 @@ async def test_a_failing_request_fails_alone(generator):
         await generator._decoder.decode(bad)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     unknown = Request([10**9, 2], 1, 8, 0.0, 1.0, None, lambda: lambda ids: None)
-    fine = generator.sample(Path(PROBLEMS[0]), 1, GREEDY)
+    fine = generator.sample(Chain(PROBLEMS[0]), 1, GREEDY)
     failed, answer = await asyncio.gather(
         generator._decoder.decode(unknown), fine, return_exceptions=True
     )
@@ -282,7 +282,7 @@ async def test_a_failing_request_fails_alone(generator):
 
 async def test_a_request_says_what_was_done_for_it_however_it_ends(generator, encoder, monkeypatch):
     monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
-    ids = encoder.path_ids(Path(PROBLEMS[1]))
+    ids = encoder.chain_ids(Chain(PROBLEMS[1]))
 
     def request(n: int, limit: int = 1900, ended: Any = lambda _: None) -> Request:
         return Request(ids, n, limit, 1.0, 1.0, None, lambda: ended)
@@ -328,27 +328,27 @@ async def test_a_request_says_what_was_done_for_it_however_it_ends(generator, en
 
 async def test_context_is_respected(model, encoder):
     generator = build(model, encoder, context=60)
-    prompt = len(encoder.path_ids(Path(PROBLEMS[0])))
-    answer = await generator.sample(Path(PROBLEMS[0]), 1, GREEDY)
+    prompt = len(encoder.chain_ids(Chain(PROBLEMS[0])))
+    answer = await generator.sample(Chain(PROBLEMS[0]), 1, GREEDY)
     assert answer.continuations[0].finish == "length"
     assert answer.continuations[0].tokens == 60 - prompt
     with pytest.raises(PromptTooLong, match="60"):
-        await generator.sample(Path(PROBLEMS[1]), 1, GREEDY)
+        await generator.sample(Chain(PROBLEMS[1]), 1, GREEDY)
     with pytest.raises(InputError, match="-1"):
-        await generator.sample(Path(PROBLEMS[0]), 1, Sampling(seed=-1))
+        await generator.sample(Chain(PROBLEMS[0]), 1, Sampling(seed=-1))
     await generator.aclose()
 
 
 async def test_closing_fails_what_runs(model, encoder):
     generator = build(model, encoder)
     # More rows than are decoded at once: some run, some wait.
-    task = asyncio.create_task(generator.sample(Path(PROBLEMS[0]), 70, Sampling(max_tokens=1900)))
+    task = asyncio.create_task(generator.sample(Chain(PROBLEMS[0]), 70, Sampling(max_tokens=1900)))
     await asyncio.sleep(0.5)
     await asyncio.wait_for(generator.aclose(), 60)
     with pytest.raises(EngineError, match="closed"):
         await task
     with pytest.raises(EngineError, match="closed"):
-        await generator.sample(Path(PROBLEMS[0]), 1, GREEDY)
+        await generator.sample(Chain(PROBLEMS[0]), 1, GREEDY)
 
 
 async def test_load_reads_a_checkpoint_and_refuses_what_is_none(tiny_checkpoint, tmp_path):
@@ -356,8 +356,10 @@ async def test_load_reads_a_checkpoint_and_refuses_what_is_none(tiny_checkpoint,
     info = generator.info
     assert (info.model, info.engine, info.prompt) == ("tiny", "transformers", "test")
     assert (info.context, info.seeds) == (2048, True)
-    assert info.parameters == sum(p.numel() for p in generator._decoder._model.parameters())
-    answer = await generator.sample(Path(PROBLEMS[0]), 2, Sampling(max_tokens=5))
+    model = generator._decoder._model
+    looked_up = model.get_input_embeddings().weight.numel()
+    assert info.parameters == sum(p.numel() for p in model.parameters()) - looked_up
+    answer = await generator.sample(Chain(PROBLEMS[0]), 2, Sampling(max_tokens=5))
     assert [c.tokens for c in answer.continuations] == [5, 5]
     await generator.aclose()
     with pytest.raises(InputError, match="layers 1 to 2, not 3"):

@@ -18,11 +18,10 @@ from router.cli import main
 from router.models.errors import ModelError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
+from router.models.tokens import ChainEncoder
 from router.models.training import features
 from router.models.training.features import StateReader
-from router.models.types import Path as Solution
-from router.models.types import Sampling, Step
+from router.models.types import Chain, Sampling, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.reward_heads import rms_normalised
@@ -62,10 +61,10 @@ def trained(
     return out
 
 
-async def fresh_solution(seed: int = 9) -> Solution:
+async def fresh_solution(seed: int = 9) -> Chain:
     problem = fake_problems(1, seed=seed)[0]
-    sampled = await FakeGenerator().sample(Solution(problem), 1, SAMPLING)
-    return Solution(problem).extend(*sampled.continuations[0].steps)
+    sampled = await FakeGenerator().sample(Chain(problem), 1, SAMPLING)
+    return Chain(problem).extend(*sampled.continuations[0].steps)
 
 
 async def test_a_trained_head_scores_a_new_solution(trained: Path, tiny_checkpoint: Path) -> None:
@@ -171,7 +170,7 @@ async def test_step_features_are_the_backbones_own_states(
 ) -> None:
     """Shared prefixes, cut layers, padding and concurrency must not change what is read."""
     monkeypatch.setattr(features, "_BATCH", 200)  # two rows in one batch, one in the next
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), get_prompt("plain"))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), get_prompt("plain"))
     paths = [await fresh_solution(seed) for seed in range(4)]
     layout = get_format("self").layout
     problems = []

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path as FilePath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -31,10 +31,10 @@ from router.models.errors import EngineError, InputError, ModelError, PromptTooL
 from router.models.generators.vllm import VLLMGenerator
 from router.models.generators.vllm_states import States
 from router.models.prompts import Prompt, get_prompt
-from router.models.runtime.vllm_process import CPU_BLOCK
-from router.models.tokens import PathEncoder, text_ends
+from router.models.runtime.vllm_process import CPU_BLOCK, FIT
+from router.models.tokens import ChainEncoder, text_ends
 from router.models.training.features import StateReader
-from router.models.types import Path, Problem, Sampling
+from router.models.types import Chain, Problem, Sampling
 from router.models.verifiers.prm import Encoded
 from router.models.verifiers.reward_heads import rms_normalised
 
@@ -54,7 +54,7 @@ LONG = Problem("long", "A farmer has 17 sheep, sells 5, buys 3 and finds 2. " * 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tapped(tiny_checkpoint: FilePath) -> AsyncIterator[VLLMGenerator]:
+async def tapped(tiny_checkpoint: Path) -> AsyncIterator[VLLMGenerator]:
     engine = await VLLMGenerator.load(
         tiny_checkpoint, name="tiny", prompt=PROMPT, state_layer=LAYER, disable_log_stats=False
     )
@@ -98,9 +98,9 @@ async def test_counts_are_the_engines_own(generator: VLLMGenerator) -> None:
     metrics = ("generation_tokens_total", "prompt_tokens_total", "prompt_tokens_cached_total")
     before = [engine_count(name) for name in metrics]
     calls = [
-        generator.sample(Path(LONG), 5, Sampling(until="step", max_tokens=64)),
-        generator.sample(Path(Problem("q", "What is 2 + 2?")), 3, Sampling(max_tokens=40)),
-        generator.sample(Path(LONG), 2, Sampling(max_tokens=7, stop=("a",))),
+        generator.sample(Chain(LONG), 5, Sampling(until="step", max_tokens=64)),
+        generator.sample(Chain(Problem("q", "What is 2 + 2?")), 3, Sampling(max_tokens=40)),
+        generator.sample(Chain(LONG), 2, Sampling(max_tokens=7, stop=("a",))),
     ]
     results = await asyncio.gather(*calls)
     sampled = sum(part.tokens or 0 for result in results for part in result.continuations)
@@ -121,7 +121,7 @@ async def test_counts_are_the_engines_own(generator: VLLMGenerator) -> None:
 async def test_a_longer_path_finds_its_parents_sampled_tokens_in_the_cache(
     generator: VLLMGenerator,
 ) -> None:
-    root = Path(Problem("join", LONG.text + " And why?"))
+    root = Chain(Problem("join", LONG.text + " And why?"))
     first = await generator.sample(root, 1, Sampling(max_tokens=300))
     child = root.extend(*first.continuations[0].steps)
     second = await generator.sample(child, 1, Sampling(max_tokens=1))
@@ -137,7 +137,7 @@ async def test_a_longer_path_finds_its_parents_sampled_tokens_in_the_cache(
 async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
     generator: VLLMGenerator,
 ) -> None:
-    path = Path(LONG)
+    path = Chain(LONG)
     for _ in range(4):
         result = await generator.sample(path, 4, Sampling(until="step", max_tokens=200))
         for part in result.continuations:
@@ -151,13 +151,13 @@ async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
 
 
 async def test_states_equal_a_fresh_forward_of_the_whole_path(
-    tapped: VLLMGenerator, tiny_checkpoint: FilePath, tmp_path: FilePath
+    tapped: VLLMGenerator, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """Of every step of every path, while many are sampled at once."""
     step = Sampling(until="step", temperature=1.0, max_tokens=48)
 
-    async def grow(index: int) -> list[Path]:
-        root = Path(Problem(f"p{index}", LONG.text * (1 + index % 3)))
+    async def grow(index: int) -> list[Chain]:
+        root = Chain(Problem(f"p{index}", LONG.text * (1 + index % 3)))
         first, second = (await tapped.sample(root, 2, step)).continuations
         path = root.extend(*second.steps)
         rest = await tapped.sample(path, 1, Sampling(temperature=1.0, max_tokens=30))
@@ -169,7 +169,7 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
     reader = StateReader(tiny_checkpoint, (LAYER,), tmp_path)
     special = set(tapped._encoder.tokenizer.all_special_ids)
     for path, prefill in zip(paths, prefills, strict=True):
-        ids = tapped._encoder.path_ids(path)
+        ids = tapped._encoder.chain_ids(path)
         before = len(ids) - path.tokens - 1
         reads = (before, *(before + end for end in text_ends(path.steps, special)))
         expected = reader.read([Encoded(tuple(ids), reads)])[LAYER]
@@ -187,7 +187,7 @@ async def test_a_layer_that_is_not_there_is_refused(tapped: VLLMGenerator) -> No
 
 
 async def test_continuations_are_independent(generator: VLLMGenerator) -> None:
-    result = await generator.sample(Path(LONG), 8, Sampling(max_tokens=24, temperature=1.0))
+    result = await generator.sample(Chain(LONG), 8, Sampling(max_tokens=24, temperature=1.0))
     assert len({part.text for part in result.continuations}) == 8
 
 
@@ -219,37 +219,37 @@ async def test_tokens_come_as_often_as_the_models_chances_say(generator: VLLMGen
 
 
 async def test_greedy_continuations_are_equal(generator: VLLMGenerator) -> None:
-    result = await generator.sample(Path(LONG), 3, Sampling(max_tokens=16, temperature=0.0))
+    result = await generator.sample(Chain(LONG), 3, Sampling(max_tokens=16, temperature=0.0))
     assert len({part.text for part in result.continuations}) == 1
 
 
 async def test_log_probabilities_are_the_models_own_at_any_temperature(
     generator: VLLMGenerator,
 ) -> None:
-    greedy = await generator.sample(Path(LONG), 1, Sampling(temperature=0.0, max_tokens=40))
+    greedy = await generator.sample(Chain(LONG), 1, Sampling(temperature=0.0, max_tokens=40))
     [continuation] = greedy.continuations
     assert all(step.logprob is not None and step.logprob < 0 for step in continuation.steps)
-    hot = await generator.sample(Path(LONG), 8, Sampling(temperature=2.0, max_tokens=40))
+    hot = await generator.sample(Chain(LONG), 8, Sampling(temperature=2.0, max_tokens=40))
     likelier = [s.logprob for c in hot.continuations for s in c.steps if s.logprob is not None]
     assert np.mean(likelier) < np.mean([s.logprob for s in continuation.steps if s.logprob])
 
 
 async def test_a_limit_of_tokens_is_kept_and_named(generator: VLLMGenerator) -> None:
-    result = await generator.sample(Path(LONG), 1, Sampling(max_tokens=12))
+    result = await generator.sample(Chain(LONG), 1, Sampling(max_tokens=12))
     assert result.continuations[0].tokens == 12
     assert result.continuations[0].finish == "length"
 
 
 async def test_a_stop_string_finishes_the_solution(generator: VLLMGenerator) -> None:
     sampling = Sampling(until="step", max_tokens=400, stop=("a", "o"))
-    result = await generator.sample(Path(LONG), 8, sampling)
+    result = await generator.sample(Chain(LONG), 8, sampling)
     stopped = [part for part in result.continuations if part.finish == "stop"]
     assert stopped
     assert not any("a" in part.text or "o" in part.text for part in stopped)
 
 
 async def test_cancelling_takes_the_work_off_the_engine(generator: VLLMGenerator) -> None:
-    task = asyncio.create_task(generator.sample(Path(LONG), 8, Sampling(max_tokens=1500)))
+    task = asyncio.create_task(generator.sample(Chain(LONG), 8, Sampling(max_tokens=1500)))
     assert await eventually(lambda: engine_count("num_requests_running") == 8)
     await asyncio.sleep(1)
     task.cancel()
@@ -261,13 +261,13 @@ async def test_cancelling_takes_the_work_off_the_engine(generator: VLLMGenerator
     assert not usage.lower_bound
     assert 8 <= usage.sampled_tokens < 8 * 1500
     # The engine says what it runs whenever it steps, so give it something to do.
-    await generator.sample(Path(LONG), 1, Sampling(max_tokens=3))
+    await generator.sample(Chain(LONG), 1, Sampling(max_tokens=3))
     assert await eventually(lambda: engine_count("num_requests_running") == 0, seconds=5)
 
 
 async def test_cancelling_at_any_moment_leaves_nothing(generator: VLLMGenerator) -> None:
     for turns in range(12):
-        task = asyncio.create_task(generator.sample(Path(LONG), 2, Sampling(max_tokens=1500)))
+        task = asyncio.create_task(generator.sample(Chain(LONG), 2, Sampling(max_tokens=1500)))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -277,11 +277,11 @@ async def test_cancelling_at_any_moment_leaves_nothing(generator: VLLMGenerator)
 
 
 async def test_what_does_not_fit_the_context_is_refused(generator: VLLMGenerator) -> None:
-    with pytest.raises(PromptTooLong, match="context of 2048"):
-        await generator.sample(Path(Problem("huge", "word " * 3000)), 1, Sampling())
+    with pytest.raises(PromptTooLong, match=r"context of 2048 .*--engine-arg max_model_len"):
+        await generator.sample(Chain(Problem("huge", "word " * 3000)), 1, Sampling())
     words = Problem("nearly", "word " * 2000)
-    left = 2048 - len(generator._encoder.path_ids(Path(words)))
-    result = await generator.sample(Path(words), 1, Sampling(max_tokens=2048))
+    left = 2048 - len(generator._encoder.chain_ids(Chain(words)))
+    result = await generator.sample(Chain(words), 1, Sampling(max_tokens=2048))
     assert 0 < left < 48
     assert result.continuations[0].tokens == left
     assert result.continuations[0].finish == "length"
@@ -302,14 +302,36 @@ async def test_settings_that_the_engine_cannot_take_leave_it_alive(
     if sampling.seed is not None and generator.info.seeds:
         pytest.skip("this build takes seeds")
     with pytest.raises(InputError, match=word):
-        await generator.sample(Path(LONG), 2, sampling)
-    result = await generator.sample(Path(LONG), 1, Sampling(max_tokens=2))
+        await generator.sample(Chain(LONG), 2, sampling)
+    result = await generator.sample(Chain(LONG), 1, Sampling(max_tokens=2))
     assert result.continuations[0].tokens == 2
 
 
-async def test_a_directory_that_is_no_model_is_a_model_error(tmp_path: FilePath) -> None:
+async def test_a_directory_that_is_no_model_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=str(tmp_path)):
         await VLLMGenerator.load(tmp_path, name="none", prompt=PROMPT)
+
+
+async def test_vllm_says_which_context_fits_its_cache(tiny_checkpoint: Path) -> None:
+    """As on a GPU, where this is the default: the cache decides, and what it decided is known."""
+    token = 2 * 2 * 64 * 4  # two layers, keys and values, one head, float32
+    generator = await VLLMGenerator.load(
+        tiny_checkpoint,
+        name="tiny",
+        prompt=PROMPT,
+        max_model_len=FIT,
+        kv_cache_memory_bytes=1024 * token,
+        dtype="float32",
+    )
+    try:
+        context = generator.info.context
+        assert context is not None
+        assert 1024 - 2 * CPU_BLOCK <= context <= 1024  # vLLM keeps a block for itself
+        with pytest.raises(PromptTooLong, match=f"context of {context}"):
+            await generator.sample(Chain(Problem("huge", "word " * 1100)), 1, Sampling())
+        assert (await generator.sample(Chain(LONG), 1, Sampling(max_tokens=4))).continuations
+    finally:
+        await generator.aclose()
 
 
 class ScriptedEngine:
@@ -336,57 +358,57 @@ class ScriptedEngine:
 
 
 def scripted(
-    tokenizer_dir: FilePath, *script: tuple[list[int], str, str | None]
+    tokenizer_dir: Path, *script: tuple[list[int], str, str | None]
 ) -> tuple[VLLMGenerator, ScriptedEngine]:
     engine = ScriptedEngine(*script)
-    encoder = PathEncoder(AutoTokenizer.from_pretrained(tokenizer_dir), get_prompt("plain"))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(tokenizer_dir), get_prompt("plain"))
     return VLLMGenerator(engine, encoder, GeneratorInfo("fake", "vllm", "plain")), engine
 
 
 BLANK, WORD, WORD_AND_BLANK = [271], [9454], [9454, 382]  # "\n\n", "Yes", "Yes.\n\n"
 
 
-async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: FilePath) -> None:
+async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: Path) -> None:
     generator, engine = scripted(
         tokenizer_dir, (BLANK, "stop", "\n\n"), (WORD_AND_BLANK, "stop", "\n\n")
     )
-    path = Path(LONG)
+    path = Chain(LONG)
     result = await generator.sample(path, 1, Sampling(until="step", max_tokens=50))
     [step] = result.continuations[0].steps
     assert (step.text, step.finish, step.tokens) == ("\n\nYes.\n\n", "step", 3)
-    prompt = generator._encoder.path_ids(path)
+    prompt = generator._encoder.chain_ids(path)
     assert engine.asked == [(prompt, 50), (prompt + BLANK, 49)]
     assert (result.prompt_tokens, result.cached_tokens) == (2 * len(prompt) + 1, 32)
 
 
-async def test_blanks_up_to_the_limit_end_by_length(tokenizer_dir: FilePath) -> None:
+async def test_blanks_up_to_the_limit_end_by_length(tokenizer_dir: Path) -> None:
     blank = (BLANK, "stop", "\n\n")
     generator, _ = scripted(tokenizer_dir, blank, blank)
-    result = await generator.sample(Path(LONG), 1, Sampling(until="step", max_tokens=2))
+    result = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=2))
     assert (result.continuations[0].finish, result.continuations[0].tokens) == ("length", 2)
 
 
-async def test_a_step_that_uses_up_its_own_limit_is_still_a_step(tokenizer_dir: FilePath) -> None:
+async def test_a_step_that_uses_up_its_own_limit_is_still_a_step(tokenizer_dir: Path) -> None:
     generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
-    result = await generator.sample(Path(LONG), 1, Sampling(until="step", max_tokens=2))
+    result = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=2))
     assert result.continuations[0].finish == "step"
 
 
 async def test_the_delimiter_as_a_stop_string_finishes_a_whole_solution(
-    tokenizer_dir: FilePath,
+    tokenizer_dir: Path,
 ) -> None:
     generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
-    result = await generator.sample(Path(LONG), 1, Sampling(stop=("\n\n",)))
+    result = await generator.sample(Chain(LONG), 1, Sampling(stop=("\n\n",)))
     assert (result.continuations[0].text, result.continuations[0].finish) == ("Yes.", "stop")
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])
 async def test_a_request_that_the_engine_gave_up_is_never_an_answer(
-    tokenizer_dir: FilePath, reason: str
+    tokenizer_dir: Path, reason: str
 ) -> None:
     generator, _ = scripted(tokenizer_dir, (WORD, reason, None))
     with pytest.raises(EngineError, match=reason):
-        await generator.sample(Path(LONG), 1, Sampling())
+        await generator.sample(Chain(LONG), 1, Sampling())
 
 
 OWNER = """
@@ -396,7 +418,7 @@ from router.models.prompts import Prompt
 from router.models.generators.vllm import VLLMGenerator
 
 async def main():
-    await VLLMGenerator.load(Path(sys.argv[1]), name="tiny", prompt=Prompt("p"))
+    await VLLMGenerator.load(Chain(sys.argv[1]), name="tiny", prompt=Prompt("p"))
     print("ready", flush=True)
     await asyncio.sleep(600)
 
@@ -412,11 +434,11 @@ def alive(process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("moment", ["starting", "ready"])
 async def test_a_killed_owner_leaves_no_process_behind(
-    moment: str, tiny_checkpoint: FilePath, tmp_path: FilePath
+    moment: str, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "owner.py"
     script.write_text(OWNER)
-    root = FilePath(__file__).parents[2]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: ASYNC220 (returns at once)
         [sys.executable, str(script), str(tiny_checkpoint)],
         stdout=subprocess.PIPE,
@@ -441,7 +463,7 @@ async def test_a_killed_owner_leaves_no_process_behind(
 
 async def test_a_dead_engine_is_an_error_with_its_cause(generator: VLLMGenerator) -> None:
     """The last test of the shared engine."""
-    call = asyncio.create_task(generator.sample(Path(LONG), 2, Sampling(max_tokens=1500)))
+    call = asyncio.create_task(generator.sample(Chain(LONG), 2, Sampling(max_tokens=1500)))
     assert await eventually(lambda: generator._engine.get_num_unfinished_requests() == 2)
     [core] = [
         process
@@ -453,4 +475,4 @@ async def test_a_dead_engine_is_an_error_with_its_cause(generator: VLLMGenerator
         await call
     assert failure.value.__cause__ is not None
     with pytest.raises(EngineError):
-        await generator.sample(Path(LONG), 1, Sampling(max_tokens=2))
+        await generator.sample(Chain(LONG), 1, Sampling(max_tokens=2))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from router.models.base import GeneratorInfo
-from router.models.errors import InputError
+from router.models.errors import InputError, ModelError
 from router.models.generators import load
 from router.models.generators.load import load_generator, pick_engine
-from router.models.generators.vllm import VLLMGenerator
+from router.models.generators.vllm import EXTENSION, VLLMGenerator
 from router.models.prompts import Prompt
 from router.models.weights.find import EMBEDDED
 
@@ -143,3 +143,23 @@ async def test_vllm_engine_ends_when_the_tokenizer_fails(
     with pytest.raises((OSError, ValueError)):  # an empty directory has no tokenizer
         await VLLMGenerator.load(tmp_path, name="m", prompt=Prompt("plain"))
     assert len(ended) == 1
+
+
+@pytest.mark.parametrize(
+    ("cpu", "known", "extended"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+async def test_our_code_joins_vllms_worker_only_on_a_cpu_and_in_versions_we_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: bool, known: bool, extended: bool
+) -> None:
+    started: dict[str, Any] = {}
+
+    async def start(path: Path, **args: Any) -> None:
+        started.update(args)
+        raise ModelError("far enough")
+
+    monkeypatch.setattr("router.models.generators.vllm.runs_on_cpu", lambda: cpu)
+    monkeypatch.setattr("router.models.generators.vllm.known", lambda: known)
+    monkeypatch.setattr("router.models.generators.vllm.start_engine", start)
+    with pytest.raises(ModelError, match="far enough"):
+        await VLLMGenerator.load(tmp_path, name="m", prompt=Prompt("plain"), dtype="half")
+    assert started == {"dtype": "half"} | ({"worker_extension_cls": EXTENSION} if extended else {})

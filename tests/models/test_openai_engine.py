@@ -15,11 +15,11 @@ from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.generators.endpoints import EndpointPool
 from router.models.generators.openai import OpenAIGenerator
 from router.models.prompts import Prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Problem, Sampling
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Sampling
 
 PROMPT = Prompt("test", system="Solve it.")
-ROOT = Path(Problem("p", "What is 2 + 2?"))
+ROOT = Chain(Problem("p", "What is 2 + 2?"))
 Reply = Callable[[dict[str, Any]], Any]
 
 
@@ -73,7 +73,7 @@ class Server:
 
 
 class WordTokenizer:
-    """One token a word, with just what `PathEncoder` needs."""
+    """One token a word, with just what `ChainEncoder` needs."""
 
     chat_template = "yes"
     bos_token = "<s>"
@@ -102,7 +102,7 @@ async def load(server: Server, *urls: str, **options: Any) -> OpenAIGenerator:
 
 
 async def load_text(server: Server, monkeypatch: Any) -> OpenAIGenerator:
-    encoder = PathEncoder(WordTokenizer(), PROMPT)  # type: ignore[arg-type]
+    encoder = ChainEncoder(WordTokenizer(), PROMPT)  # type: ignore[arg-type]
     monkeypatch.setattr("router.models.generators.openai._local_tokenizer", lambda *_: encoder)
     return await load(server, tokenizer="words")
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Model
 from router.models.base import VerifierInfo
 from router.models.errors import InputError, ModelError, Unscorable, VerifierError
 from router.models.prompts import get_prompt
-from router.models.tokens import PathEncoder
-from router.models.types import Path, Problem, Step
+from router.models.tokens import ChainEncoder
+from router.models.types import Chain, Problem, Step
 from router.models.verifiers.prm import FORMATS, get_format, known_format
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.transformers import TransformersVerifier
@@ -29,10 +29,10 @@ PROBLEM = Problem("apples", QUESTION)
 TOLERANCE = 2e-5
 """Float32; batches and caches only change the order of sums."""
 
-Expected = Callable[[FilePath, list[str]], list[float]]
+Expected = Callable[[Path, list[str]], list[float]]
 
 
-def expected_math_shepherd(directory: FilePath, steps: list[str]) -> list[float]:
+def expected_math_shepherd(directory: Path, steps: list[str]) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
     question = QUESTION.replace("ки", "?")  # with no other tag, they can be found by their id
@@ -42,7 +42,7 @@ def expected_math_shepherd(directory: FilePath, steps: list[str]) -> list[float]
     return scores[ids == tag].tolist()
 
 
-def expected_rlhflow(directory: FilePath, steps: list[str]) -> list[float]:
+def expected_rlhflow(directory: Path, steps: list[str]) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
     candidates = [tokenizer.encode("+")[-1], tokenizer.encode("-")[-1]]
@@ -56,7 +56,7 @@ def expected_rlhflow(directory: FilePath, steps: list[str]) -> list[float]:
     return scores
 
 
-def expected_skywork(directory: FilePath, steps: list[str]) -> list[float]:
+def expected_skywork(directory: Path, steps: list[str]) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     weights = load_file(directory / "model.safetensors")
     newline = tokenizer.encode("\n")[-1]
@@ -70,7 +70,7 @@ def expected_skywork(directory: FilePath, steps: list[str]) -> list[float]:
     return torch.sigmoid(values)[flags].tolist()
 
 
-def expected_qwen_prm(directory: FilePath, steps: list[str]) -> list[float]:
+def expected_qwen_prm(directory: Path, steps: list[str]) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     weights = load_file(directory / "model.safetensors")
     ids = tokenizer.encode(
@@ -86,7 +86,7 @@ def expected_qwen_prm(directory: FilePath, steps: list[str]) -> list[float]:
     return both[torch.tensor(ids) == 151651, 1].tolist()
 
 
-def _states(directory: FilePath, ids: list[int]) -> torch.Tensor:
+def _states(directory: Path, ids: list[int]) -> torch.Tensor:
     """Last hidden states, shape (tokens, hidden)."""
     model = Qwen2Model.from_pretrained(directory, dtype="float32")
     hidden: torch.Tensor = model(torch.tensor([ids])).last_hidden_state[0]
@@ -102,9 +102,7 @@ EXPECTED: dict[str, Expected] = {
 
 
 @pytest.fixture(scope="module")
-def checkpoints(
-    tokenizer_dir: FilePath, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, FilePath]:
+def checkpoints(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("prm")
     return {
@@ -122,7 +120,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def loaded(checkpoints: dict[str, FilePath]) -> dict[str, TransformersVerifier]:
+def loaded(checkpoints: dict[str, Path]) -> dict[str, TransformersVerifier]:
     verifiers = {}
     for family, directory in checkpoints.items():
         info = VerifierInfo(family, family, get_format(family).aggregation)
@@ -148,8 +146,8 @@ def verifier(fresh: Callable[[], TransformersVerifier]) -> TransformersVerifier:
     return fresh()
 
 
-def path_of(*texts: str, problem: Problem = PROBLEM) -> Path:
-    return Path(problem).extend(*(Step(text, "step") for text in texts))
+def path_of(*texts: str, problem: Problem = PROBLEM) -> Chain:
+    return Chain(problem).extend(*(Step(text, "step") for text in texts))
 
 
 def close(left: tuple[float, ...] | list[float], right: tuple[float, ...] | list[float]) -> bool:
@@ -158,7 +156,7 @@ def close(left: tuple[float, ...] | list[float], right: tuple[float, ...] | list
 
 
 async def test_scores_are_read_where_the_references_read_them(
-    family: str, verifier: TransformersVerifier, checkpoints: dict[str, FilePath]
+    family: str, verifier: TransformersVerifier, checkpoints: dict[str, Path]
 ) -> None:
     problem = PROBLEM
     if family == "math-shepherd":
@@ -257,7 +255,7 @@ async def test_a_path_beyond_the_context_is_an_error(verifier: TransformersVerif
         await verifier.score(path_of("many " * 1100))
 
 
-async def test_a_self_verifier_reads_the_generators_own_tokens(tiny_checkpoint: FilePath) -> None:
+async def test_a_self_verifier_reads_the_generators_own_tokens(tiny_checkpoint: Path) -> None:
     torch.manual_seed(1)
     layer, head, prompt = 1, RewardHead(128), get_prompt("qwen-math")
     verifier = TransformersVerifier.load_on(
@@ -273,7 +271,7 @@ async def test_a_self_verifier_reads_the_generators_own_tokens(tiny_checkpoint: 
     end = tokenizer.eos_token_id
     sampled = [[*tokenizer.encode("Add 3"), *tokenizer.encode(" and 12.\n\n")], []]
     sampled[1] = [*tokenizer.encode("It is 15."), end]
-    path = Path(PROBLEM).extend(
+    path = Chain(PROBLEM).extend(
         Step("Add 3 and 12.\n\n", "step", token_ids=tuple(sampled[0])),
         Step("It is 15.", "stop", token_ids=tuple(sampled[1])),
     )
@@ -295,7 +293,7 @@ async def test_a_self_verifier_reads_the_generators_own_tokens(tiny_checkpoint: 
 
 
 def test_a_tokenizer_that_splits_the_tag_is_refused() -> None:
-    encoder = PathEncoder(prm_models.llama_tokenizer(), get_prompt("plain"))
+    encoder = ChainEncoder(prm_models.llama_tokenizer(), get_prompt("plain"))
     with pytest.raises(ModelError, match="ки"):
         get_format("math-shepherd").layout.encode(path_of("a"), encoder)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from router.models.errors import InputError, PromptTooLong
 from router.models.prompts import Prompt, get_prompt
-from router.models.tokens import PathEncoder, room, split_text, step_ends
-from router.models.types import Path, Problem, Step
+from router.models.tokens import ChainEncoder, room, split_text, step_ends
+from router.models.types import Chain, Problem, Step
 
 PROBLEM = Problem("p", "What is 1+1?")
 END = "<|im_end|>"
@@ -45,18 +45,18 @@ relaxed = settings(max_examples=150, deadline=None, suppress_health_check=list(H
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tokenizer_dir: FilePath) -> Any:
+def tokenizer(tokenizer_dir: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tokenizer_dir)
 
 
 @pytest.fixture(scope="module")
-def encoder(tokenizer: Any) -> PathEncoder:
-    return PathEncoder(tokenizer, get_prompt("qwen-math"))
+def encoder(tokenizer: Any) -> ChainEncoder:
+    return ChainEncoder(tokenizer, get_prompt("qwen-math"))
 
 
-def assert_nothing_is_lost(encoder: PathEncoder, ids: list[int], steps: tuple[Step, ...]) -> None:
+def assert_nothing_is_lost(encoder: ChainEncoder, ids: list[int], steps: tuple[Step, ...]) -> None:
     assert [token for step in steps for token in step.token_ids or ()] == ids
     assert sum(step.tokens or 0 for step in steps) == len(ids)
     assert "".join(step.text for step in steps) == encoder.decode(ids)
@@ -64,7 +64,7 @@ def assert_nothing_is_lost(encoder: PathEncoder, ids: list[int], steps: tuple[St
 
 
 def test_the_prompt_is_the_chat_template_up_to_the_answer(
-    encoder: PathEncoder, tokenizer: Any
+    encoder: ChainEncoder, tokenizer: Any
 ) -> None:
     text = tokenizer.decode(encoder.prompt_ids(PROBLEM))
     assert text == (
@@ -73,42 +73,42 @@ def test_the_prompt_is_the_chat_template_up_to_the_answer(
     )
 
 
-def test_a_tokenizer_without_a_chat_template_gets_paragraphs(tokenizer_dir: FilePath) -> None:
+def test_a_tokenizer_without_a_chat_template_gets_paragraphs(tokenizer_dir: Path) -> None:
     from transformers import AutoTokenizer
 
     base = AutoTokenizer.from_pretrained(tokenizer_dir)
     base.chat_template = None
-    ids = PathEncoder(base, get_prompt("plain")).prompt_ids(PROBLEM)
+    ids = ChainEncoder(base, get_prompt("plain")).prompt_ids(PROBLEM)
     assert base.decode(ids) == "What is 1+1?\n\n"
 
 
-def test_a_template_that_refuses_the_turns_is_an_input_error(tokenizer_dir: FilePath) -> None:
+def test_a_template_that_refuses_the_turns_is_an_input_error(tokenizer_dir: Path) -> None:
     from transformers import AutoTokenizer
 
     strict = AutoTokenizer.from_pretrained(tokenizer_dir)
     strict.chat_template = "{{ raise_exception('no system turn here') }}"
     with pytest.raises(InputError, match=r"qwen-math.*no system turn here"):
-        PathEncoder(strict, get_prompt("qwen-math")).prompt_ids(PROBLEM)
+        ChainEncoder(strict, get_prompt("qwen-math")).prompt_ids(PROBLEM)
 
 
-def test_a_path_starts_with_its_parents_tokens(encoder: PathEncoder) -> None:
+def test_a_path_starts_with_its_parents_tokens(encoder: ChainEncoder) -> None:
     # Tokenised as text, "1" + "0" would merge into other tokens than these.
-    parent = Path(PROBLEM).extend(Step("So 1", "step", 2, (4416, 16)))
+    parent = Chain(PROBLEM).extend(Step("So 1", "step", 2, (4416, 16)))
     child = parent.extend(Step("0 =", "step", 2, (15, 284)))
-    assert encoder.path_ids(parent) == [*encoder.prompt_ids(PROBLEM), 4416, 16]
-    assert encoder.path_ids(child) == [*encoder.path_ids(parent), 15, 284]
+    assert encoder.chain_ids(parent) == [*encoder.prompt_ids(PROBLEM), 4416, 16]
+    assert encoder.chain_ids(child) == [*encoder.chain_ids(parent), 15, 284]
 
 
 def test_text_is_encoded_only_where_there_are_no_token_ids(
-    encoder: PathEncoder, tokenizer: Any
+    encoder: ChainEncoder, tokenizer: Any
 ) -> None:
-    path = Path(PROBLEM).extend(Step("by hand", "step"), Step("?", "step", 1, (0,)))
-    tail = encoder.path_ids(path)[len(encoder.prompt_ids(PROBLEM)) :]
+    path = Chain(PROBLEM).extend(Step("by hand", "step"), Step("?", "step", 1, (0,)))
+    tail = encoder.chain_ids(path)[len(encoder.prompt_ids(PROBLEM)) :]
     assert tail == [*tokenizer.encode("by hand"), 0]
 
 
 def test_steps_end_with_the_token_that_completes_the_delimiter(
-    encoder: PathEncoder, tokenizer: Any
+    encoder: ChainEncoder, tokenizer: Any
 ) -> None:
     ids = tokenizer.encode("\n\nFirst 🙂.\n\n\n\nThen\n\n  \nso\n\n漢字\n\n" + END)
     steps = encoder.split(ids, "stop")
@@ -127,7 +127,7 @@ def test_steps_end_with_the_token_that_completes_the_delimiter(
 @relaxed
 @given(text=texts)
 def test_cutting_text_loses_nothing_and_makes_no_empty_step(
-    encoder: PathEncoder, tokenizer: Any, text: str
+    encoder: ChainEncoder, tokenizer: Any, text: str
 ) -> None:
     ids = tokenizer.encode(text)
     steps = encoder.split(ids, "length")
@@ -142,18 +142,18 @@ def test_cutting_text_loses_nothing_and_makes_no_empty_step(
 
 @relaxed
 @given(ids=token_lists)
-def test_cutting_any_tokens_loses_nothing(encoder: PathEncoder, ids: list[int]) -> None:
+def test_cutting_any_tokens_loses_nothing(encoder: ChainEncoder, ids: list[int]) -> None:
     assert_nothing_is_lost(encoder, ids, encoder.split(ids, "stop"))
 
 
 @relaxed
 @given(ids=token_lists, data=st.data())
 def test_any_delimiter_cuts_any_tokens(
-    encoder: PathEncoder, ids: list[int], data: st.DataObject
+    encoder: ChainEncoder, ids: list[int], data: st.DataObject
 ) -> None:
     text = encoder.decode(ids)
     delimiter = data.draw(st.sampled_from(text)) if text else "x"
-    other = PathEncoder(encoder.tokenizer, Prompt("other", delimiter=delimiter))
+    other = ChainEncoder(encoder.tokenizer, Prompt("other", delimiter=delimiter))
     steps = other.split(ids, "stop")
     assert_nothing_is_lost(other, ids, steps)
     assert all(delimiter in step.text for step in steps[:-1])
@@ -162,7 +162,7 @@ def test_any_delimiter_cuts_any_tokens(
 @relaxed
 @given(ids=token_lists | texts)
 def test_a_step_ends_with_the_first_token_that_completes_it(
-    encoder: PathEncoder, tokenizer: Any, ids: list[int] | str
+    encoder: ChainEncoder, tokenizer: Any, ids: list[int] | str
 ) -> None:
     tokens = tokenizer.encode(ids) if isinstance(ids, str) else ids
     text = encoder.decode(tokens)
@@ -181,7 +181,7 @@ def test_a_step_ends_with_the_first_token_that_completes_it(
 def test_cutting_costs_as_much_per_token_however_long_the_text(tokenizer: Any) -> None:
     decoded = 0
 
-    class Counting(PathEncoder):
+    class Counting(ChainEncoder):
         def decode(self, token_ids: Sequence[int]) -> str:
             nonlocal decoded
             decoded += len(token_ids)
@@ -197,12 +197,12 @@ def test_cutting_costs_as_much_per_token_however_long_the_text(tokenizer: Any) -
     assert costs[1] < 1.1 * costs[0]
 
 
-def test_no_tokens_are_one_empty_step(encoder: PathEncoder) -> None:
+def test_no_tokens_are_one_empty_step(encoder: ChainEncoder) -> None:
     assert encoder.split([], "length") == (Step("", "length", 0, ()),)
 
 
 def test_a_stop_string_cuts_the_text_and_finishes_but_every_token_counts(
-    encoder: PathEncoder, tokenizer: Any
+    encoder: ChainEncoder, tokenizer: Any
 ) -> None:
     ids = tokenizer.encode("One.\n\nTwo ```python\n\nthree")
     steps = encoder.split(ids, "length", stop=("```",))
@@ -211,7 +211,7 @@ def test_a_stop_string_cuts_the_text_and_finishes_but_every_token_counts(
     assert sum(step.tokens or 0 for step in steps) == len(ids)
 
 
-def test_steps_carry_their_own_mean_log_probability(encoder: PathEncoder, tokenizer: Any) -> None:
+def test_steps_carry_their_own_mean_log_probability(encoder: ChainEncoder, tokenizer: Any) -> None:
     ids = tokenizer.encode("One\n\nTwo")
     assert len(ids) == 3
     first, second = encoder.split(ids, "stop", logprobs=[-1.0, -2.0, -5.0])
@@ -219,7 +219,7 @@ def test_steps_carry_their_own_mean_log_probability(encoder: PathEncoder, tokeni
     assert second.logprob == -5.0
 
 
-def test_text_is_cut_by_the_same_rules(encoder: PathEncoder, tokenizer: Any) -> None:
+def test_text_is_cut_by_the_same_rules(encoder: ChainEncoder, tokenizer: Any) -> None:
     text = "\n\nA\n\n\n\nB\n\n \nC\n\n"
     by_text = split_text(text, "stop", "\n\n")
     by_tokens = encoder.split(tokenizer.encode(text), "stop")
@@ -235,25 +235,25 @@ def test_room_is_cut_to_the_context() -> None:
     assert room(10, context=100, max_tokens=50) == 50
     assert room(80, context=100, max_tokens=50) == 20
     assert room(99, context=100, max_tokens=50) == 1
-    with pytest.raises(PromptTooLong, match=r"100 tokens.*context of 100"):
+    with pytest.raises(PromptTooLong, match=r"100 tokens.*context of 100 .*shorten the problem$"):
         room(100, context=100, max_tokens=50)
 
 
 def test_a_path_may_have_more_steps_than_the_stack_has_frames() -> None:
     steps = [Step("a\n\n", "step", 2, (64, 271)) for _ in range(3000)]
-    path = Path(PROBLEM).extend(*steps)
+    path = Chain(PROBLEM).extend(*steps)
     assert path.depth == 3000
     assert path.steps == tuple(steps)
     assert path.tokens == 6000
 
 
-def test_special_tokens_that_mark_a_thought_stay_in_the_text(tokenizer_dir: FilePath) -> None:
+def test_special_tokens_that_mark_a_thought_stay_in_the_text(tokenizer_dir: Path) -> None:
     """As Magistral's `[THINK]`: without them nobody could tell its thought from its answer."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "[IMG]"]})
-    encoder = PathEncoder(tokenizer, get_prompt("qwen-math"))
+    encoder = ChainEncoder(tokenizer, get_prompt("qwen-math"))
     text = "[THINK]Is it 46?\n\nNo.[/THINK]It is 54.[IMG]"
     ids = [*tokenizer.encode(text), tokenizer.eos_token_id]
     assert encoder.decode(ids) == text.removesuffix("[IMG]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from router.models.training.head import Examples, HeadSettings, train_head
 from router.models.training.labels import Graded, step_labels
 from router.models.training.lora import PROJECTIONS, Labelled, LoraSettings, tune
 from router.models.training.metrics import auc, auc_within, expected_calibration_error, reliability
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.models.verifiers.prm import Encoded
 from router.models.verifiers.reward_heads import RewardHead
 
@@ -23,9 +23,9 @@ OTHER = Problem("q", "What is 2 + 2?", "4")
 FAST = HeadSettings(folds=4, learning_rate=3e-3, weight_decay=0.01, batch=32)
 
 
-def solution(*texts: str, problem: Problem = PROBLEM) -> Path:
+def solution(*texts: str, problem: Problem = PROBLEM) -> Chain:
     steps = [Step(text, "step") for text in texts[:-1]] + [Step(texts[-1], "stop")]
-    return Path(problem).extend(*steps)
+    return Chain(problem).extend(*steps)
 
 
 # -- labels -----------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def labelled(count: int, seed: int) -> list[Labelled]:
 
 
 @pytest.mark.model
-def test_fine_tuning_learns_and_changes_the_last_layers_alone(tiny_checkpoint: FilePath) -> None:
+def test_fine_tuning_learns_and_changes_the_last_layers_alone(tiny_checkpoint: Path) -> None:
     pytest.importorskip("peft")
     torch.manual_seed(0)
     head = RewardHead(128)
@@ -202,7 +202,7 @@ def test_fine_tuning_learns_and_changes_the_last_layers_alone(tiny_checkpoint: F
 
 
 @pytest.mark.model
-def test_fine_tuning_that_does_not_pay_changes_nothing(tiny_checkpoint: FilePath) -> None:
+def test_fine_tuning_that_does_not_pay_changes_nothing(tiny_checkpoint: Path) -> None:
     pytest.importorskip("peft")
     torch.manual_seed(0)
     settings = LoraSettings(rank=2, layers=1, learning_rate=10.0, epochs=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from router.models.errors import InputError, ModelError, VerifierError
 from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import PROMPTS, Prompt
 from router.models.runtime.numbers import compute_dtype
-from router.models.types import Path, Problem, Sampling, Step
+from router.models.types import Chain, Problem, Sampling, Step
 from router.models.verifiers.checkpoint import cached_checkpoint
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
@@ -25,21 +25,19 @@ from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadCon
 from router.models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
-PATH = Path(Problem("sum", "What is 2 + 3?")).extend(
+PATH = Chain(Problem("sum", "What is 2 + 3?")).extend(
     Step("We add them.\n\n", "step"), Step("It is 5.", "stop")
 )
 LAYER = 1
 
 
 @pytest.fixture(scope="module")
-def llama_prm(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+def llama_prm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     return prm_models.save_rlhflow(tmp_path_factory.mktemp("rlhflow"))
 
 
-def save_head(
-    directory: FilePath, generator: FilePath, form: str = "self", **changes: object
-) -> FilePath:
+def save_head(directory: Path, generator: Path, form: str = "self", **changes: object) -> Path:
     """A random head on the generator's first layer."""
     torch.manual_seed(0)
     head = RewardHead(128)
@@ -61,7 +59,7 @@ def save_head(
     return directory
 
 
-async def test_weights_that_do_not_tell_their_format_need_one(llama_prm: FilePath) -> None:
+async def test_weights_that_do_not_tell_their_format_need_one(llama_prm: Path) -> None:
     with pytest.raises(InputError, match=r"LlamaForCausalLM.*--verifier-format"):
         await load_verifier(str(llama_prm))
     verifier = await load_verifier(str(llama_prm), format="rlhflow")
@@ -70,7 +68,7 @@ async def test_weights_that_do_not_tell_their_format_need_one(llama_prm: FilePat
     await verifier.aclose()
 
 
-async def test_refusals(llama_prm: FilePath) -> None:
+async def test_refusals(llama_prm: Path) -> None:
     with pytest.raises(InputError, match="qwen-prm"):
         await load_verifier(str(llama_prm), format="qwen-prn")
     with pytest.raises(InputError, match="vLLM cannot serve"):
@@ -83,16 +81,14 @@ async def test_refusals(llama_prm: FilePath) -> None:
         await load_verifier(str(llama_prm), format="qwen-prm")
 
 
-async def test_only_safetensors_are_loaded(llama_prm: FilePath, tmp_path: FilePath) -> None:
+async def test_only_safetensors_are_loaded(llama_prm: Path, tmp_path: Path) -> None:
     pickled = shutil.copytree(llama_prm, tmp_path / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
         await load_verifier(str(pickled), format="rlhflow")
 
 
-async def test_weights_that_are_not_all_there_are_refused(
-    llama_prm: FilePath, tmp_path: FilePath
-) -> None:
+async def test_weights_that_are_not_all_there_are_refused(llama_prm: Path, tmp_path: Path) -> None:
     partial = shutil.copytree(llama_prm, tmp_path / "partial")
     weights = load_file(partial / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
@@ -102,7 +98,7 @@ async def test_weights_that_are_not_all_there_are_refused(
 
 
 async def test_a_tokenizer_without_a_chat_template_is_refused(
-    llama_prm: FilePath, tmp_path: FilePath
+    llama_prm: Path, tmp_path: Path
 ) -> None:
     mute = shutil.copytree(llama_prm, tmp_path / "mute")
     (mute / "chat_template.jinja").unlink()
@@ -110,9 +106,7 @@ async def test_a_tokenizer_without_a_chat_template_is_refused(
         await load_verifier(str(mute), format="rlhflow")
 
 
-async def test_a_head_of_another_width_is_refused(
-    tiny_checkpoint: FilePath, tmp_path: FilePath
-) -> None:
+async def test_a_head_of_another_width_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = shutil.copytree(tiny_checkpoint, tmp_path / "skywork")
     weights = load_file(whole / "model.safetensors")
     weights |= {"v_head.summary.weight": torch.ones(1, 64), "v_head.summary.bias": torch.ones(1)}
@@ -124,14 +118,14 @@ async def test_a_head_of_another_width_is_refused(
 
 
 async def test_states_that_the_generator_left_score_for_nothing(
-    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt = Prompt("letters", delimiter="e")  # noise has steps if a common letter ends them
     monkeypatch.setitem(PROMPTS, "letters", prompt)  # type: ignore[arg-type]
     generator = await TransformersGenerator.load(
         tiny_checkpoint, name="tiny", prompt=prompt, state_layer=LAYER
     )
-    start = Path(PATH.problem)
+    start = Chain(PATH.problem)
     sampled = await generator.sample(start, 2, Sampling(max_tokens=60, seed=0))
     await generator.aclose()
     head = save_head(tmp_path / "head", tiny_checkpoint, prompt="letters")
@@ -158,7 +152,7 @@ async def test_states_that_the_generator_left_score_for_nothing(
 
 
 async def test_no_backbone_is_loaded_while_the_generator_gives_its_states(
-    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: object) -> None:
         raise AssertionError("loaded a backbone")
@@ -168,15 +162,15 @@ async def test_no_backbone_is_loaded_while_the_generator_gives_its_states(
     states = GeneratorStates(str(tiny_checkpoint), given=True)
     verifier = await load_verifier(str(head), engine="transformers", generator=states)
     state = np.ones(128, dtype=np.float32)
-    path = Path(PATH.problem).extend(Step("It is 5.", "stop", state=state))
+    path = Chain(PATH.problem).extend(Step("It is 5.", "stop", state=state))
     assert len((await verifier.score(path)).values) == 1
-    narrow = Path(PATH.problem).extend(Step("It is 5.", "stop", state=state[:64]))
+    narrow = Chain(PATH.problem).extend(Step("It is 5.", "stop", state=state[:64]))
     with pytest.raises(VerifierError, match=r"reads states of width 128.*have 64"):
         await verifier.score(narrow)
 
 
 async def test_a_head_is_known_by_its_weights_and_a_token_costs_what_it_runs_through(
-    tiny_checkpoint: FilePath, tmp_path: FilePath
+    tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     generator = GeneratorStates(str(tiny_checkpoint))
     first = save_head(tmp_path / "first", tiny_checkpoint)
@@ -198,7 +192,7 @@ async def test_a_head_is_known_by_its_weights_and_a_token_costs_what_it_runs_thr
 
 
 async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
-    tiny_checkpoint: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROUTER_CACHE", str(tmp_path / "cache"))
     directory = save_head(tmp_path / "head", tiny_checkpoint, form="qwen-prm")
@@ -219,14 +213,14 @@ async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
 
 
 async def test_a_head_for_another_generator_is_refused(
-    tiny_checkpoint: FilePath, llama_prm: FilePath, tmp_path: FilePath
+    tiny_checkpoint: Path, llama_prm: Path, tmp_path: Path
 ) -> None:
     head = save_head(tmp_path / "head", llama_prm)
     with pytest.raises(ModelError, match="was trained on"):
         await load_verifier(str(head), generator=GeneratorStates(str(tiny_checkpoint)))
 
 
-async def test_a_corrupted_head_is_refused(tiny_checkpoint: FilePath, tmp_path: FilePath) -> None:
+async def test_a_corrupted_head_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     head = save_head(tmp_path / "head", tiny_checkpoint)
     file = head / WEIGHTS_FILE
     file.write_bytes(file.read_bytes()[:1000])

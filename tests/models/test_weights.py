@@ -19,13 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from router.models.errors import InputError, ModelError
 from router.models.weights import fetch
 from router.models.weights import find as weights
+from router.models.weights.count import count_parameters
 from router.models.weights.fetch import RemoteFile
 from router.models.weights.find import EMBEDDED, EmbeddedModel, find_model
 
@@ -181,6 +184,7 @@ def test_leftovers_of_a_killed_run_are_not_taken_for_whole(
 KILLED = """
 import pathlib, sys, time
 from router.models.weights import find as weights
+from router.models.weights.count import count_parameters
 def fetch(file, directory, console):
     (directory / file.name).touch()
     return directory / file.name
@@ -396,3 +400,28 @@ def test_the_embedded_model_loads_and_answers() -> None:
     output = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     reply = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert "5" in reply
+
+
+def test_only_weights_that_multiply_count(tmp_path: Path) -> None:
+    sizes = {
+        "model.embed_tokens.weight": (10, 4),
+        "model.layers.0.mlp.weight": (4, 3),
+        "model.layers.1.mlp.weight": (4, 3),
+        "model.norm.weight": (4,),
+    }
+
+    def save(name: str, **others: tuple[int, ...]) -> Path:
+        (tmp_path / name).mkdir()
+        tensors = {key: np.zeros(size, np.float32) for key, size in (sizes | others).items()}
+        save_file(tensors, tmp_path / name / "model.safetensors")
+        return tmp_path / name
+
+    own_head = save("own", **{"lm_head.weight": (10, 4)})
+    tied = save("tied")
+    for model in (own_head, tied):  # one of the two matrices of ten rows
+        assert count_parameters(model) == 40 + 12 + 12 + 4
+        assert count_parameters(model, head=False) == 12 + 12 + 4
+        assert count_parameters(model, layers=1, head=False) == 12 + 4
+    (tied / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="cannot read"):
+        count_parameters(tied)

@@ -13,7 +13,7 @@ from router.bundle import Bundle
 from router.choosing import ByTable
 from router.cli import main
 from router.difficulty.base import UNOBSERVED, Evidence
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
@@ -24,7 +24,7 @@ from router.rollouts.store import RolloutStore
 from router.strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
 PROBLEM = Problem("p", "1 + 1?")
 GENERATOR = GeneratorInfo("simulated", "fake", "plain")
 VERIFIER = VerifierInfo("simulated", "fake", "last")
@@ -86,6 +86,7 @@ def test_a_save_replaces_a_bundle_and_nothing_else(bundle: Bundle, tmp_path: Pat
 def test_other_models_are_refused_and_the_way_out_is_named(bundle: Bundle) -> None:
     bundle.check(GENERATOR, VERIFIER)
     bundle.check(replace(GENERATOR, engine="vllm"), VERIFIER)
+    bundle.check(replace(GENERATOR, parameters=7), replace(VERIFIER, parameters=7))
     with pytest.raises(InputError, match=r"model was 'simulated' and is now 'other'.*router fit"):
         bundle.check(replace(GENERATOR, model="other"), VERIFIER)
     with pytest.raises(

@@ -7,13 +7,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
 from router import Budget, Failure, Router, Solution
 from router.models.errors import EngineError, InputError, RouterError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Path, Problem, Sampled, Sampling
+from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling
 from router.opening import Models
 from router.strategies.trace import Node
 
@@ -36,7 +37,7 @@ class SlowVerifier(FakeVerifier):
         super().__init__(seconds=60)
 
 
-def silent(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+def silent(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
     return "I cannot tell.", "stop"
 
 
@@ -190,10 +191,10 @@ def test_problems_in_flight_are_bounded() -> None:
     most = 0
 
     class Watching(FakeGenerator):
-        async def sample(self, path, n, sampling):  # type: ignore[no-untyped-def]
+        async def sample(self, chain, n, sampling):  # type: ignore[no-untyped-def]
             nonlocal most
             most = max(most, self.running + 1)
-            return await super().sample(path, n, sampling)
+            return await super().sample(chain, n, sampling)
 
     with Router(generator=Watching(seconds_per_token=0.0001)) as router:
         assert len(list(router.solve_many(fake_problems(12), budget=2, in_flight=3))) == 12
@@ -221,10 +222,10 @@ class Panic(BaseException):
 )
 def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
     class Faulty(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-            if path.problem.id == "bad":
+        async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+            if chain.problem.id == "bad":
                 raise fault
-            return await super().sample(path, n, sampling)
+            return await super().sample(chain, n, sampling)
 
     problems = [*fake_problems(4), Problem("bad", QUESTION)]
     router = Router(generator=Faulty())
@@ -291,6 +292,47 @@ async def test_cancelling_asolve_stops_the_engines_work() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.to_thread(until, lambda: generator.running == 0)
+
+
+async def test_cancelling_asolve_tells_what_was_spent() -> None:
+    generator, spent = FakeGenerator(seconds_per_token=0.05), []
+
+    async def solve(router: Router) -> None:
+        try:
+            await router.asolve(QUESTION, budget=4)
+        except asyncio.CancelledError as error:
+            spent.append(error.usage)  # type: ignore[attr-defined]
+            raise
+
+    async with Router(generator=generator) as router:
+        task = asyncio.create_task(solve(router))
+        await asyncio.to_thread(until, lambda: generator.running > 0)
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert generator.running == 0
+    assert spent[0].generations == 4
+    assert spent[0].sampled_tokens == generator.sampled_tokens > 0
+
+
+def test_closing_waits_for_no_thread() -> None:
+    class Threaded(FakeGenerator):
+        async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+            await asyncio.to_thread(over.wait, 60)
+            raise AssertionError
+
+    over = threading.Event()
+    router = Router(generator=Threaded())
+    with ThreadPoolExecutor(1) as other:
+        solving = other.submit(router.solve, QUESTION, 1)
+        time.sleep(0.3)
+        started = time.monotonic()
+        router.close()
+        assert time.monotonic() - started < 10
+        with pytest.raises(CancelledError):
+            solving.result()
+        over.set()
 
 
 # -- life cycle -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from router import cli
 from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
 from router.difficulty.text_estimator import TextEstimator
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import MAJORITY, configurations
 from router.models.errors import InputError
 from router.models.types import Problem
@@ -32,7 +32,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("store") / "r.db"
     simulated_store(path, 120, STRATEGIES)
     with RolloutStore.read(path) as store:
-        return fit_bundle(store, Settings(BUDGETS, STRATEGIES, levels="absolute", merge=True))
+        return fit_bundle(store, FitSettings(BUDGETS, STRATEGIES, levels="absolute", merge=True))
 
 
 @pytest.fixture(scope="module")

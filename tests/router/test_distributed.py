@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from router.fitting.allocation import Allocation
-from router.fitting.distributed import RayWorkers, _places, ray_workers
+from router.fitting.distributed import RayWorkers, _Actor, _places, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
-from router.fitting.workers import Job
+from router.fitting.workers import SearchJob
 from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Problem, Sampling
@@ -104,18 +104,40 @@ def test_a_worker_killed_in_mid_run_loses_nothing_and_nothing_is_done_twice(
 @pytest.mark.timeout(600)
 def test_what_a_worker_raises_arrives_and_ends_no_worker(tmp_path: Path) -> None:
     async def work(workers: RayWorkers) -> None:
-        long = Job(Problem("long", "1 + " * 5000 + "1", "5001"), SAMPLES, BestOfN(1), 0)
+        long = SearchJob(Problem("long", "1 + " * 5000 + "1", "5001"), SAMPLES, BestOfN(1), 0)
         with pytest.raises(PromptTooLong, match="long"):
             await workers.search(long, None)
-        run = await workers.search(Job(PROBLEMS[0], SAMPLES, BestOfN(3), 0), 1)
+        run = await workers.search(SearchJob(PROBLEMS[0], SAMPLES, BestOfN(3), 0), 1)
         assert len(run.candidates) == 3
         assert workers.count == 2
         for pid in _pids(tmp_path):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(EngineError, match="every Ray worker has died"):
-            await workers.search(Job(PROBLEMS[0], SAMPLES, BestOfN(3), 0), 1)
+            await workers.search(SearchJob(PROBLEMS[0], SAMPLES, BestOfN(3), 0), 1)
 
     on_ray(work, tmp_path)
+
+
+async def test_a_generator_that_fails_to_close_leaves_no_verifier_open() -> None:
+    closed = []
+
+    class Stuck(FakeGenerator):
+        async def aclose(self) -> None:
+            raise EngineError("it does not end")
+
+    class Closing(FakeVerifier):
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    async def opened() -> Models:
+        generator, verifier = Stuck(), Closing()
+        return Models(generator, verifier, (generator, verifier))
+
+    actor = _Actor(opened, Sampling())
+    await actor.open()
+    with pytest.raises(EngineError, match="does not end"):
+        await actor.close()
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

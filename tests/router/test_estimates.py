@@ -8,11 +8,11 @@ import pytest
 
 from router.fitting import estimates
 from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.strategies.base import Candidate, Select
 from router.strategies.selection import select
 
-ROOT = Path(Problem("p", "?"))
+ROOT = Chain(Problem("p", "?"))
 RIGHT = "b"
 Units = list[list[tuple[str | None, float]]]
 

@@ -11,10 +11,11 @@ from click.testing import CliRunner, Result
 
 from router import cli
 from router.evaluation.records import Evaluation
+from router.fitting.workers import LocalWorker
 from router.models.errors import EngineError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.types import Problem
-from router.opening import default_sampling
+from router.opening import Models, default_sampling
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.verifier.sampling import sample_pools
@@ -105,7 +106,7 @@ def test_other_strategies_are_sampled_only_where_they_are_picked(
     evaluated(*given, "--strategy", "best_of_n", "--out", tmp_path / "e.json")
     found = Evaluation.load(tmp_path / "e.json")
     assert "beam_search" not in [curve.name for curve in found.curves]
-    picked = {name for p in found.policies for name in found.curve(p).points[-1].choices}
+    picked = {str(s) for p in found.policies for s in found.curve(p).points[-1].choices}
     with RolloutStore.read(store) as rollouts:
         searched = sum(name == "beam_search(n=4)" for _, name in rollouts.counts())
     assert (searched > 0) == ("beam_search(n=4)" in picked)
@@ -118,7 +119,8 @@ def test_samples_without_scores_get_them(home: Path, tmp_path: Path) -> None:
 
     async def sample() -> None:
         with RolloutStore.create(store, Origin.of(generator.info, sampling)) as rollouts:
-            await sample_pools(generator, DEV, 12, sampling, rollouts, lambda *_: None)
+            worker = LocalWorker(Models(generator, None), sampling)
+            await sample_pools(worker, DEV, 12, rollouts, lambda *_: None)
 
     asyncio.run(sample())
     given = (home / "dev.jsonl", *FAKE, "--bundle", home / "bundle", "--store", store)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +21,13 @@ from router.evaluation.records import Evaluation
 from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
 from router.evaluation.study import Study
 from router.evaluation.summary import against_fixed, differences, headline, sizes
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
-from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -63,7 +65,7 @@ def filled(path: Path, world: Simulation, strategies: tuple[Strategy, ...]) -> R
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("fit") / "r.db"
     with filled(path, simulated(180, seed=1), GRID) as store:
-        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+        return fit_bundle(store, FitSettings(BUDGETS, GRID, levels="quantile:3"))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
 ) -> None:
     at = evaluation.curve("learned").at(8)
     assert at is not None
-    names = {parse_strategy(text).name for text in at.choices}
+    names = {strategy.name for strategy in at.choices}
     assert names == set(BEST.values())
     gains = [g.gain for g in evaluation.gains if (g.policy, g.budget) == ("learned", 8)]
     assert len(gains) == 9
@@ -244,6 +246,21 @@ async def test_a_pilot_that_only_votes_is_best_of_n(
     assert (
         differences(found) == "One strategy wins everywhere: every problem got weighted best-of-N."
     )
+
+
+async def test_what_cannot_be_scored_is_evaluated_without_its_vote(
+    bundle: Bundle, world: Simulation, store: RolloutStore, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    shutil.copy(store.path, tmp_path / "r.db")
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection, connection:
+        connection.execute("UPDATE candidates SET scores = '[]' WHERE idx % 9 = 4")
+    with RolloutStore.read(tmp_path / "r.db") as part:
+        found = await evaluate(Study.of(bundle, world.problems), part)
+    assert found.problems == evaluation.problems
+    for policy in ("pilot", "best_of_n"):
+        now, before = found.curve(policy).points[-1], evaluation.curve(policy).points[-1]
+        assert now.accuracy.value == pytest.approx(before.accuracy.value, abs=0.1)
+        assert now.accuracy.value != before.accuracy.value
 
 
 def test_the_same_rollouts_give_the_same_evaluation(evaluation: Evaluation, tmp_path: Path) -> None:

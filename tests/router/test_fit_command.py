@@ -54,6 +54,34 @@ def refused(*args: Any) -> str:
     return done.stderr
 
 
+def test_what_is_fitted_at_a_temperature_is_used_at_it(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "b"
+    at, only = ("--temperature", 0.5, "--max-tokens", 200), ("--strategy", "best_of_n(n=1)")
+    fitted(problems, "--out", bundle, "--budgets", 1, *SMALL[2:], *FAKE, *only, *at)
+    sample, used = FakeGenerator.sample, set()
+
+    async def recording(self: FakeGenerator, path: Any, n: int, sampling: Sampling) -> Any:
+        used.add((sampling.temperature, sampling.max_tokens))
+        return await sample(self, path, n, sampling)
+
+    monkeypatch.setattr(FakeGenerator, "sample", recording)
+
+    def solved(*options: Any) -> dict[str, Any]:
+        command = ["solve", "1 + 2", *FAKE, "--bundle", bundle, "-n", 1, "--json", *options]
+        done = CliRunner().invoke(cli.main, [*map(str, command)])
+        return json.loads(done.stdout)["decision"]
+
+    assert solved()["expected_accuracy"] is not None
+    assert used == {(0.5, 200)}
+    used.clear()
+    decision = solved("--temperature", 0.8)
+    assert used == {(0.8, 200)}
+    assert decision["expected_accuracy"] is None
+    assert "temperature 0.8, not 0.5" in decision["why"]
+
+
 # -- the price ------------------------------------------------------------------------------------
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from router.difficulty.levels import fit_levels
-from router.fitting.allocation import Allocation
+from router.fitting.allocation import Allocation, Kind
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
-from router.fitting.workers import Job, LocalWorker, Worker
-from router.models.errors import EngineError, InputError
+from router.fitting.workers import LocalWorker, SearchJob, Worker
+from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import Problem, Sampling
+from router.models.types import Chain, Problem, Sampled, Sampling, Scored
 from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
@@ -150,7 +150,9 @@ async def test_pools_grow_by_fresh_samples_only(tmp_path: Path) -> None:
         assert all(c.scores is not None for pool in pools.values() for c in pool)
 
 
-async def test_each_temperature_has_a_pool_that_is_scored_like_the_other(tmp_path: Path) -> None:
+async def test_each_temperature_has_a_pool_that_is_scored_like_the_other(
+    tmp_path: Path,
+) -> None:
     colder = "best_of_n(select=majority, temperature=0.3)"
     pool = "best_of_n(n=1, temperature=0.3)"
     with _store(tmp_path / "r.db", verifier=False) as store:
@@ -183,7 +185,9 @@ async def test_samples_without_scores_get_them_before_a_fit(tmp_path: Path) -> N
         assert all(run.usage.verifier_tokens for run in store.runs())
 
 
-async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(tmp_path: Path) -> None:
+async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(
+    tmp_path: Path,
+) -> None:
     with _store(tmp_path / "r.db") as store:
         broken = FakeGenerator(fail_after=100)
         with pytest.raises(EngineError):
@@ -193,6 +197,97 @@ async def test_a_failure_keeps_what_finished_and_a_second_run_completes_it(tmp_p
         await _run(_sampler(store))
         assert [run for run in store.runs() if run in kept] == kept
         assert not np.isnan(_sampler(store).measured().accuracy).any()
+
+
+class _FailsAt(FakeGenerator):
+    """Fails at one problem, whatever is asked of it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self._problem = problem
+
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
+        if path.problem == self._problem:
+            raise EngineError("the engine cannot take it")
+        return await super().sample(path, n, sampling)
+
+
+@pytest.mark.parametrize("allocation", ["grid", "racing"])
+async def test_a_problem_that_always_fails_ends_no_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, allocation: Kind
+) -> None:
+    bad = PROBLEMS[3]
+    for _ in range(2):  # a resumed fit tries it again
+        caplog.clear()
+        with _store(tmp_path / "r.db") as store:
+            sampler = _sampler(store, allocation=Allocation.of(allocation))
+            await _run(sampler, _FailsAt(bad))
+            found = sampler.measured()
+        assert set(found.problems) == {p.id for p in PROBLEMS} - {bad.id}
+        told = [record.getMessage() for record in caplog.records]
+        assert sum(bad.id in line for line in told) == 1
+        assert told[-1].startswith("1 searches of 1 problems failed and are left out; start")
+    with _store(tmp_path / "r.db") as store:
+        sampler = _sampler(store)
+        await _run(sampler)
+        assert not np.isnan(sampler.measured().accuracy).any()
+        assert len(sampler.measured().problems) == len(PROBLEMS)
+
+
+async def test_a_search_that_finds_nothing_ends_no_fit(tmp_path: Path) -> None:
+    class Barren(LocalWorker):
+        async def search(self, job: SearchJob, seed: int | None) -> Run:
+            if job.problem == PROBLEMS[0] and job.configuration != SAMPLES:
+                raise NoCandidates("completed", "nothing was found")
+            return await super().search(job, seed)
+
+    with _store(tmp_path / "r.db") as store:
+        sampler = _sampler(store)
+        await sampler.run(Barren(Models(FakeGenerator(), FakeVerifier()), Sampling()))
+        assert {problem for problem, _, _ in sampler.failed} == {PROBLEMS[0].id}
+        assert len(sampler.measured().problems) == len(PROBLEMS)
+
+
+async def test_a_model_that_is_down_ends_a_fit_with_its_error(tmp_path: Path) -> None:
+    with _store(tmp_path / "r.db") as store:
+        broken = FakeGenerator(fail_after=0)
+        with pytest.raises(EngineError):
+            await _sampler(store).run(_worker(broken), in_flight=LEVEL_SAMPLES)
+        assert broken.calls < len(PROBLEMS) * 8  # not one search of each problem
+        few = Sampler(store, PROBLEMS[:2], STRATEGIES, levels="quantile:2")
+        with pytest.raises(EngineError):
+            await few.run(_worker(FakeGenerator(fail_after=0)))
+
+
+class _Picky(FakeVerifier):
+    """Cannot take one path in four."""
+
+    async def score(self, path: Chain, known: int = 0) -> Scored:
+        if len(path.text) % 4 == 0:
+            self.calls += 1
+            raise Unscorable("the path is too long for the verifier")
+        return await super().score(path, known)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_what_cannot_be_scored_is_asked_once(tmp_path: Path, verified: bool) -> None:
+    """Whether it is scored as it is sampled, or later."""
+    if not verified:
+        with _store(tmp_path / "r.db", verifier=False) as store:
+            strategies = configurations([4], [MAJORITY], verifier=False)
+            sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", merge=True)
+            await sampler.run(_worker(FakeGenerator(), None))
+    for asked in (True, False):
+        verifier = _Picky()
+        with _store(tmp_path / "r.db") as store:
+            sampler = _sampler(store)
+            await sampler.run(_worker(FakeGenerator(), verifier))
+            pools = [pool for _, pool in store.samples()]
+            found = sampler.measured()
+        assert bool(verifier.calls) == asked
+        assert all(c.scores is not None for pool in pools for c in pool)
+        assert any(c.scores == () for pool in pools for c in pool)
+    assert not np.isnan(found.accuracy).any(axis=0).all()
 
 
 async def test_a_problem_that_does_not_fit_the_model_is_skipped(tmp_path: Path) -> None:
@@ -259,7 +354,7 @@ class _EasyAfterHard:
     async def prefill(self, problem: Problem) -> StoredPrefill:
         return await self._worker.prefill(problem)
 
-    async def search(self, job: Job, seed: int | None) -> Run:
+    async def search(self, job: SearchJob, seed: int | None) -> Run:
         run = await self._worker.search(job, seed)
         if job.problem.id not in self._hard:
             await self._done.wait()

@@ -10,8 +10,7 @@ import pytest
 
 from router.io import Solved, keep_traces, read_problems, read_solutions, read_text
 from router.models.errors import InputError
-from router.models.types import Path as SearchPath
-from router.models.types import Problem
+from router.models.types import Chain, Problem
 from router.strategies.trace import Trace
 from tests.router.test_records import solution
 
@@ -102,9 +101,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def solved(problem: str = "p1", **settings: object) -> Solved:
-    found = replace(
-        solution(), problem_id=problem, trace=Trace(SearchPath(Problem(problem, "1 + 1?")))
-    )
+    found = replace(solution(), problem_id=problem, trace=Trace(Chain(Problem(problem, "1 + 1?"))))
     return Solved(found, {"budget": 4, **settings}, "0123")
 
 

@@ -149,18 +149,32 @@ def test_costs_count_what_each_strategy_computes(tmp_path: Path) -> None:
     texts = ["best_of_n(n=2, select=majority)", "best_of_n(n=2)", "dvts(n=8)"]
     found = _measured(tmp_path, pool, runs, texts)
     generator, verifier = 2 * 10, 2 * 3
-    one_prompt = 7
+    share, one_prompt = 7 / 4, 7  # four samples share a request's prompt
     assert found.tokens[0].tolist() == [20, 20, 80]
     np.testing.assert_allclose(
         found.flops[0],
         [
-            generator * (20 + one_prompt),
-            generator * (20 + one_prompt) + verifier * 2 * 4,
+            generator * (20 + 2 * share),
+            generator * (20 + 2 * share) + verifier * 2 * 4,
             generator * (80 + 2 * one_prompt) + verifier * 2 * 16,
         ],
     )
     assert found.sample_tokens[0] == 10
-    assert found.sample_flops[0] == generator * (10 + one_prompt)
+    assert found.sample_flops[0] == generator * (10 + share)
+
+
+def test_flops_of_few_samples_are_no_share_of_a_large_requests_prompts(tmp_path: Path) -> None:
+    """As vLLM reports 16 samples: each computes the end of the prompt that no block holds."""
+    with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
+        store.add_problems([PROBLEM])
+        usage = replace(_usage(16, tokens=370), prompt_tokens=16 * 93, prompt_tokens_cached=15 * 64)
+        store.add_samples("p", [_candidate("1/2")] * 16, usage)
+        texts = [f"best_of_n(n={n}, select=majority)" for n in (1, 2, 4)]
+        found = measure(store, list(map(parse_strategy, texts)), level_samples=0)
+    ratios = found.flops[0] / found.tokens[0]
+    one_search = (93 + 370) / 370  # what one sample alone would compute
+    np.testing.assert_allclose(ratios / ratios[0], 1.0)
+    assert 2 * 10 < ratios[0] < 2 * 10 * one_search
 
 
 def test_what_an_engine_did_not_report_stays_unknown(tmp_path: Path) -> None:
@@ -194,6 +208,23 @@ def test_unscored_samples_serve_a_majority_only(tmp_path: Path) -> None:
     found = _measured(tmp_path, pool, [], texts)
     assert found.accuracy[0, 0] == 1.0
     assert np.isnan(found.accuracy[0, 1])
+
+
+def test_a_candidate_that_cannot_be_scored_does_not_vote_by_scores(tmp_path: Path) -> None:
+    unscorable = replace(_candidate("3"), scores=())
+    pool = [unscorable, _candidate("1/2", 0.9), _candidate("4", 0.2), unscorable]
+    runs = [("beam_search(n=4)", [unscorable, _candidate("1/2", 0.1)])]
+    names = ("best_of_n(n=4)", "best_of_n(n=4, select=best)", "beam_search(n=4)")
+    found = _measured(tmp_path, pool, runs, [*names, "best_of_n(n=4, select=majority)"])
+    assert found.accuracy[0].tolist() == [1.0, 1.0, 1.0, 0.0]
+    np.testing.assert_array_equal(found.scores[0], [np.nan, 0.9, 0.2, np.nan])
+
+
+def test_where_most_cannot_be_scored_nothing_is_selected_by_scores(tmp_path: Path) -> None:
+    unscorable = replace(_candidate("3"), scores=())
+    pool = [unscorable, unscorable, _candidate("1/2")]
+    found = _measured(tmp_path, pool, [], ["best_of_n(n=3)", "best_of_n(n=3, select=majority)"])
+    np.testing.assert_array_equal(found.accuracy[0], [np.nan, 0.0])
 
 
 def test_the_aggregation_is_the_verifiers_unless_the_strategy_says_otherwise(

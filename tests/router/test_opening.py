@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from router.core import Router
-from router.models.errors import ModelError
+from router.models.errors import InputError, ModelError
 from router.models.fakes import FakeGenerator, FakeVerifier
+from router.models.placement import Wanted
+from router.models.runtime.engine_args import EngineArgs
 from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.opening import Models, default_verifier, load_models
@@ -23,7 +26,12 @@ class Loads:
         self.states: GeneratorStates | None = None
         self.format: str | None = None
         self.fails = False
+        self.opened = False
         self.closed = 0
+        self.verifier_runs = "vllm"
+        self.verifier_args: EngineArgs = {}
+        self.memory: dict[str, Any] = {}
+        self.placed: list[Wanted] = []
         loads = self
 
         class Closing(FakeGenerator):
@@ -33,30 +41,43 @@ class Loads:
         self.generator = Closing
 
         async def load_generator(*args: Any, **options: Any) -> FakeGenerator:
-            self.generator_options = options
+            self.generator_options, self.opened = options, True
             return Closing()
 
         async def load_verifier(
-            ref: str, *, format: str | None, generator: GeneratorStates
+            ref: str, *, format: str | None, generator: GeneratorStates, engine_args: EngineArgs
         ) -> FakeVerifier:
             if self.fails:
                 raise ModelError("no such weights")
-            self.states, self.format = generator, format
+            self.states, self.format, self.verifier_args = generator, format, engine_args
             return FakeVerifier()
 
+        def placed(wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
+            self.placed = list(wanted)
+            return {one.role: self.memory | dict(one.args) for one in wanted}
+
+        monkeypatch.setattr("router.opening.placed", placed)
+        monkeypatch.setattr("router.models.weights.find.find_model", lambda ref: Path("/found"))
+        monkeypatch.setattr("router.models.verifiers.load.find_verifier", self.find_verifier)
         monkeypatch.setattr("router.models.generators.load.load_generator", load_generator)
         monkeypatch.setattr("router.models.generators.load.find_spec", lambda name: True)
         monkeypatch.setattr("router.models.verifiers.load.load_verifier", load_verifier)
 
-    async def open(self, verifier: Path, engine: str, format: str | None = None) -> None:
+    async def find_verifier(self, ref: str, **_: Any) -> tuple[str, Path]:
+        return self.verifier_runs, Path(ref)
+
+    async def open(
+        self, verifier: Path | None, engine: str, format: str | None = None, **args: Any
+    ) -> None:
         await load_models(
             None,
-            str(verifier),
+            None if verifier is None else str(verifier),
             model="here",
             engine=engine,
             endpoints=(),
             prompt=None,
             verifier_format=format,
+            **args,
         )
 
 
@@ -185,3 +206,53 @@ def test_the_embedded_model_is_sampled_alike_wherever_it_runs() -> None:
     own = Router().sampling
     assert Router(EMBEDDED, endpoints=(URL,)).sampling == own
     assert Router(endpoints=(URL,)).sampling == Router("other").sampling != own
+
+
+async def test_engines_get_their_memory_and_what_was_asked_for_them(
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "router.models.runtime.vllm_process.engine_arg_names",
+        lambda: frozenset({"max_model_len", "dtype", "gpu_memory_utilization"}),
+    )
+    loads.memory = {"gpu_memory_utilization": 0.3}
+    asked: dict[str, Any] = {"gpu_memory_utilization": 0.5, "dtype": "float16"}
+    await loads.open(tmp_path, "vllm", engine_args={"max_model_len": 512}, verifier_args=asked)
+    assert [(one.role, one.engine) for one in loads.placed] == [
+        ("generator", "vllm"),
+        ("verifier", "vllm"),
+    ]
+    assert loads.generator_options == {"gpu_memory_utilization": 0.3, "max_model_len": 512}
+    assert loads.verifier_args == asked
+
+
+@pytest.mark.parametrize(
+    ("engine", "runs", "verifier", "args", "said"),
+    [
+        ("transformers", "vllm", "v", "engine_args", "the generator runs on transformers"),
+        ("vllm", "transformers", "v", "verifier_args", "the verifier runs on transformers"),
+        ("vllm", "the generator's states", "v", "verifier_args", "on the generator's states"),
+        ("vllm", "vllm", None, "verifier_args", "no verifier is opened"),
+    ],
+)
+async def test_engine_arguments_without_vllm_are_refused_before_anything_is_loaded(
+    loads: Loads, engine: str, runs: str, verifier: str | None, args: str, said: str
+) -> None:
+    loads.verifier_runs = runs
+    directory = None if verifier is None else Path(verifier)
+    with pytest.raises(InputError, match=said):
+        await loads.open(directory, engine, **{args: {"dtype": "float16"}})
+    assert not loads.opened
+
+
+async def test_an_unknown_argument_is_refused_before_anything_is_loaded(
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "router.models.runtime.vllm_process.engine_arg_names", lambda: frozenset({"dtype"})
+    )
+    for name, option in (("engine_args", "--engine-arg"), ("verifier_args", "--verifier-arg")):
+        with pytest.raises(InputError, match=f"{option} dtyp: .*did you mean 'dtype'"):
+            await loads.open(tmp_path, "vllm", **{name: {"dtyp": "float16"}})
+    assert not loads.opened

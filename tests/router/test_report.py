@@ -15,11 +15,13 @@ from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
-from router.fitting.build import Settings, fit_bundle
+from router.evaluation.summary import in_words
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
 from router.rollouts.store import RolloutStore
+from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS[1:], verifier=True)
@@ -30,7 +32,7 @@ BEAMS = tuple(replace(kind, searches={"beam_search": 1.0, "dvts": 0.01}) for kin
 def fitted(path: Path, kinds: tuple[Kind, ...] = WORLD) -> Bundle:
     simulated_store(path, 60, GRID, kinds=kinds)
     with RolloutStore.read(path) as store:
-        return fit_bundle(store, Settings(BUDGETS, GRID, levels="quantile:3"))
+        return fit_bundle(store, FitSettings(BUDGETS, GRID, levels="quantile:3"))
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,18 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert message in done.stderr
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("best_of_n(n=4)", "weighted best-of-N"),
+        ("best_of_n(n=4, select=best)", "best-of-N, best score"),
+        # Once "weighted best-of-N (select=majority, …)".
+        ("best_of_n(n=4, select=majority, temperature=0)", "majority vote (temperature=0)"),
+        ("beam_search(n=4, width=2)", "beam search (width=2)"),
+        ("dvts(n=4, select=majority)", "DVTS (select=majority)"),
+    ],
+)
+def test_a_strategy_is_told_in_words(text: str, words: str) -> None:
+    assert in_words(parse_strategy(text)) == words

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.simulated import simulated_store
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.fakes import FakeGenerator, fake_problems
 from router.rollouts.store import RolloutStore
@@ -27,7 +27,7 @@ BUDGETS = (1, 2, 4, 8)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("resume")
-    settings = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    settings = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
     simulated_store(home / "r.db", 60, settings.strategies)
     with RolloutStore.read(home / "r.db") as store:
         fit_bundle(store, settings).save(home / "bundle")
@@ -55,6 +55,8 @@ def started(tmp_path: Path, *options: str, problems: int = 3) -> tuple[str, ...]
         ("", "--max-tokens 99", "max_tokens was 512 and is now 99"),
         ("", "--model other/model", "model was 'Qwen2.5-Coder-0.5B-Instruct' and is now 'other/"),
         ("", "--prompt plain", "prompt was 'qwen-math@"),
+        ("", "--engine-arg dtype=half", "engine_args was {} and is now {'dtype': 'half'}"),
+        ("", "--verifier-arg dtype=half", "verifier_args was {} and is now {'dtype': 'half'}"),
         ("", "--verifier fake", "verifier was None and is now 'fake'"),
         ("--verifier fake", "--verifier none", "verifier was 'fake' and is now None"),
         ("--bundle none", f"--bundle {BUNDLE} --verifier fake", "bundle was None and is now '"),

@@ -1,5 +1,5 @@
 """One road: what is observed is charged to the search's own budget and used again; one deadline,
-one usage; one bad path costs itself."""
+one usage; one bad chain costs itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from router.difficulty.base import NOTHING, Evidence, Needs
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable, VerifierError
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.types import FinishReason, Path, Problem, Sampling, Scored
+from router.models.types import Chain, FinishReason, Problem, Sampling, Scored
 from router.opening import Models
 from router.records import Decision, Solution
 from router.road import solve
@@ -146,7 +146,7 @@ async def test_a_token_cap_that_ends_the_pilot_leaves_what_is_finished() -> None
 
 
 async def test_a_deadline_in_the_pilot_leaves_what_is_finished() -> None:
-    def slow(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+    def slow(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         return ("x" if rng.random() < 0.5 else "x" * 10_000), "stop"
 
     generator = FakeGenerator(slow, seconds_per_token=0.001)
@@ -194,6 +194,28 @@ async def test_the_deadline_covers_observation_search_and_scoring(
     assert time.monotonic() - started < 1.0
 
 
+async def test_answers_that_cannot_be_compared_in_time_are_different_and_a_note_says_so() -> None:
+    """Comparing towers of powers takes CPU minutes, and must not outlive the deadline."""
+    towers = [rf"\boxed{{{k}^{{9^{{9^{{10}}}}}}+x}}" for k in (7, 8, 9)]
+
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        return towers.pop(), "stop"
+
+    started = time.monotonic()
+    problem = Problem("p", "Which is largest?", answer="9^{9^{9^{11}}}")
+    solution = await solve(
+        problem,
+        Models(FakeGenerator(script), None),
+        Spy("best_of_n(n=3, select=majority)"),
+        Budget(3, seconds=1.0),
+        Sampling(),
+    )
+    assert time.monotonic() - started < 1.6
+    assert len(solution.votes) == 3
+    assert solution.correct is None
+    assert any("could not be compared in time" in note for note in solution.notes)
+
+
 async def test_scoring_after_a_token_cap_is_inside_the_deadline() -> None:
     budget = Budget(8, tokens=120, seconds=0.3)
     started = time.monotonic()
@@ -239,9 +261,9 @@ async def test_usage_counts_work_that_was_cancelled() -> None:
 
 async def test_what_an_engine_does_not_tell_of_a_cancelled_call_is_a_lower_bound() -> None:
     class Silent(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling):  # type: ignore[no-untyped-def]
+        async def sample(self, chain: Chain, n: int, sampling: Sampling):  # type: ignore[no-untyped-def]
             try:
-                return await super().sample(path, n, sampling)
+                return await super().sample(chain, n, sampling)
             except asyncio.CancelledError:
                 raise asyncio.CancelledError from None
 
@@ -261,7 +283,7 @@ async def test_errors_carry_what_was_spent(text: str) -> None:
     assert failed.value.usage.generations > 0
 
     class Down(FakeVerifier):
-        async def score(self, path: Path, known: int = 0) -> Scored:
+        async def score(self, chain: Chain, known: int = 0) -> Scored:
             raise VerifierError("the verifier is down")
 
     with pytest.raises(VerifierError, match="is down") as down:
@@ -282,20 +304,20 @@ async def test_a_search_that_is_left_says_what_was_spent() -> None:
     assert left.value.usage.sampled_tokens > 0  # type: ignore[attr-defined]
 
 
-# -- one bad path -----------------------------------------------------------------------------
+# -- one bad chain -----------------------------------------------------------------------------
 
 
 class Picky(FakeVerifier):
-    """Cannot take some of the paths."""
+    """Cannot take some of the chains."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self._share = share
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        if random.Random(path.text).random() < self._share:
-            raise Unscorable("the path is too long for the verifier")
-        return await super().score(path, known)
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        if random.Random(chain.text).random() < self._share:
+            raise Unscorable("the chain is too long for the verifier")
+        return await super().score(chain, known)
 
 
 @pytest.mark.parametrize("text", ["best_of_n(n=16)", "best_of_n(n=16, select=best)"])

@@ -132,13 +132,13 @@ async def test_a_stored_candidate_is_the_token_exact_path_of_its_search() -> Non
         BestOfN(2), problem, FakeGenerator(), FakeVerifier(), Budget(2), Sampling(), seed=1
     )
     found = outcome.candidates[0]
-    stored = StoredCandidate.of(found.path, found.answer, True, found.scores)
-    back = StoredCandidate.from_row(stored.to_row()).path(problem)
-    assert [s.text for s in back.steps] == [s.text for s in found.path.steps]
-    assert [s.token_ids for s in back.steps] == [s.token_ids for s in found.path.steps]
+    stored = StoredCandidate.of(found.chain, found.answer, True, found.scores)
+    back = StoredCandidate.from_row(stored.to_row()).chain(problem)
+    assert [s.text for s in back.steps] == [s.text for s in found.chain.steps]
+    assert [s.token_ids for s in back.steps] == [s.token_ids for s in found.chain.steps]
     assert back.finished
     assert back.steps[0].finish == "step"
-    assert stored.tokens == found.path.tokens
+    assert stored.tokens == found.chain.tokens
 
 
 def test_samples_form_one_pool_in_the_order_they_came(tmp_path: Path) -> None:
@@ -204,6 +204,21 @@ def test_a_store_takes_its_first_verifier_and_refuses_the_next(tmp_path: Path) -
     other = replace(VERIFIER, aggregation="min")
     with pytest.raises(InputError, match="aggregation was 'last' and is now 'min'"):
         RolloutStore.create(tmp_path / "r.db", Origin.of(GENERATOR, Sampling(), other))
+
+
+def test_a_count_of_weights_is_no_part_of_the_origin_and_the_newer_wins(tmp_path: Path) -> None:
+    """Stores of before 2026-11-26 count an embedding that multiplies nothing."""
+    path = tmp_path / "r.db"
+    for counted, known in (
+        (630_167_424, 630_167_424),
+        (494_032_768, 494_032_768),
+        (None, 494_032_768),
+    ):
+        generator = replace(GENERATOR, parameters=counted)
+        with RolloutStore.create(path, Origin.of(generator, Sampling())) as s:
+            assert s.origin.parameters == known
+    with RolloutStore.read(path) as s:
+        assert s.origin.parameters == 494_032_768
 
 
 def test_the_engine_is_no_part_of_the_origin() -> None:

@@ -17,19 +17,20 @@ from router import Budget, Router, cli
 from router.bundle import Bundle
 from router.choosing import ByTable, Fixed
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.types import Prefill, Problem, Sampling
+from router.models.types import AskedSampling, Prefill, Problem, Sampled, Sampling
+from router.models.types import Chain as Solved
 from router.records import Decision
 from router.rollouts.store import RolloutStore
 from router.table import Estimate
 
 QUESTION = "What is 12 + 35 + 7?"
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = Settings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
 
 
 class Simulated(FakeGenerator):
@@ -129,6 +130,84 @@ async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Pat
         assert "temperature" not in str(decision.strategy)
         solution = router.solve(QUESTION, 8, sampling=asked)
         assert solution.decision.strategy == decision.strategy
+
+
+class Recording(Simulated):
+    def __init__(self) -> None:
+        super().__init__()
+        self.samplings: set[Sampling] = set()
+
+    async def sample(self, path: Solved, n: int, sampling: Sampling) -> Sampled:
+        self.samplings.add(replace(sampling, until="end", seed=None))
+        return await super().sample(path, n, sampling)
+
+
+FITTED = Sampling(temperature=0.5, top_p=0.9, max_tokens=100, stop=("END",))
+
+
+@pytest.fixture
+def colder(bundle: Bundle, tmp_path: Path) -> Path:
+    """A bundle that was fitted at other settings than any default."""
+    told = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 100, "stop": ("END",)}
+    origin = replace(bundle.origin, **told)  # type: ignore[arg-type]
+    manifest = {**bundle.manifest, "origin": origin.to_dict()}
+    winner = only("best_of_n(n=4)", bundle)
+    replace(winner, origin=origin, manifest=manifest).save(tmp_path / "colder")
+    return tmp_path / "colder"
+
+
+@pytest.mark.parametrize(
+    ("asked", "used", "noted"),
+    [
+        (None, FITTED, None),
+        (FITTED, FITTED, None),
+        (AskedSampling(top_p=0.9), FITTED, None),
+        (
+            AskedSampling(temperature=0.8),
+            replace(FITTED, temperature=0.8),
+            "this samples at temperature 0.8, not 0.5",
+        ),
+        (
+            AskedSampling(max_tokens=50, stop=()),
+            replace(FITTED, max_tokens=50, stop=()),
+            "this samples at max_tokens 50, not 100, stop (), not ('END',)",
+        ),
+    ],
+)
+def test_a_bundle_is_used_as_it_was_fitted_or_the_decision_says_how_not(
+    colder: Path, asked: Sampling | AskedSampling | None, used: Sampling, noted: str | None
+) -> None:
+    generator = Recording()
+    with Router(
+        generator=generator, verifier=SimulatedVerifier(), bundle=colder, sampling=asked
+    ) as router:
+        assert router.sampling == used
+        decision = router.solve(QUESTION, 4).decision
+        assert generator.samplings == {used}
+        assert router.decide(QUESTION, 4) == decision
+        fixed = router.solve(QUESTION, 2, strategy="best_of_n")  # no bundle is asked
+    assert (decision.expected_accuracy is None) == (noted is not None)
+    assert ("this samples at" in decision.why) == (noted is not None)
+    assert noted is None or noted in decision.why
+    assert "this samples at" not in fixed.decision.why
+
+
+def test_a_chooser_of_ones_own_is_used_as_it_was_fitted_too(colder: Path) -> None:
+    chooser = ByTable.of(Bundle.load(colder))
+    generator = Recording()
+    with Router(generator=generator, verifier=SimulatedVerifier(), chooser=chooser) as router:
+        assert router.solve(QUESTION, 4).decision.expected_accuracy is not None
+        assert generator.samplings == {FITTED}
+        assert "temperature 0.8, not 0.5" in router.decide(QUESTION, 4, sampling=Sampling()).why
+
+
+def test_what_one_call_asks_for_is_noted_too(colder: Path) -> None:
+    with Router(generator=Recording(), verifier=SimulatedVerifier(), bundle=colder) as router:
+        found = router.solve(QUESTION, 4, sampling=replace(FITTED, max_tokens=99))
+        assert found.decision.expected_accuracy is None
+        assert "max_tokens 99, not 100" in found.decision.why
+        usual = router.sampling_with("best_of_n")
+    assert usual == Router(bundle=None).sampling
 
 
 def only(winner: str, bundle: Bundle) -> Bundle:

@@ -10,7 +10,7 @@ import pytest
 from router import Router
 from router.bundle import Bundle, shipped_bundle
 from router.evaluation.records import Evaluation
-from router.fitting.build import Settings, fit_bundle
+from router.fitting.build import FitSettings, fit_bundle
 from router.io import read_problems
 from router.models.errors import NotInstalled
 from router.models.types import Problem
@@ -74,7 +74,7 @@ def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
     """The numbers that are shipped are those that the committed rollouts hold."""
     told = shipped.manifest["settings"]
     strategies = tuple(parse_strategy(text) for text in told["strategies"])
-    settings = Settings(**{**told, "budgets": tuple(told["budgets"]), "strategies": strategies})
+    settings = FitSettings(**{**told, "budgets": tuple(told["budgets"]), "strategies": strategies})
     with open_rollouts(BENCHMARKS / "rollouts" / "fit.jsonl.gz") as rollouts:
         again = fit_bundle(rollouts, settings)
     assert _rounded(again.table.model_dump()) == _rounded(shipped.table.model_dump())

@@ -18,10 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router import cli
-from router.models.errors import VerifierError
+from router.models.errors import InputError, VerifierError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
-from router.models.types import FinishReason, Sampling, Scored
-from router.models.types import Path as SearchPath
+from router.models.types import Chain, FinishReason, Sampling, Scored
 from tests.problem_file import problem_file
 
 QUESTION = "What is 12 + 35 + 7?"
@@ -106,7 +105,7 @@ def test_people_see_answer_decision_spend_votes_and_end() -> None:
 
 def test_what_the_engine_does_not_report_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     class Vague(FakeGenerator):
-        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Any:
+        async def sample(self, path: Chain, n: int, sampling: Sampling) -> Any:
             from dataclasses import replace
 
             sampled = await super().sample(path, n, sampling)
@@ -118,9 +117,7 @@ def test_what_the_engine_does_not_report_is_said_to_be_so(monkeypatch: pytest.Mo
 
 
 def test_text_of_a_model_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hostile(
-        path: SearchPath, sampling: Sampling, rng: random.Random
-    ) -> tuple[str, FinishReason]:
+    def hostile(path: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         return "[bold]so\x1b[2J[/nothing] the answer is \\boxed{[1, 2]}", "stop"
 
     use(monkeypatch, FakeGenerator(hostile))
@@ -297,9 +294,7 @@ def test_endpoint_that_misbehaves_is_named_and_answers_nothing(
 
 
 def test_no_readable_answer_fails_and_invents_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(
-        path: SearchPath, sampling: Sampling, rng: random.Random
-    ) -> tuple[str, FinishReason]:
+    def silent(path: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         return "I cannot tell.", "stop"
 
     use(monkeypatch, FakeGenerator(silent))
@@ -321,7 +316,7 @@ def test_generator_that_fails_is_an_error_not_an_answer(monkeypatch: pytest.Monk
 
 
 def test_verifier_that_returns_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def score(self: FakeVerifier, path: SearchPath, known: int = 0) -> Scored:
+    async def score(self: FakeVerifier, path: Chain, known: int = 0) -> Scored:
         return Scored((float("nan"),) * (len(path.steps) - known), 1)
 
     monkeypatch.setattr(FakeVerifier, "score", score)
@@ -420,7 +415,7 @@ def test_fault_in_the_code_ends_its_problem_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Faulty(FakeGenerator):
-        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Any:
+        async def sample(self, path: Chain, n: int, sampling: Sampling) -> Any:
             if path.problem.id == "b":
                 raise KeyError("oops")
             return await super().sample(path, n, sampling)
@@ -507,3 +502,31 @@ def test_problem_ids_stay_apart_in_one_batch(tmp_path: Path) -> None:
     )
     done = run("--file", str(file), *FAKE, "--budget", "2")
     assert {json.loads(x)["problem_id"] for x in done.stdout.splitlines()} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine-arg", "dtype=float16"), "--engine-arg is for vLLM, and the generator runs on"),
+        (("--verifier-arg", "dtype=half"), "--verifier-arg is for vLLM, and no verifier is opened"),
+        (("--engine-arg", "dtype"), "--engine-arg 'dtype': write KEY=VALUE"),
+    ],
+)
+def test_engine_arguments_that_nothing_takes_are_refused(
+    options: tuple[str, str], said: str
+) -> None:
+    assert said in refused(QUESTION, *FAKE, *options)
+
+
+def test_engine_arguments_reach_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    async def load(*_: Any, **settings: Any) -> Any:
+        seen.update(settings)
+        raise InputError("far enough")
+
+    monkeypatch.setattr("router.core.load_models", load)
+    more = ("--engine-arg", "tensor_parallel_size=2", "--engine-arg", "dtype=half")
+    refused(QUESTION, *FAKE, *more, "--verifier-arg", "max_model_len=4096")
+    assert seen["engine_args"] == {"tensor_parallel_size": 2, "dtype": "half"}
+    assert seen["verifier_args"] == {"max_model_len": 4096}

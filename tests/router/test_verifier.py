@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.fitting.workers import LocalWorker
 from router.models.errors import EngineError, InputError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.training.lora import LoraSettings
-from router.models.types import Path as SearchPath
-from router.models.types import Problem, Sampled, Sampling
+from router.models.types import Chain, Problem, Sampled, Sampling
 from router.models.verifiers.trained_head import Backbone, HeadConfig
+from router.opening import Models
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.store import RolloutStore
 from router.strategies.tasks import get_task
@@ -162,18 +164,30 @@ def test_what_fine_tuning_leaves_out_can_be_measured(mixed: int) -> None:
 # -- sampling ---------------------------------------------------------------------------------
 
 
+def worker_of(generator: FakeGenerator, sampling: Sampling = Sampling()) -> LocalWorker:
+    return LocalWorker(Models(generator, None), sampling)
+
+
 async def test_a_store_is_complete_when_no_model_is_needed_any_more(tmp_path: Path) -> None:
     generator, file = FakeGenerator(), tmp_path / "rollouts.sqlite"
     problems, sampling = fake_problems(3), Sampling(max_tokens=200)
     origin = Origin.of(generator.info, sampling)
+    worker = worker_of(generator, sampling)
     assert not is_complete(file, origin, problems, 2, 0)
     with RolloutStore.create(file, origin) as store:
-        await sample_pools(generator, problems, 2, sampling, store, lambda *_: None)
+        await sample_pools(worker, problems, 2, store, lambda *_: None)
         assert is_complete(file, origin, problems, 2, 0)
         assert not is_complete(file, origin, problems, 2, 1)
-        await sample_completions(
-            generator, {p.id for p in problems}, 1, sampling, store, lambda *_: None
-        )
+        await sample_completions(worker, problems, 1, store, lambda *_: None)
+        whole = {p.id: [c.chain(p).steps for c in pool] for p, pool in store.samples()}
+        completions = [r for r in store.runs() if r.configuration.startswith("completions(")]
+    assert len(completions) == sum(len(steps) - 1 for pool in whole.values() for steps in pool)
+    for run in completions:
+        index, depth = map(int, re.findall(r"\d+", run.configuration))
+        (completed,) = run.candidates
+        begun = tuple(step.text for step in whole[run.problem][index][:depth])
+        assert completed.steps[:depth] == begun
+        assert run.usage.generations == 1
     assert is_complete(file, origin, problems, 2, 1)
     assert is_complete(file, origin, problems[1:], 1, 1)
     assert not is_complete(file, origin, problems, 3, 0)
@@ -187,7 +201,7 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
     asked: list[Problem] = []
 
     class Listening(FakeGenerator):
-        async def sample(self, path: SearchPath, n: int, sampling: Sampling) -> Sampled:
+        async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
             asked.append(path.problem)
             return await super().sample(path, n, sampling)
 
@@ -195,10 +209,9 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
     problems = [replace(problem, task="text") for problem in fake_problems(2)]
     origin = Origin.of(generator.info, sampling)
     with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
-        await sample_pools(generator, problems, 2, sampling, store, lambda *_: None)
-        await sample_completions(
-            generator, {p.id for p in problems}, 1, sampling, store, lambda *_: None
-        )
+        worker = worker_of(generator, sampling)
+        await sample_pools(worker, problems, 2, store, lambda *_: None)
+        await sample_completions(worker, problems, 1, store, lambda *_: None)
         pools = list(store.samples())
     assert {problem.ask for problem in asked} == {get_task("text").ask}
     assert [problem for problem, _ in pools] == problems
@@ -208,18 +221,17 @@ async def test_what_a_task_asks_for_is_said_and_what_it_reads_is_graded(tmp_path
 
 
 async def test_sampling_reports_its_progress_and_resumes(tmp_path: Path) -> None:
-    problems, seen = fake_problems(5), []
+    problems, seen = fake_problems(20), []
     origin = Origin.of(FakeGenerator().info, Sampling())
     with RolloutStore.create(tmp_path / "r.sqlite", origin) as store:
-        broken = FakeGenerator(fail_after=3)
+        broken = worker_of(FakeGenerator(fail_after=3))
         with pytest.raises(EngineError):
-            await sample_pools(broken, problems, 2, Sampling(), store, lambda *_: None)
+            await sample_pools(broken, problems, 2, store, lambda *_: None)
         kept = {problem.id for problem, _ in store.samples()}
-        await sample_pools(
-            FakeGenerator(), problems, 2, Sampling(), store, lambda *row: seen.append(row)
-        )
+        again = worker_of(FakeGenerator())
+        await sample_pools(again, problems, 2, store, lambda *row: seen.append(row))
         assert all(len(pool) == 2 for _, pool in store.samples())
-    assert seen[-1] == ("sampling solutions", 5 - len(kept), 5 - len(kept))
+    assert seen[-1] == ("sampling solutions", 20 - len(kept), 20 - len(kept))
 
 
 def test_problems_without_gold_answers_are_refused_by_name() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 
 from router import Router
+from router.bundle import Bundle
+from router.choosing import Difficulty
 from router.models.errors import EngineError
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.types import Path, Sampled, Sampling
+from router.models.types import Chain, Sampled, Sampling
+from router.rollouts.runs import Origin
 from router.service.server import Server, bind
 from router.service.settings import Settings
 
@@ -28,7 +33,7 @@ class Engine(FakeGenerator):
         super().__init__(seconds_per_token=seconds_per_token)
         self.dead = False
         self.bug = False
-        self.prompts: list[Path] = []
+        self.prompts: list[Chain] = []
         self.samplings: list[Sampling] = []
         self.waiting = 0
         self._go_on = threading.Event()
@@ -40,7 +45,7 @@ class Engine(FakeGenerator):
     def go_on(self) -> None:
         self._go_on.set()
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         self.prompts.append(path)
         self.samplings.append(sampling)
         self.waiting += 1
@@ -106,6 +111,17 @@ def served(
         service.http.close()
         server.should_exit = True
         thread.join()
+
+
+def bundled(
+    bundle: Bundle, engine: Engine, home: pathlib.Chain, difficulty: Difficulty = "text"
+) -> Router:
+    """A router of this engine, whose bundle passes for one that was fitted on it."""
+    judge = FakeVerifier()
+    origin = Origin.of(engine.info, Sampling(), judge.info)
+    manifest = {**bundle.manifest, "origin": origin.to_dict()}
+    replace(bundle, origin=origin, manifest=manifest).save(home)
+    return Router(generator=engine, verifier=judge, bundle=home, difficulty=difficulty)
 
 
 def until(holds: Callable[[], bool], seconds: float = 20) -> None:

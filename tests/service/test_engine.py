@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +25,7 @@ from router.models.generators.endpoints import HTTPFailure
 from router.service import engine as lifecycle
 from router.service.server import Server, bind
 from router.service.settings import Settings
-from tests.service.serving import CHAT, QUESTION, Engine, served, until
+from tests.service.serving import CHAT, QUESTION, Engine, Served, served, until
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +93,7 @@ def test_a_server_that_refuses_one_request_is_not_dead(status: int, told: int) -
 
 
 def test_death_of_an_idle_engine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "IDLE_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(lifecycle, "QUIET_SECONDS", 0.1)
     with served() as service:
         service.engine.dead = True
         until(lambda: service.http.get("/ready").status_code == 503)
@@ -97,18 +101,112 @@ def test_death_of_an_idle_engine_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
         until(lambda: service.http.get("/ready").status_code == 200)
 
 
-def test_an_engine_that_works_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "IDLE_PROBE_SECONDS", 0.05)
+def test_an_idle_engine_is_asked_so_long_after_its_last_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "QUIET_SECONDS", 3.0)
     with served() as service:
-        service.engine.hold()
-        asking = threading.Thread(target=service.chat)
-        asking.start()
-        until(lambda: service.engine.waiting > 1)
+        time.sleep(1.5)
+        assert service.chat(router={"budget": 1}).status_code == 200
+        answered = time.monotonic()
+        service.engine.dead = True
+        until(lambda: service.http.get("/ready").status_code == 503)
+        assert time.monotonic() - answered < 4.2  # and not at the second look, after 4.5
+
+
+def test_an_engine_that_works_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "QUIET_SECONDS", 2.0)
+    # Six steps one after the other, each of about a second at most.
+    with served(Engine(seconds_per_token=0.05)) as service:
         service.engine.prompts.clear()
-        with pytest.raises(AssertionError):
-            until(lambda: bool(service.engine.prompts), seconds=0.5)
+        strategy = "beam_search(n=1, width=1)"
+        answer = service.chat("What is 1 + 2 + 3 + 4 + 5 + 6?", router={"strategy": strategy})
+        assert answer.json()["router"]["usage"]["seconds"] > 3
+        assert {path.problem.id for path in service.engine.prompts} - {"probe"}
+        assert "probe" not in {path.problem.id for path in service.engine.prompts}
+
+
+class Hangs(Engine):
+    """An engine that answers searches or probes, whichever a test lets through."""
+
+    only: str | None = None
+
+    async def sample(self, path, n, sampling):  # type: ignore[no-untyped-def]
+        kind = "probe" if path.problem.id == "probe" else "search"
+        if self.only not in (None, kind):
+            self.prompts.append(path)
+            await asyncio.sleep(3600)
+        return await super().sample(path, n, sampling)
+
+
+@contextmanager
+def asked_for_ever(service: Served) -> Iterator[None]:
+    """Clients that ask again and again, whatever comes of it."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            with contextlib.suppress(httpx.TransportError):
+                service.chat(router={"budget": 2, "deadline": 0.5})
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(lifecycle, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(lifecycle, "HUNG_SECONDS", 30.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_hung_engine_is_not_ready_under_traffic_and_ready_when_it_goes_on() -> None:
+    with served() as service, asked_for_ever(service):
+        service.engine.hold()
+        until(lambda: service.http.get("/ready").status_code == 503)
+        assert service.metric("router_ready") == 0
         service.engine.go_on()
-        asking.join()
+        until(lambda: service.http.get("/ready").status_code == 200)
+        assert service.metric("router_engine_reopened_total") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_engine_that_hangs_for_long_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "HUNG_SECONDS", 1.0)
+    with served(Hangs()) as service:
+        engine = service.engine
+        assert isinstance(engine, Hangs)
+        engine.only = "nothing"
+        until(lambda: service.http.get("/ready").status_code == 503)
+        time.sleep(1.0)
+        engine.only = None
+        until(lambda: service.http.get("/ready").status_code == 200)
+        assert service.metric("router_engine_reopened_total") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_to_a_search_stands_for_one_to_the_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "LATE_SECONDS", 5.0)
+    engine = Hangs(seconds_per_token=0.02)  # one second for a solution: quiet for longer than 0.5
+    with served(engine) as service:
+        engine.only = "search"
+        end = time.monotonic() + 6
+        while time.monotonic() < end:
+            assert service.chat(router={"budget": 2}).status_code == 200
+        probes = [path for path in engine.prompts if path.problem.id == "probe"]
+        assert len(probes) > 2  # each was given up when a search had its answer
+        assert service.http.get("/ready").status_code == 200
+        assert service.metric("router_engine_reopened_total") == 0
 
 
 def test_an_engine_that_starts_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +302,27 @@ def test_an_engine_process_that_is_killed_and_started_again(
         with engine_process(port, log):
             until(lambda: service.http.get("/ready").status_code == 200)
             assert service.http.post(CHAT, json=body).status_code == 200
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_engine_process_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    router = Router(endpoints=[f"http://127.0.0.1:{port}"], verifier=None)
+    with engine_process(port, tmp_path / "log") as child, served(router=router) as service:
+        body = {
+            "model": "fake-server@2",
+            "messages": [{"role": "user", "content": QUESTION}],
+            "router": {"deadline": 20},
+        }
+        answers: list[httpx.Response] = []
+        child.send_signal(signal.SIGSTOP)
+        asking = threading.Thread(target=lambda: answers.append(service.http.post(CHAT, json=body)))
+        asking.start()
+        until(lambda: service.http.get("/ready").status_code == 503, seconds=10)
+        assert service.http.post(CHAT, json=body).status_code == 503
+        child.send_signal(signal.SIGCONT)
+        until(lambda: service.http.get("/ready").status_code == 200)
+        asking.join()
+        assert answers[0].status_code == 200  # its search only took longer
+        assert service.metric("router_engine_reopened_total") == 0

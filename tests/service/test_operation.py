@@ -19,12 +19,12 @@ from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError, RouterError
 from router.models.fakes import FakeVerifier
 from router.models.types import Sampling
-from router.rollouts.runs import Origin
 from router.service.keys import ApiKeys
 from router.service.server import bind
 from router.service.settings import Settings
+from router.strategies.registry import parse_strategy
 from tests.router.test_routing import bundle, only  # noqa: F401 (a fixture)
-from tests.service.serving import CHAT, QUESTION, Engine, Served, served, until
+from tests.service.serving import CHAT, QUESTION, Engine, Served, bundled, served, until
 
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
 KEYS = ApiKeys.parse(f"{ALICE}\n{BOB} 4", "here")
@@ -303,24 +303,28 @@ def test_a_bundle_decides_and_shows_its_table(
     bundle: Bundle,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    generator, judge = Engine(), FakeVerifier()
-    origin = Origin.of(generator.info, Sampling(), judge.info)
-    manifest = {**bundle.manifest, "origin": origin.to_dict()}
-    replace(bundle, origin=origin, manifest=manifest).save(tmp_path / "bundle")
-    router = Router(generator=generator, verifier=judge, bundle=tmp_path / "bundle")
+    generator = Engine()
+    router = bundled(bundle, generator, tmp_path / "bundle")
     with served(generator, router=router) as service:
         shown = service.http.get("/v1/table").json()
+        for cell, record in zip(bundle.table.cells, shown["table"]["cells"], strict=True):
+            best = bundle.table.best(cell.level, cell.budget)
+            assert cell.entries[record.pop("winner")] == best
+            for entry, fields in zip(cell.entries, record["entries"], strict=True):
+                assert fields.pop("parameters") == entry.strategy.to_dict()
         assert shown["table"] == bundle.table.to_dict()
         assert shown["provenance"]["origin"]["model"] == "fake"
         assert "files" not in shown["provenance"]
         # As it was fitted, less the digests of all its problems.
-        expected = {k: v for k, v in manifest["data"].items() if k != "texts"}
-        assert manifest["data"]["texts"]
+        expected = {k: v for k, v in bundle.manifest["data"].items() if k != "texts"}
+        assert bundle.manifest["data"]["texts"]
         assert shown["provenance"]["data"] == expected
         asked = {"problem": QUESTION, "budget": 8}
         best = service.http.post("/v1/route", json=asked).json()["decision"]
         assert sum(best["levels"]) == pytest.approx(1)
         assert len(best["considered"]) > 1
+        for one in (best, *best["considered"]):
+            assert one["parameters"] == parse_strategy(one["strategy"]).to_dict()
         cheap = service.http.post("/v1/route", json={**asked, "tolerance": 1}).json()["decision"]
         assert cheap["considered"][0]["cost"] < best["considered"][0]["cost"]
         answer = service.chat(router={"budget": 8, "tolerance": 1.0}).json()
@@ -335,13 +339,9 @@ def test_a_temperature_that_the_request_names_is_used(
     bundle: Bundle,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    generator, judge = Engine(), FakeVerifier()
-    origin = Origin.of(generator.info, Sampling(), judge.info)
+    generator = Engine()
     colder = only("best_of_n(n=8, temperature=0.3)", bundle)
-    replace(colder, origin=origin, manifest={**bundle.manifest, "origin": origin.to_dict()}).save(
-        tmp_path / "bundle"
-    )
-    router = Router(generator=generator, verifier=judge, bundle=tmp_path / "bundle")
+    router = bundled(colder, generator, tmp_path / "bundle")
     with served(generator, router=router) as service:
         for asked, used in (({}, 0.3), ({"temperature": 0.6}, 0.6)):
             generator.samplings.clear()

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from openai import OpenAI
 
 from router.cli import main
 from tests.service.serving import CHAT, QUESTION, until
+from tests.service.test_engine import engine_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +42,40 @@ bound = bind("127.0.0.1", 0, Settings())
 logging.info("listening on http://127.0.0.1:%d", bound.getsockname()[1])
 router = Router(generator=FakeGenerator(seconds_per_token=seconds))
 Server(router, Settings(), drain).serve_on(bound)
+"""
+
+
+COMPARES_FOR_EVER = """
+import asyncio, time
+from router.strategies.tasks.base import Task
+async def group(*_):
+    await asyncio.to_thread(time.sleep, 60)
+Task.group = group
+"""
+
+HARD_ANSWERS = r"""
+from router.models import fakes
+def script(path, sampling, rng):
+    return f"So it is \\boxed{{9^{{9^{{9^{{{rng.randint(10, 10**6)}}}}}}}+x}}.", "stop"
+fakes.slipping_sum = lambda: script
+"""
+
+
+HUNG_ENGINE = """
+import sys
+from router import Router
+from router.service import engine
+from router.service.observe import JsonFormatter
+from router.service.server import Server, bind
+from router.service.settings import Settings
+import logging
+logging.basicConfig(level=logging.INFO)
+logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+engine.QUIET_SECONDS = engine.LATE_SECONDS = 0.2
+engine.HUNG_SECONDS = 0.5
+bound = bind("127.0.0.1", 0, Settings())
+logging.info("listening on http://127.0.0.1:%d", bound.getsockname()[1])
+Server(Router(endpoints=[sys.argv[1]], verifier=None), Settings(), 2).serve_on(bound)
 """
 
 
@@ -119,8 +155,10 @@ def test_keys_from_the_environment() -> None:
         assert httpx.get(f"{url}/v1/models", headers=with_key).status_code == 200
 
 
-def ask(url: str, answers: list[httpx.Response], stream: bool) -> threading.Thread:
-    body = {"model": "fake@1", "messages": [{"role": "user", "content": QUESTION}]}
+def ask(
+    url: str, answers: list[httpx.Response], stream: bool, model: str = "fake@1"
+) -> threading.Thread:
+    body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
 
     def run() -> None:
         answers.append(httpx.post(f"{url}{CHAT}", json={**body, "stream": stream}, timeout=60))
@@ -158,6 +196,38 @@ def test_sigterm_ends_what_takes_too_long(stream: bool) -> None:
     assert answers[0].status_code == (200 if stream else 503)
     assert "shutting_down" in answers[0].text
     assert answers[0].text.endswith("data: [DONE]\n\n") == stream
+
+
+@pytest.mark.parametrize("comparing", [COMPARES_FOR_EVER, HARD_ANSWERS], ids=["thread", "hard"])
+def test_sigterm_waits_for_no_comparing(comparing: str) -> None:
+    answers: list[httpx.Response] = []
+    with process("-c", comparing + SLOW, "2", "0.001") as (running, url):
+        asking = [ask(url, answers, stream, "fake@16") for stream in (False, True, False)]
+        time.sleep(1.5)  # all has been sampled, and is being compared
+        started = time.monotonic()
+        running.child.terminate()
+        for thread in asking:
+            thread.join()
+        running.child.wait(timeout=20)
+        assert time.monotonic() - started < 3.5
+    assert len(answers) == 3
+    assert all("shutting_down" in answer.text for answer in answers)
+
+
+def test_sigterm_waits_for_no_engine_that_hangs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        engine_process(port, tmp_path / "log") as engine,
+        process("-c", HUNG_ENGINE, f"http://127.0.0.1:{port}") as (running, _),
+    ):
+        engine.send_signal(signal.SIGSTOP)
+        until(lambda: any("the engine does not answer: " in line for line in running.lines))
+        time.sleep(0.5)  # it is being opened again
+        started = time.monotonic()
+        running.child.terminate()
+        running.child.wait(timeout=20)
+        assert time.monotonic() - started < 3.5
 
 
 @pytest.mark.parametrize(

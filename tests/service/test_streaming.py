@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from openai import APIError, OpenAI
 
+from router.bundle import Bundle
+from router.models.types import Chain
+from router.service import searching
 from router.service.settings import Settings
-from tests.service.serving import CHAT, QUESTION, Engine, Served, served, until
+from tests.router.test_routing import bundle  # noqa: F401 (a fixture)
+from tests.service.serving import CHAT, QUESTION, Engine, Served, bundled, served, until
 
 
 @pytest.fixture
@@ -77,6 +83,55 @@ def test_a_short_search_is_traced_too(service: Served) -> None:
     chunks, _ = events(service, budget=2, trace=True)
     names = [chunk["router"]["event"] for chunk in chunks if "router" in chunk]
     assert names == ["decision", "nodes", "spend", "solution"]
+
+
+def test_the_decision_comes_first_and_once_where_a_pilot_is_drawn_before_it(
+    bundle: Bundle,  # noqa: F811
+    tmp_path: pathlib.Chain,
+) -> None:
+    engine = Engine(seconds_per_token=0.002)
+    router = bundled(bundle, engine, tmp_path / "bundle", "pilot")
+    with served(engine, router=router) as service:
+        chunks, _ = events(service, budget=8, trace=True)
+    asides = [chunk["router"] for chunk in chunks if "router" in chunk]
+    assert [aside["event"] for aside in asides].count("decision") == 1
+    decision = asides[0]["decision"]
+    assert "2 samples" in decision["why"]
+    assert decision == asides[-1]["solution"]["decision"]
+    finished = [
+        node
+        for aside in asides
+        if aside["event"] == "nodes"
+        for node in aside["nodes"]
+        if node["status"] == "finished"
+    ]
+    ids = {node["id"] for node in finished}
+    assert len(ids) == len(asides[-1]["solution"]["candidates"])  # the pilot's two among them
+
+
+def test_long_answers_are_read_once_and_not_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Chain] = []
+
+    def slowly(path: Chain) -> str:
+        read.append(path)
+        time.sleep(0.5)
+        return "54"
+
+    monkeypatch.setattr(searching, "read", slowly)
+    with served() as service:
+        reading = threading.Thread(target=lambda: events(service, budget=4, trace=True))
+        reading.start()
+        slowest = 0.0
+        while reading.is_alive():
+            started = time.monotonic()
+            assert service.http.get("/health").status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+            time.sleep(0.01)
+        reading.join()
+        assert len(read) == 4
+        assert slowest < 0.45
 
 
 def test_progress_is_comments_unless_reasoning_is_asked_for() -> None:

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from router.models.base import Aggregation
 from router.models.errors import InputError, NoCandidates, VerifierError
-from router.models.types import Path, Problem, Step
+from router.models.types import Chain, Problem, Step
 from router.strategies.base import Candidate, Select
-from router.strategies.selection import Choice, Vote, aggregate, select
+from router.strategies.selection import Selected, Vote, aggregate, select
 
 PROBLEM = Problem(id="p", text="?")
 
 
 def candidate(answer: str | None, *scores: float) -> Candidate:
-    path = Path(PROBLEM).extend(Step(f"so {answer}", "stop"))
-    return Candidate(path, scores or None, answer)
+    chain = Chain(PROBLEM).extend(Step(f"so {answer}", "stop"))
+    return Candidate(chain, scores or None, answer)
 
 
-def choose(candidates: list[Candidate], how: Select, aggregation: Aggregation = "last") -> Choice:
+def choose(candidates: list[Candidate], how: Select, aggregation: Aggregation = "last") -> Selected:
     return select(candidates, [c.answer for c in candidates], how, aggregation)
 
 
@@ -142,7 +142,7 @@ def test_a_candidate_without_an_answer_never_wins_over_one_with(how: Select) -> 
 @pytest.mark.parametrize("how", get_args(Select))
 def test_no_answer_at_all_is_said_not_invented(how: Select) -> None:
     candidates = [candidate(None, 0.2), candidate(None, 0.9)]
-    assert choose(candidates, how) == Choice(candidates[1], None, ())
+    assert choose(candidates, how) == Selected(candidates[1], None, ())
 
 
 @pytest.mark.parametrize("how", get_args(Select))
@@ -185,7 +185,7 @@ def test_the_order_of_candidates_decides_between_equals_only(
     shuffled = data.draw(st.permutations(candidates))
     one, other = choose(candidates, how, aggregation), choose(shuffled, how, aggregation)
 
-    def ranks(choice: Choice) -> list[tuple[object, ...]]:
+    def ranks(choice: Selected) -> list[tuple[object, ...]]:
         return [(vote.count, vote.weight, vote.best) for vote in choice.votes]
 
     assert sorted(one.votes, key=str) == sorted(other.votes, key=str)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from dataclasses import dataclass
 
 import pytest
 
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.types import FinishReason, Path, Problem, Sampled, Sampling, Scored
+from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling, Scored
+from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
 from router.strategies.registry import parse_strategy
@@ -21,9 +23,9 @@ PROBLEM = Problem("p", "any")
 def digits(depth: int) -> FakeGenerator:
     """Each step is one random digit; a solution has `depth` of them."""
 
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
         digit = 0 if sampling.temperature == 0 else rng.randrange(1, 10)
-        return f"{digit}\n\n", "stop" if path.depth + 1 == depth else "step"
+        return f"{digit}\n\n", "stop" if chain.depth + 1 == depth else "step"
 
     return FakeGenerator(script)
 
@@ -35,9 +37,9 @@ class DigitVerifier(FakeVerifier):
         super().__init__()
         self.seen: list[str] = []
 
-    async def score(self, path: Path, known: int = 0) -> Scored:
-        self.seen.append(path.text)
-        return await super().score(path, known)
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        self.seen.append(chain.text)
+        return await super().score(chain, known)
 
     def _value(self, text: str) -> float:
         return int(re.findall(r"\d", text)[-1]) / 10
@@ -58,18 +60,18 @@ async def search(
     )
 
 
-def by_depth(outcome: Outcome, depth: int) -> list[Path]:
-    """Sampled (not looked-ahead) paths of this depth, in order."""
+def by_depth(outcome: Outcome, depth: int) -> list[Chain]:
+    """Sampled (not looked-ahead) chains of this depth, in order."""
     return [
-        node.path
+        node.chain
         for node in outcome.trace.nodes
-        if node.path.depth == depth and node.status != "lookahead"
+        if node.chain.depth == depth and node.status != "lookahead"
     ]
 
 
-def value(path: Path) -> int:
-    assert path.step is not None
-    return int(path.step.text[0])
+def value(chain: Chain) -> int:
+    assert chain.step is not None
+    return int(chain.step.text[0])
 
 
 async def test_beam_keeps_the_best_n_over_m_and_grows_them_by_m() -> None:
@@ -88,21 +90,21 @@ async def test_beam_keeps_the_best_n_over_m_and_grows_them_by_m() -> None:
 async def test_finished_paths_leave_the_beam_and_count() -> None:
     """Half of the first steps end at once: the beam goes on with the other half only."""
 
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
-        ends = path.depth == 0 and rng.random() < 0.5
-        return f"{rng.randrange(1, 10)}\n\n", "stop" if ends or path.depth == 2 else "step"
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        ends = chain.depth == 0 and rng.random() < 0.5
+        return f"{rng.randrange(1, 10)}\n\n", "stop" if ends or chain.depth == 2 else "step"
 
     outcome = await search("beam_search(n=16, width=4)", FakeGenerator(script))
-    early = [c for c in outcome.candidates if c.path.depth == 1]
+    early = [c for c in outcome.candidates if c.chain.depth == 1]
     assert 0 < len(early) < 16
     assert len(by_depth(outcome, 2)) == 16 - len(early)
     assert len(outcome.candidates) == 16
-    assert len({id(c.path) for c in outcome.candidates}) == 16
+    assert len({id(c.chain) for c in outcome.candidates}) == 16
 
 
 async def test_the_last_round_of_a_beam_samples_to_the_end() -> None:
     outcome = await search("beam_search(n=4, width=2, depth=2)", digits(6))
-    assert {c.path.depth for c in outcome.candidates} == {6}
+    assert {c.chain.depth for c in outcome.candidates} == {6}
     assert outcome.usage.generations == 4
 
 
@@ -124,15 +126,15 @@ async def test_dvts_subtrees_do_not_wait_for_each_other() -> None:
     ended: list[int] = []
 
     class Stuck(FakeGenerator):
-        async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
-            if path.depth == 0 and self.calls == 0:
+        async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
+            if chain.depth == 0 and self.calls == 0:
                 self.calls += 1
                 await gate.wait()
-            elif path.depth == 2:
+            elif chain.depth == 2:
                 ended.append(self.calls)
                 if len(ended) == 2:
                     gate.set()
-            return await super().sample(path, n, sampling)
+            return await super().sample(chain, n, sampling)
 
     plain = digits(3)
     outcome = await asyncio.wait_for(search("dvts(n=6, width=2)", Stuck(plain._script)), 5)
@@ -143,11 +145,11 @@ async def test_dvts_subtrees_do_not_wait_for_each_other() -> None:
 async def test_look_ahead_text_is_really_scored_and_then_dropped() -> None:
     verifier = DigitVerifier()
     outcome = await search("lookahead(n=4, width=2, k=2)", digits(5), verifier)
-    ahead = [node.path for node in outcome.trace.nodes if node.status == "lookahead"]
-    inner = {path.parent for path in ahead}
-    ends = [path for path in ahead if path not in inner]
+    ahead = [node.chain for node in outcome.trace.nodes if node.status == "lookahead"]
+    inner = {chain.parent for chain in ahead}
+    ends = [chain for chain in ahead if chain not in inner]
     assert ends
-    assert {path.text for path in ends} <= set(verifier.seen)
+    assert {chain.text for chain in ends} <= set(verifier.seen)
     for candidate in outcome.candidates:
         assert "0" not in candidate.text, "greedy look-ahead text must not enter a solution"
     assert outcome.usage.generations == 12
@@ -156,11 +158,11 @@ async def test_look_ahead_text_is_really_scored_and_then_dropped() -> None:
 async def test_look_ahead_decides_by_the_value_ahead() -> None:
     """A first step that looks bad but leads well beats one that looks good and leads badly."""
 
-    def script(path: Path, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
-        if path.depth == 0:
+    def script(chain: Chain, sampling: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        if chain.depth == 0:
             return rng.choice(["1\n\n", "9\n\n"]), "step"
-        good = path.text.startswith("1")
-        return ("8\n\n" if good else "2\n\n"), "stop" if path.depth == 2 else "step"
+        good = chain.text.startswith("1")
+        return ("8\n\n" if good else "2\n\n"), "stop" if chain.depth == 2 else "step"
 
     ahead = await search("lookahead(n=8, width=4, k=1)", FakeGenerator(script))
     plain = await search("beam_search(n=8, width=4)", FakeGenerator(script))
@@ -258,6 +260,15 @@ class Asked(FakeGenerator):
         super().__init__()
         self.temperatures: list[float] = []
 
-    async def sample(self, path: Path, n: int, sampling: Sampling) -> Sampled:
+    async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
         self.temperatures.append(sampling.temperature)
-        return await super().sample(path, n, sampling)
+        return await super().sample(chain, n, sampling)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "2"])
+def test_whole_numbers_are_checked_however_they_are_annotated(value: object) -> None:
+    """A module without `from __future__ import annotations` has types there, not their names."""
+    mine = dataclass(frozen=True)(type("Mine", (BestOfN,), {"__annotations__": {"k": int}, "k": 1}))
+    assert mine(n=2).k == 1
+    with pytest.raises(InputError, match="k must be"):
+        mine(n=2, k=value)

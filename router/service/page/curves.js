@@ -4,11 +4,13 @@ import { h, svg } from "./dom.js";
 import { count, percent } from "./format.js";
 
 const SIZE = { width: 260, height: 180, left: 38, right: 10, top: 12, bottom: 28 };
-const BASELINES = ["weighted", "majority"]; // the first is what a strategy does by default
+const BASELINES = ["weighted", "majority"]; // votes over plain samples
 
 /** Charts of all levels, with their legend. */
 export function curves(table) {
-  const present = BASELINES.filter((select) => table.cells.some((cell) => baseline(cell, select)));
+  const present = BASELINES.filter((select) =>
+    table.cells.some(({ entries }) => entries.some(({ parameters: p }) => p.select === select)),
+  );
   const charts = Array.from({ length: table.levels }, (_, index) => {
     const cells = table.cells.slice(
       index * table.budgets.length,
@@ -24,15 +26,16 @@ export function curves(table) {
   return h("div", {}, legend(present, table), h("div", { class: "charts" }, charts));
 }
 
-/** The estimate of the largest best-of-N of a cell, with the given selection. */
+/** The estimate of a cell's largest best-of-N by this vote, sampled as everything else is. */
 function baseline(cell, select) {
-  const selection = (strategy) => /select=(\w+)/.exec(strategy)?.[1] ?? BASELINES[0];
-  const matches = cell.entries.filter(
-    ({ strategy }) => strategy.startsWith("best_of_n(") && selection(strategy) === select,
+  const votes = cell.entries.filter(
+    ({ parameters: { name, n, select: how, aggregate, temperature } }) =>
+      name === "best_of_n" &&
+      temperature == null &&
+      // With one sample there is nothing to select.
+      (n === 1 || (how === select && aggregate == null)),
   );
-  const largest = matches.toSorted((a, b) => b.cost.generations - a.cost.generations)[0];
-  // With one sample there is nothing to select.
-  return largest?.estimate ?? (cell.budget === 1 ? cell.entries[0].estimate : undefined);
+  return votes.toSorted((a, b) => b.parameters.n - a.parameters.n)[0]?.estimate;
 }
 
 function chart(budgets, cells, present) {
@@ -42,7 +45,7 @@ function chart(budgets, cells, present) {
   const y = (accuracy) => top + (height - top - bottom) * (1 - accuracy);
   const line = (points) =>
     points.map(([b, a], i) => `${i ? "L" : "M"}${x(b).toFixed(1)} ${y(a).toFixed(1)}`).join("");
-  const best = cells.map(({ budget, entries }) => [budget, entries[0].estimate]);
+  const best = cells.map(({ budget, entries, winner }) => [budget, entries[winner].estimate]);
   const band = [
     ...best.map(([b, e]) => [b, e.high]),
     ...best.toReversed().map(([b, e]) => [b, e.low]),

@@ -1,18 +1,18 @@
 // Why this search: the predicted level, what the table offers at this budget, and what won.
 
 import { h, replace, style } from "./dom.js";
-import { DASH, interval, percent, plural, strategy } from "./format.js";
+import { DASH, interval, percent, plural, strategyName } from "./format.js";
 
 const SHOWN = 6; // configurations before "more"
 
 /** Fill `body` with a decision. */
 export function showDecision(body, decision) {
-  const { name, parameters } = strategy(decision.strategy);
+  const { name, shown } = decision.parameters;
   replace(
     body,
     levels(decision.levels),
     h("h3", {}, "Chosen search"),
-    h("p", { class: "chosen" }, h("strong", {}, name), " ", h("code", {}, parameters)),
+    h("p", { class: "chosen" }, h("strong", {}, strategyName(name)), " ", h("code", {}, shown)),
     h("p", { class: "why" }, sentence(decision.why)),
     decision.considered.length > 0 && considered(decision.considered, decision.strategy),
   );
@@ -48,7 +48,7 @@ function levels(probabilities) {
 function considered(rows, winner) {
   const items = rows.map((row) =>
     configuration(
-      row.strategy,
+      row.parameters,
       row.cost,
       row.expected_accuracy,
       row.interval,
@@ -72,13 +72,12 @@ function considered(rows, winner) {
 }
 
 /** One ranked configuration: its name, its cost, its accuracy as a dot on its interval. */
-export function configuration(text, cost, accuracy, bounds, isWinner) {
-  const { name, parameters } = strategy(text);
+export function configuration({ name, text, shown }, cost, accuracy, bounds, isWinner) {
   const [low, high] = bounds ?? [accuracy, accuracy];
   return h(
     "li",
     { class: isWinner ? "winner" : null },
-    h("span", { class: "name", title: text }, name, " ", h("code", {}, parameters)),
+    h("span", { class: "name", title: text }, strategyName(name), " ", h("code", {}, shown)),
     h(
       "span",
       { class: "figure" },

@@ -20,15 +20,9 @@ export function seconds(value) {
   return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
 }
 
-/** A strategy's text form in two parts: `best_of_n(n=4, select=best)` → best of n; n=4, … */
-export function strategy(text) {
-  const match = /^(\w+)\((.*)\)$/.exec(text);
-  const name = (match ? match[1] : text).replaceAll("_", " ");
-  return {
-    name: { dvts: "DVTS", lookahead: "look-ahead" }[name] ?? name,
-    parameters: match ? match[2] : "",
-  };
-}
+/** A strategy's name as people read it. */
+export const strategyName = (name) =>
+  ({ dvts: "DVTS", rebase: "REBASE", lookahead: "look-ahead" })[name] ?? name.replaceAll("_", " ");
 
 /** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */
 export function plainMath(tex) {

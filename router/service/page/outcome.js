@@ -1,7 +1,7 @@
 // What comes of a search: the answer, the votes, and what it cost.
 
 import { h, style } from "./dom.js";
-import { compact, count, plural, score, seconds } from "./format.js";
+import { DASH, compact, count, plural, score, seconds } from "./format.js";
 import { answer as typesetAnswer } from "./math.js";
 
 const $ = (id) => document.getElementById(id);
@@ -91,15 +91,20 @@ export class Outcome {
   }
 
   figures() {
-    const { generations, sampled_tokens, verifier_tokens, flops } = this.usage;
+    const { generations, sampled_tokens, verifier_tokens, flops, lower_bound } = this.usage;
+    // Of a lower bound more was done, as an engine did not say what some call had done.
+    const least = (text) => (lower_bound && text !== DASH ? `at least ${text}` : text);
     const elapsed = this.solution ? this.usage.seconds : (performance.now() - this.started) / 1000;
     const rows = [
       ["generations", `${count(generations)} of ${this.budget}`],
-      ["tokens sampled", count(sampled_tokens)],
+      ["tokens sampled", least(count(sampled_tokens))],
       ["time", seconds(elapsed)],
     ];
     if (this.solution)
-      rows.push(["tokens judged", count(verifier_tokens)], ["FLOPs", compact(flops)]);
+      rows.push(
+        ["tokens judged", least(count(verifier_tokens))],
+        ["FLOPs", least(compact(flops))],
+      );
     $("spend")
       .querySelector("dl")
       .replaceChildren(

@@ -4,7 +4,7 @@ import { table as loadTable } from "./api.js";
 import { curves } from "./curves.js";
 import { configuration } from "./decision.js";
 import { h, replace } from "./dom.js";
-import { count, interval, percent, plural, strategy } from "./format.js";
+import { count, interval, percent, plural, strategyName } from "./format.js";
 
 export class TableView {
   constructor(root, session) {
@@ -98,7 +98,7 @@ export class TableView {
   }
 
   cell(cell) {
-    const { estimate, strategy: text } = cell.entries[0];
+    const { estimate, parameters } = cell.entries[cell.winner];
     const index = this.table.cells.indexOf(cell);
     return h(
       "td",
@@ -111,7 +111,7 @@ export class TableView {
       },
       h("strong", {}, percent(estimate.accuracy)),
       h("small", {}, interval(estimate.low, estimate.high)),
-      h("span", { class: "name" }, strategy(text).name),
+      h("span", { class: "name" }, strategyName(parameters.name)),
     );
   }
 
@@ -145,19 +145,19 @@ export class TableView {
   }
 }
 
-function ranking({ level, budget, entries, held_out: heldOut }) {
-  const rows = entries.map(({ strategy: text, cost, estimate }, index) =>
+function ranking({ level, budget, entries, winner, held_out: heldOut }) {
+  const rows = entries.map(({ parameters, cost, estimate }, index) =>
     configuration(
-      text,
+      parameters,
       cost.generations,
       estimate.accuracy,
       [estimate.low, estimate.high],
-      index === 0,
+      index === winner,
     ),
   );
   return [
     h("h3", {}, `Level ${level}, budget ${count(budget)}`),
-    h("p", { class: "hint" }, `Measured on ${plural(entries[0].estimate.problems, "problem")}.`),
+    h("p", { class: "hint" }, `Measured on ${plural(entries[winner].estimate.problems, "problem")}.`),
     h("ol", { class: "ranking", tabindex: 0, "aria-label": "Ranking" }, rows),
     heldOut &&
       h(
