@@ -418,7 +418,7 @@ from router.models.prompts import Prompt
 from router.models.generators.vllm import VLLMGenerator
 
 async def main():
-    await VLLMGenerator.load(Chain(sys.argv[1]), name="tiny", prompt=Prompt("p"))
+    await VLLMGenerator.load(Path(sys.argv[1]), name="tiny", prompt=Prompt("p"))
     print("ready", flush=True)
     await asyncio.sleep(600)
 
