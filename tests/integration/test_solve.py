@@ -52,7 +52,7 @@ def command(shared: Router, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `router solve` on the shared engine; gives the solution that it prints."""
 
     def build(*args: Any, sampling: Any, **options: Any) -> Router:
-        shared.sampling = sampling
+        shared.asked = sampling
         return shared
 
     monkeypatch.setattr("router.commands.common.Router", build)
