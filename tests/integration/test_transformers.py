@@ -239,7 +239,7 @@ async def test_stop_strings_keep_the_text_before_them(generator, plain, encoder)
 async def test_cancelling_a_call_frees_its_rows_at_once(generator, plain, encoder):
     endless = Sampling(temperature=1.0, max_tokens=1900)
     task = asyncio.create_task(generator.sample(Chain(PROBLEMS[1]), 32, endless))
-    while not any(row.ids for row in generator._decoder._live):
+    while not any(row.ids for row in generator._decoder._live):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as left:
