@@ -199,7 +199,9 @@ def test_a_process_that_cannot_start_is_logged_and_unsure(
 def test_the_worker_limits_the_clock_where_there_are_no_signals() -> None:
     """As on Windows: no `resource`, no SIGPROF."""
     script = textwrap.dedent("""
-        import runpy, sys
+        import json, runpy, sys
+        sys.path[:] = json.loads(sys.argv[2])
+        import math_verify  # what it needs of the standard library is this system's
         sys.platform = "win32"
         sys.modules["resource"] = None
         sys.argv = sys.argv[1:]
