@@ -179,6 +179,8 @@ def _environment() -> Iterator[None]:
     What the user has set stays, except that libraries are added to LD_PRELOAD.
     """
     logging.getLogger("vllm.triton_utils.importing").addFilter(_useful)
+    # For where torch was imported before TORCH_LOGS was set.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     wanted = {key: os.environ.get(key, value) for key, value in _defaults().items()}
     if not torch.cuda.is_available():
         wanted |= _cpu_environment()
