@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,13 +54,6 @@ class Evidence:
         return (needs.layer is None or self.state is not None) and (
             needs.samples == 0 or bool(self.scores)
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "read_prompt": self.state is not None,
-            "scores": list(self.scores),
-            "generations": self.generations,
-        }
 
 
 UNOBSERVED: Final = Evidence()

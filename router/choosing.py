@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
@@ -192,9 +192,10 @@ class Routing:
     because: str = _NO_BUNDLE
 
     def __post_init__(self) -> None:
-        if self.difficulty not in ("text", "prefill", "pilot"):
+        if self.difficulty not in get_args(Difficulty):
             raise InputError(
-                f"difficulty is told by one of text, prefill, pilot, not {self.difficulty!r}"
+                f"difficulty is told by one of {', '.join(get_args(Difficulty))},"
+                f" not {self.difficulty!r}"
             )
 
     def chooser(

@@ -40,8 +40,8 @@ class Completions(Strategy):
         return False
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:  # noqa: ARG002
-        paths = await search.sample(search.root.extend(*self.given), self.n, whole=True)
-        return await candidates(search, paths, scored=False)
+        chains = await search.sample(search.root.extend(*self.given), self.n, whole=True)
+        return await candidates(search, chains, scored=False)
 
 
 def fill_store(
