@@ -177,8 +177,10 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
         given = np.stack([prefill.state, *states])
         assert given.shape == (1 + path.depth, 128)
         assert prefill.prompt_tokens == before + 1 > prefill.cached_tokens > 0
-        # Both compute in bfloat16, in batches of other shapes.
-        np.testing.assert_allclose(rms_normalised(torch.tensor(given)), expected, atol=0.05)
+        # Both compute in bfloat16, in batches of other shapes, so single numbers may differ by
+        # some of its units; a state is 1 long (rms), another token's is about 1 away from it.
+        error = np.sqrt(np.mean((rms_normalised(torch.tensor(given)) - expected) ** 2, axis=-1))
+        assert error.max() < 0.05
 
 
 async def test_a_layer_that_is_not_there_is_refused(tapped: VLLMGenerator) -> None:
