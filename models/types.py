@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from router.models.errors import InputError
+from router.models.thoughts import thoughts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,13 @@ class Chain:
 
     @property
     def text(self) -> str:
+        """All that was written, thoughts included."""
         return "".join(step.text for step in self.steps)
+
+    @cached_property
+    def apart(self) -> tuple[str | None, str]:
+        """What was thought, None if no thought is shown, and what was said."""
+        return thoughts(self.text)
 
     @property
     def finished(self) -> bool:

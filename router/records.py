@@ -87,6 +87,8 @@ class Finished:
     scores: of each step; None where the verifier was not asked.
     tokens: sampled tokens; None where the engine does not say.
     finish: `stop` at the model's own end, `length` where a limit of tokens cut it.
+    text: what is said; thoughts: what was thought before, None if no thought is shown. Steps and
+        their scores are of both.
     """
 
     answer: str | None
@@ -94,14 +96,16 @@ class Finished:
     tokens: int | None
     finish: FinishReason
     text: str
+    thoughts: str | None = None
 
     @classmethod
     def of(cls, candidate: Candidate) -> Finished:
         chain = candidate.chain
         assert chain.step is not None
         counts = [step.tokens for step in chain.steps]
-        text = chain.text
-        return cls(candidate.answer, candidate.scores, total(counts), chain.step.finish, text)
+        thoughts, text = chain.apart
+        finish = chain.step.finish
+        return cls(candidate.answer, candidate.scores, total(counts), finish, text, thoughts)
 
     def to_dict(self) -> dict[str, Any]:
         return _fields(self)
@@ -115,6 +119,7 @@ class Finished:
             record["tokens"],
             record["finish"],
             record["text"],
+            record["thoughts"],
         )
 
 
@@ -123,12 +128,13 @@ class Solution:
     """What a search found for one problem.
 
     answer: None if no candidate states one; nothing is invented then.
-    text: the solution that the answer was taken from.
+    text: the solution that the answer was taken from, without its thoughts.
     ended: `completed`, or the limit of the budget that ended the search first.
     selection: how the candidates really became one answer.
     votes: every answer that candidates gave, the chosen one first; equal answers are one.
     correct: whether the answer equals the problem's gold answer; None where there is none.
     notes: what the caller asked for and did not get, one sentence each.
+    thoughts: what the model thought before `text`; None if it shows no thought.
     trace: the whole search, for drawing; not part of `to_dict`.
     """
 
@@ -143,6 +149,7 @@ class Solution:
     candidates: tuple[Finished, ...]
     correct: bool | None = None
     notes: tuple[str, ...] = ()
+    thoughts: str | None = None
     trace: Trace | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +157,7 @@ class Solution:
             "problem_id": self.problem_id,
             "answer": self.answer,
             "text": self.text,
+            "thoughts": self.thoughts,
             "correct": self.correct,
             "decision": self.decision.to_dict(),
             "usage": self.usage.to_dict(),
@@ -189,6 +197,7 @@ class Solution:
             tuple(map(Finished.from_dict, record["candidates"])),
             record["correct"],
             tuple(record["notes"]),
+            record["thoughts"],
         )
 
 

@@ -118,6 +118,7 @@ async def settle(
         votes.how,
         strategy.aggregate or search.usual_aggregation,
     )
+    thoughts, text = choice.candidate.chain.apart
     gold = problem.answer
     right = None if gold is None else await task.correct(choice.answer, gold, until)
     for note in told:
@@ -125,7 +126,7 @@ async def settle(
     return Solution(
         problem_id=problem.id,
         answer=choice.answer,
-        text=choice.candidate.text,
+        text=text,
         decision=decision,
         usage=search.usage,
         ended=search.ended,
@@ -134,6 +135,7 @@ async def settle(
         candidates=tuple(map(Finished.of, found)),
         correct=right,
         notes=tuple(told),
+        thoughts=thoughts,
         trace=search.trace,
     )
 

@@ -27,9 +27,16 @@ _ENDED: dict[EndReason, str] = {
 }
 
 
-def show(solution: Solution, budget: Budget, console: Console) -> None:
-    """Print a solution: its text, the answer, decision, spend, votes, and how it ended."""
-    console.print(Panel(_plain(solution.text.strip()), title="Solution", border_style="dim"))
+def show(solution: Solution, budget: Budget, console: Console, *, thoughts: bool) -> None:
+    """Print a solution: its text, the answer, decision, spend, votes, and how it ended.
+
+    thoughts: print what was thought too; else only how long it is.
+    """
+    if thoughts and solution.thoughts:
+        thought = _plain(solution.thoughts, style="dim")
+        console.print(Panel(thought, title="Thoughts", border_style="dim"))
+    if solution.text.strip():
+        console.print(Panel(_plain(solution.text.strip()), title="Solution", border_style="dim"))
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
@@ -83,6 +90,8 @@ def _rows(solution: Solution, budget: Budget) -> Iterator[tuple[str, RenderableT
     yield "Spent", f"{generations}, {tokens(usage)}, {seconds(usage.seconds)}"
     yield "Ended", f"{solution.ended}: {_ENDED[solution.ended]}"
     yield "Votes", _votes(solution)
+    if solution.thoughts:
+        yield "Thoughts", f"{len(solution.thoughts):,} characters; --thoughts shows them"
     for note in solution.notes:
         yield "Note", Text(note, style="yellow")
 

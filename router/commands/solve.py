@@ -55,6 +55,7 @@ from router.strategies.trace import Listener, Node
 @click.option(
     "--explain", "explained", is_flag=True, help="Say what was weighed, and why the winner won."
 )
+@click.option("--thoughts", is_flag=True, help="Show what the model thought before it answered.")
 @click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON.")
 @click.option(
     "--trace",
@@ -89,6 +90,7 @@ def solve(
     tolerance: float,
     seed: int | None,
     explained: bool,
+    thoughts: bool,
     as_json: bool,
     trace: Path | None,
     out: Path | None,
@@ -123,7 +125,7 @@ def solve(
         sys.exit(run_batch(router, batch))
     text = read_text(file) if file is not None else problem_text(problem)
     one = Problem.of_text(text, task)
-    _solve_one(router, one, limits, strategy, tolerance, seed, trace, as_json, explained)
+    _solve_one(router, one, limits, strategy, tolerance, seed, trace, as_json, explained, thoughts)
 
 
 def _solve_one(
@@ -136,6 +138,7 @@ def _solve_one(
     trace: Path | None,
     as_json: bool,
     explained: bool,
+    thoughts: bool,
 ) -> None:
     # Refuses bad input before a model is opened.
     router.decide(problem, budget, strategy=strategy, tolerance=tolerance)
@@ -150,7 +153,7 @@ def _solve_one(
             click.echo(f"note: {note}", err=True)
         click.echo(json.dumps(solution.to_dict()))
     else:
-        render.show(solution, budget, Console())
+        render.show(solution, budget, Console(), thoughts=thoughts)
         if explained:
             explain(solution.decision, Console())
     if solution.answer is None:

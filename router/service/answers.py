@@ -55,8 +55,9 @@ def usage(solution: Solution) -> dict[str, Any] | None:
 
 
 def winner(solution: Solution) -> Finished:
-    """The candidate whose text is shown."""
-    return next(c for c in solution.candidates if c.text == solution.text)
+    """The candidate that is shown."""
+    shown = solution.text, solution.thoughts
+    return next(c for c in solution.candidates if (c.text, c.thoughts) == shown)
 
 
 def finish_reason(solution: Solution) -> str:

@@ -31,10 +31,11 @@ def solution() -> Solution:
         votes=(Vote("4", 2, 1.5, 0.9), Vote("5", 1, 0.1, 0.1)),
         candidates=(
             Finished("4", (0.5, 0.9), 6, "stop", "2 + 2 = 4"),
-            Finished(None, None, None, "length", "well"),
+            Finished(None, None, None, "length", "", "well"),
         ),
         correct=True,
         notes=("a note",),
+        thoughts="two and two",
     )
 
 
