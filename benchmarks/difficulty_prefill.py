@@ -31,7 +31,8 @@ from router.difficulty.prefill import Projection
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.verifier.data import read_pools
 
 LAYERS = (8, 16, 24)
@@ -93,7 +94,7 @@ def resampled(expected: Floats, pass_at_1: Floats) -> Floats:
 @click.option("--cache", type=click.Path(path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def main(cache: Path, output: Path) -> None:
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(DEFAULT.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)
     pass_at_1 = np.array([np.mean([one.correct for one in pool.candidates]) for pool in pools])
     levels = fit_levels(pass_at_1, "absolute", merge=True).of(pass_at_1)

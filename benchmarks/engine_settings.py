@@ -32,7 +32,8 @@ from router.models.generators.vllm_worker import WorkerExtension
 from router.models.prompts import get_prompt
 from router.models.runtime import vllm_process
 from router.models.types import Chain, Problem, Sampling
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 
 PROBLEMS, SAMPLES, TOKENS = 8, 16, 48
 APPLIED = "as applied"
@@ -72,8 +73,8 @@ async def one(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     generator = await VLLMGenerator.load(
         find_model(),
-        name=EMBEDDED.name,
-        prompt=get_prompt(EMBEDDED.prompt),
+        name=DEFAULT.name,
+        prompt=get_prompt(DEFAULT.prompt),
         **setting.get("arguments", {}),
     )
     loaded = time.monotonic()

@@ -18,7 +18,8 @@ from benchmarks.difficulty_prefill import read
 from benchmarks.verifier import ROLLOUTS
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore
@@ -32,7 +33,7 @@ LAYER = 16
 def main(path: Path, cache: Path) -> None:
     with RolloutStore.read(path) as opened:
         origin = opened.origin
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(find_model()), get_prompt(DEFAULT.prompt))
     with RolloutStore.create(path, origin) as store, store.transaction():
         before = {problem.id for problem in store.problems()}
         count = import_samples(store, ROLLOUTS, {}, encoder)

@@ -37,7 +37,8 @@ from router.models.types import Problem, Sampling
 from router.models.usage import Usage
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.trained_head import shipped_head
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.opening import FAKE, Models, load_models
 from router.provenance import digest
 from router.strategies.base import Candidate
@@ -332,7 +333,7 @@ def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:
 
 async def open_models(engine: str) -> Models:
     """The embedded model with the shipped head, or fakes."""
-    head = FAKE if engine == FAKE else str(shipped_head(EMBEDDED.name))
+    head = FAKE if engine == FAKE else str(shipped_head(DEFAULT.name))
     return await load_models(None, head, model=None, engine=engine, endpoints=(), prompt=None)
 
 
@@ -348,7 +349,7 @@ async def run(
         assert models.verifier is not None
         passing = rescorer = models.verifier
         if engine != FAKE:
-            head = shipped_head(EMBEDDED.name)
+            head = shipped_head(DEFAULT.name)
             assert head is not None
             rescorer = await asyncio.to_thread(WholeSolutionVerifier.load, head, find_model(None))
             passing = await load_verifier(str(head))

@@ -24,7 +24,8 @@ from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.training.head import HeadSettings
 from router.models.verifiers.prm import SELF
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.verifier.data import read_pools
 from router.verifier.report import render, save_pictures
 from router.verifier.training import Training, train_verifier
@@ -39,14 +40,14 @@ LAYERS = (12, 14, 16)
 @click.option("--features", type=click.Path(path_type=Path, file_okay=False), required=True)
 def main(features: Path) -> None:
     model = find_model()
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(DEFAULT.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)
     training = Training(
-        model, EMBEDDED.name, encoder, SELF, LAYERS, features, settings=HeadSettings()
+        model, DEFAULT.name, encoder, SELF, LAYERS, features, settings=HeadSettings()
     )
     command = shlex.join(["python", "-m", "benchmarks.verifier", *sys.argv[1:]])
     trained = train_verifier(pools, training, {"command": command}, _say)
-    trained.save(HERE.parent / "models" / "trained" / EMBEDDED.name, model)
+    trained.save(HERE.parent / "models" / "trained" / DEFAULT.name, model)
     report = trained.held_out
     record = {"head": asdict(trained.config), "held_out": report.to_dict()}
     (RESULTS / "verifier.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

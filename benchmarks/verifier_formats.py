@@ -27,7 +27,8 @@ from router.models.training.features import StateReader
 from router.models.training.head import HeadSettings, train_head
 from router.models.training.metrics import auc
 from router.models.verifiers.prm import SELF
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.training import encode_pools, read_states, to_examples, with_scores
 
@@ -59,7 +60,7 @@ def interval(values: Floats) -> dict[str, float]:
 @click.option("--layer", default=16, show_default=True)
 def main(features: Path, output: Path, problems: int, layer: int) -> None:
     model = find_model()
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(DEFAULT.prompt))
     pools = read_pools(ROLLOUTS, {}, encoder)[:problems]
     record = {**provenance(), "problems": len(pools), "layer": layer, "formats": {}}
     ranks: dict[tuple[str, bool], Floats] = {}

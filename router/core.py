@@ -59,7 +59,7 @@ class Router(Session):
     from several threads and event loops at once.
 
     Args:
-        model: directory or hub id of the generator; None is the embedded model. With endpoints,
+        model: directory or hub id of the generator; None is the default model. With endpoints,
             the name that the servers know it by.
         engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
         endpoints: base URLs of OpenAI-compatible servers.

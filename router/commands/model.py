@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from router.models.errors import ModelError
+from router.models.weights.embedded import EMBEDDED, embedded_model
 from router.models.weights.fetch import sha256
-from router.models.weights.find import EMBEDDED, find_model, weight_files
+from router.models.weights.find import find_model, weight_files
 
 
 @click.group()
@@ -26,7 +27,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_ref
 @_as_json
 def pull(ref: str | None, as_json: bool) -> None:
-    """Fetch REF (a hub id; default: the embedded model) unless it is here; print where it is."""
+    """Fetch REF unless it is here; print where it is.
+
+    REF is the name of an embedded model (`router model list`) or a hub id; without it, the default
+    model.
+    """
     _print(_summary(ref, find_model(ref)), as_json)
 
 
@@ -43,34 +48,40 @@ def show(ref: str | None, as_json: bool) -> None:
 @model.command(name="list")
 @_as_json
 def list_models(as_json: bool) -> None:
-    """Print the models that `router` can get by itself."""
-    try:
-        directory = find_model(download=False)
-    except ModelError:
-        directory = None
-    summary = _summary(None, directory)
+    """Print the models that `router` can get by itself, the default one first."""
+    summaries = [_summary(name, _here(name)) for name in EMBEDDED]
     if as_json:
-        click.echo(json.dumps([summary]))
-    else:
+        click.echo(json.dumps(summaries))
+        return
+    for number, summary in enumerate(summaries):
+        if number:
+            click.echo()
         _print(summary, as_json=False)
+
+
+def _here(ref: str) -> Path | None:
+    try:
+        return find_model(ref, download=False)
+    except ModelError:
+        return None
 
 
 def _summary(ref: str | None, directory: Path | None) -> dict[str, Any]:
     """What the three commands print. Null is what we do not know, or a model that is not here."""
-    embedded = ref is None or ref == EMBEDDED.name
-    source = EMBEDDED.source
+    embedded = embedded_model(ref)
+    source = embedded.source if embedded else None
     return {
-        "name": EMBEDDED.name if embedded else ref,
+        "name": embedded.name if embedded else ref,
         "path": str(directory) if directory else None,
         "size": sum(file.stat().st_size for file in directory.iterdir()) if directory else None,
-        "licence": EMBEDDED.licence if embedded else None,
+        "licence": embedded.licence if embedded else None,
         "source": {
             "repo": source.repo,
             "file": source.name,
             "size": source.size,
             "sha256": source.sha256,
         }
-        if embedded
+        if source
         else None,
     }
 

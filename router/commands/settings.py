@@ -14,7 +14,7 @@ from router.models.base import GeneratorInfo
 from router.models.generators.load import choose_prompt
 from router.models.types import Problem
 from router.models.verifiers.trained_head import fingerprint, head_digest, is_head
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT, EMBEDDED
 from router.opening import FAKE
 from router.provenance import package_version
 from router.strategies.budget import Budget
@@ -45,7 +45,7 @@ def settings_of(
     return {
         # Another version may read, compare or search in another way.
         "version": package_version(),
-        "model": router.model if router.endpoints else _weights(router.model or EMBEDDED.name),
+        "model": router.model if router.endpoints else _weights(router.model or DEFAULT.name),
         "tokenizer": router.tokenizer,
         "prompt": f"{prompt.id}@{short_digest(asdict(prompt))}",
         "verifier": _weights(verifier) if isinstance(verifier, str) else None,
@@ -99,7 +99,7 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _weights(ref: str) -> str:
     """A name that other weights do not have: a hub id as it is, a directory with its digest."""
     directory = Path(ref)
-    if ref in (EMBEDDED.name, FAKE) or not directory.is_dir():
+    if ref in EMBEDDED or ref == FAKE or not directory.is_dir():
         return ref
     content = head_digest(directory) if is_head(directory) else fingerprint(directory)
     return f"{directory.resolve().name}@{content[:12]}"

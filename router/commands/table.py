@@ -27,7 +27,7 @@ def table() -> None:
 def show(bundle: Path | None, as_json: bool) -> None:
     """Levels x budgets of BUNDLE: best configuration, accuracy with 95 % interval, cost.
 
-    Without BUNDLE: of the one that comes with `router` for the embedded model.
+    Without BUNDLE: of the one that comes with `router` for the default model.
     """
     loaded = Bundle.load(bundle_to_show(bundle))
     if as_json:

@@ -11,7 +11,7 @@ import pytest
 
 from router.bundle import Bundle, shipped_bundle
 from router.models.fakes import FakeGenerator, FakeVerifier
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -34,7 +34,7 @@ def test_the_strategy_is_short_and_solves(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_estimator_decides() -> None:
-    directory = shipped_bundle(EMBEDDED.name)
+    directory = shipped_bundle(DEFAULT.name)
     assert directory is not None
     names: dict[str, object] = {}
     exec(ESTIMATOR, names)

@@ -18,7 +18,8 @@ from router.models.types import Chain, Problem
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.prm import SELF, get_format
 from router.models.verifiers.trained_head import HeadConfig, shipped_head
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.scoring import Scorer
 
@@ -28,15 +29,15 @@ PROBLEM = Problem("gsm8k/train/1099", "given by the rollouts")
 
 @pytest.fixture(scope="module")
 def head() -> Path:
-    directory = shipped_head(EMBEDDED.name)
+    directory = shipped_head(DEFAULT.name)
     assert directory is not None
     return directory
 
 
 def test_the_embedded_model_has_a_head_of_known_origin(head: Path) -> None:
     config = HeadConfig.load(head)
-    assert config.backbone.name == EMBEDDED.name
-    assert config.prompt == EMBEDDED.prompt
+    assert config.backbone.name == DEFAULT.name
+    assert config.prompt == DEFAULT.prompt
     assert {"command", "data", "held_out", "settings"} <= config.provenance.keys()
     assert shipped_head("another-model") is None
 
@@ -48,7 +49,7 @@ def pool() -> tuple[ChainEncoder, SolutionPool]:
         model = find_model(download=False)
     except ModelError:
         pytest.skip("the embedded model is not here: `router model pull`")
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(EMBEDDED.prompt))
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(DEFAULT.prompt))
     (found,) = read_pools(ROLLOUTS, {PROBLEM.id: PROBLEM}, encoder)
     return encoder, found
 

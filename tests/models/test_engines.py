@@ -16,7 +16,7 @@ from router.models.generators import load
 from router.models.generators.load import load_generator, pick_engine
 from router.models.generators.vllm import EXTENSION, VLLMGenerator
 from router.models.prompts import Prompt
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 
 SERVER = ("http://127.0.0.1:1",)
 
@@ -93,8 +93,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "prompt", "name", "prompt_id"),
     [
-        (None, None, EMBEDDED.name, EMBEDDED.prompt),
-        (None, "plain", EMBEDDED.name, "plain"),
+        (None, None, DEFAULT.name, DEFAULT.prompt),
+        (None, "plain", DEFAULT.name, "plain"),
         (
             "meta-llama/Llama-3.2-1B-Instruct",
             None,

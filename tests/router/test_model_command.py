@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import EMBEDDED
 
 
 @pytest.fixture
@@ -33,11 +33,12 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def test_list_without_the_model(tmp_path: Path) -> None:
     done = run("list", "--json", ROUTER_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    (entry,) = json.loads(done.stdout)
-    assert entry["name"] == EMBEDDED.name
-    assert entry["licence"] == "Apache-2.0"
-    assert entry["source"]["sha256"] == EMBEDDED.source.sha256
-    assert entry["path"] is entry["size"] is None
+    entries = json.loads(done.stdout)
+    assert [entry["name"] for entry in entries] == list(EMBEDDED)
+    for entry in entries:
+        assert entry["licence"] == "Apache-2.0"
+        assert entry["source"]["sha256"] == EMBEDDED[entry["name"]].source.sha256
+        assert entry["path"] is entry["size"] is None
 
 
 def test_pull_and_show_what_is_here(checkpoint: Path) -> None:
@@ -60,7 +61,7 @@ def test_pull_and_show_what_is_here(checkpoint: Path) -> None:
         (".", 1, "no config.json"),
         ("/no/such/place", 2, "neither a directory nor a hub id"),
         ("nobody/nothing", 1, "HF_ENDPOINT"),
-        (EMBEDDED.name, 1, "router model pull"),
+        *((name, 1, f"router model pull {name}") for name in EMBEDDED),
     ],
 )
 def test_what_is_not_here_is_one_line(tmp_path: Path, ref: str, code: int, message: str) -> None:

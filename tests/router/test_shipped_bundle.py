@@ -15,7 +15,7 @@ from router.io import read_problems
 from router.models.errors import NotInstalled
 from router.models.types import Problem
 from router.models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.rollouts.export import open_rollouts
 from router.strategies.registry import parse_strategy
 
@@ -24,17 +24,17 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def shipped() -> Bundle:
-    directory = shipped_bundle(EMBEDDED.name)
+    directory = shipped_bundle(DEFAULT.name)
     assert directory is not None
     return Bundle.load(directory)
 
 
 def test_it_belongs_to_the_shipped_verifier_and_prompt(shipped: Bundle) -> None:
-    head = shipped_head(EMBEDDED.name)
+    head = shipped_head(DEFAULT.name)
     assert head is not None
-    assert shipped.origin.model == EMBEDDED.name
-    assert shipped.origin.prompt == EMBEDDED.prompt
-    assert shipped.origin.max_tokens == EMBEDDED.max_tokens
+    assert shipped.origin.model == DEFAULT.name
+    assert shipped.origin.prompt == DEFAULT.prompt
+    assert shipped.origin.max_tokens == DEFAULT.max_tokens
     assert shipped.origin.verifier == f"{HeadConfig.load(head).name}@{head_digest(head)}"
     assert shipped.prefill is not None
     assert shipped.prefill.layer == HeadConfig.load(head).layer
@@ -56,7 +56,7 @@ def test_without_lightgbm_it_is_left_out_and_says_so_and_one_asked_for_is_an_err
     assert decision.levels is None
     assert "left out" in decision.why
     assert "needs lightgbm: pip install 'compute-optimal-router[fit]'" in decision.why
-    directory = shipped_bundle(EMBEDDED.name)
+    directory = shipped_bundle(DEFAULT.name)
     with pytest.raises(NotInstalled, match=r"compute-optimal-router\[fit\]"):
         Router(bundle=str(directory)).decide("What is 17 + 25?", 8)
 
@@ -87,5 +87,5 @@ def test_it_saw_no_problem_that_it_is_evaluated_on(shipped: Bundle) -> None:
     unseen = read_problems(BENCHMARKS / "problems" / "evaluate.jsonl").problems
     assert not [problem.id for problem in unseen if shipped.fitted_on(problem)]
     evaluation = Evaluation.load(BENCHMARKS / "results" / "evaluation.json")
-    assert evaluation.provenance.model == EMBEDDED.name
+    assert evaluation.provenance.model == DEFAULT.name
     assert evaluation.provenance.bundle_problems == shipped.manifest["data"]["problems"]
