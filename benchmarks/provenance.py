@@ -37,7 +37,8 @@ def provenance() -> dict[str, Any]:
 
 
 def _module() -> str:
-    return f"benchmarks.{Path(sys.argv[0]).stem}"
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else Path(sys.argv[0]).name
 
 
 def _processor() -> str:

@@ -253,7 +253,7 @@ async def test_cancelling_a_call_frees_its_rows_at_once(generator, plain, encode
 
 
 async def test_more_rows_than_fit_wait_for_their_turn(generator, monkeypatch):
-    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
+    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", {"cpu": 3})
     seeded = Sampling(temperature=1.0, seed=2, max_tokens=8)
     answers = await asyncio.gather(
         *(generator.sample(Chain(problem), 5, seeded) for problem in PROBLEMS)
@@ -282,7 +282,7 @@ async def test_a_failing_request_fails_alone(generator):
 
 
 async def test_a_request_says_what_was_done_for_it_however_it_ends(generator, encoder, monkeypatch):
-    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", 3)
+    monkeypatch.setattr("router.models.generators.decoding.MAX_ROWS", {"cpu": 3})
     ids = encoder.chain_ids(Chain(PROBLEMS[1]))
 
     def request(n: int, limit: int = 1900, ended: Any = lambda _: None) -> Request:
