@@ -37,7 +37,7 @@ from router.difficulty.features import NAMES, extract
 from router.difficulty.levels import Floats, Ints, fit_levels
 from router.difficulty.ordinal import ProportionalOdds
 from router.difficulty.validation import Validation
-from router.io import read_problems
+from router.problem_files import read_problems
 from router.strategies.tasks import get_task
 
 FOLDS, REPEATS, RESAMPLES = 10, 3, 2000

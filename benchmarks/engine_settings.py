@@ -25,7 +25,6 @@ from typing import Any
 import click
 
 from benchmarks.provenance import provenance
-from router.io import read_problems
 from router.models.generators import vllm as vllm_generator
 from router.models.generators.vllm import VLLMGenerator
 from router.models.generators.vllm_worker import WorkerExtension
@@ -34,6 +33,7 @@ from router.models.runtime import vllm_process
 from router.models.types import Chain, Problem, Sampling
 from router.models.weights.embedded import DEFAULT
 from router.models.weights.find import find_model
+from router.problem_files import read_problems
 
 PROBLEMS, SAMPLES, TOKENS = 8, 16, 48
 APPLIED = "as applied"

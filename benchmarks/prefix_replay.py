@@ -20,10 +20,10 @@ from typing import Any
 import click
 
 from benchmarks.provenance import provenance
-from router.io import read_problems
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.weights.find import find_model
+from router.problem_files import read_problems
 
 BLOCKS = (16, 32, 64, 128)
 

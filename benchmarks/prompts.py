@@ -22,10 +22,10 @@ from typing import Any
 import click
 import numpy as np
 
-from router.io import read_problems
 from router.models.generators.load import load_generator
 from router.models.prompts import PROMPTS
 from router.models.types import Chain, Problem, Sampling
+from router.problem_files import read_problems
 from router.strategies.tasks import get_task, posed
 
 RESAMPLES = 10_000

@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.provenance import provenance
 from benchmarks.search_speed import Limits, answers_right, open_models
 from router.intervals import Figure, mean_figure, resamples
-from router.io import read_problems
 from router.models.types import Chain, Problem
 from router.opening import Models
+from router.problem_files import read_problems
 from router.strategies.base import Candidate
 from router.strategies.beam_search import BeamSearch, expand, shares
 from router.strategies.budget import Budget

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from router.io import read_problems
 from router.models.errors import InputError
 from router.models.types import Problem
+from router.problem_files import read_problems
 from router.rollouts.export import export_store, open_rollouts
 from router.rollouts.runs import StoredCandidate
 from router.rollouts.store import RolloutStore

@@ -30,7 +30,6 @@ import psutil
 from benchmarks.lock_step import Beam, LockStep, WholeSolutionVerifier
 from benchmarks.provenance import provenance
 from benchmarks.search_speed_plot import plot
-from router.io import read_problems
 from router.models.base import Aggregation, Verifier
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
@@ -40,6 +39,7 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.embedded import DEFAULT
 from router.models.weights.find import find_model
 from router.opening import FAKE, Models, load_models
+from router.problem_files import read_problems
 from router.provenance import digest
 from router.strategies.base import Candidate
 from router.strategies.budget import Budget

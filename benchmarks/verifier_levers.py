@@ -19,11 +19,11 @@ import click
 import numpy as np
 from transformers import AutoTokenizer
 
-from router.io import read_problems
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.training.head import Examples, HeadSettings, train_head
+from router.problem_files import read_problems
 from router.verifier.data import SolutionPool, data_digest, read_pools
 from router.verifier.evaluation import measure
 from router.verifier.training import encode_pools, read_states, to_examples, with_scores

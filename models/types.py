@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -77,15 +78,17 @@ class Problem:
             raise InputError("record has no non-empty string field 'problem'")
         identifier = record.get("id", default_id)
         if not isinstance(identifier, str | int) or isinstance(identifier, bool):
-            raise InputError(f"field 'id' must be a string, not {identifier!r}")
+            raise InputError(f"field 'id' must be a string, not {identifier!r:.80}")
         answer = record.get("answer")
-        if isinstance(answer, int | float) and not isinstance(answer, bool):
-            answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
+        if isinstance(answer, int) and not isinstance(answer, bool):
+            answer = str(answer)
+        elif isinstance(answer, float) and math.isfinite(answer):
+            answer = repr(answer).removesuffix(".0")  # no digit less than it was given
         if answer is not None and not isinstance(answer, str):
-            raise InputError(f"field 'answer' must be a string or a number, not {answer!r}")
+            raise InputError(f"field 'answer' must be a string or a number, not {answer!r:.80}")
         task = record.get("task", default_task)
         if not isinstance(task, str):
-            raise InputError(f"field 'task' must be a string, not {task!r}")
+            raise InputError(f"field 'task' must be a string, not {task!r:.80}")
         source = record.get("source")
         return cls(
             id=str(identifier),

@@ -1,4 +1,4 @@
-"""Files of problems and of solutions: JSON lines in UTF-8."""
+"""Files of solutions and of traces: JSON lines in UTF-8."""
 
 from __future__ import annotations
 
@@ -10,26 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from router.models.errors import InputError, RouterError
-from router.models.types import Problem
 from router.provenance import digest
 from router.records import Solution
-from router.strategies.tasks import get_task
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A line that holds no problem."""
-
-    line: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problems:
-    """The problems of a JSONL file, and the lines that hold none."""
-
-    problems: tuple[Problem, ...]
-    broken: tuple[Broken, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +46,25 @@ def short_digest(value: Any) -> str:
     return digest(value)[:16]
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file.
 
     Raises:
         InputError: it cannot be read, or is not UTF-8.
     """
-    return decode(_read(path), str(path))
+    return decode(read_bytes(path), str(path))
 
 
 def decode(data: bytes, name: str) -> str:
@@ -85,41 +79,6 @@ def decode(data: bytes, name: str) -> str:
         raise InputError(f"{name} is not UTF-8 text (byte {error.start} cannot be read)") from None
 
 
-def read_problems(path: Path, task: str = "maths") -> Problems:
-    """Read a JSONL file: one object `{"id", "problem", "answer"?, "task"?}` a line, or none.
-
-    A problem without an id gets its line number, one without a task this `task`.
-
-    Raises:
-        InputError: the file cannot be read, holds no problem at all, or uses an id twice.
-    """
-    problems: list[Problem] = []
-    broken: list[Broken] = []
-    lines: dict[str, int] = {}
-    for number, raw in enumerate(_read(path).splitlines(), start=1):
-        if not raw.strip():
-            continue
-        try:
-            record = _record(decode(raw, "it"))
-            problem = Problem.from_dict(record, default_id=str(number), default_task=task)
-            get_task(problem.task)
-            _check_unicode(problem)
-        except InputError as error:
-            broken.append(Broken(number, str(error)))
-            continue
-        if problem.id in lines:
-            raise InputError(
-                f"{path}: lines {lines[problem.id]} and {number} have the same id {problem.id!r};"
-                " ids must be unique"
-            )
-        lines[problem.id] = number
-        problems.append(problem)
-    if not problems:
-        first = f" (line {broken[0].line}: {broken[0].why})" if broken else ""
-        raise InputError(f"{path} holds no problem{first}")
-    return Problems(tuple(problems), tuple(broken))
-
-
 def read_solutions(path: Path) -> list[Solved]:
     """What `router solve --out` has written so far; a torn last line is cut off the file.
 
@@ -127,7 +86,7 @@ def read_solutions(path: Path) -> list[Solved]:
         InputError: the file cannot be read or cut, or a line in it is no solution, or does not
             say what made it.
     """
-    data = _read(path)
+    data = read_bytes(path)
     whole = data[: data.rfind(b"\n") + 1]
     solved = []
     for number, raw in enumerate(whole.splitlines(), start=1):
@@ -160,7 +119,7 @@ def keep_traces(path: Path, solved: Sequence[Solved]) -> int:
     """
     problems = {(line.solution.problem_id, line.problem_digest) for line in solved}
     settings = {line.settings_digest for line in solved}
-    data = _read(path)
+    data = read_bytes(path)
     kept = []
     for number, raw in enumerate(data[: data.rfind(b"\n") + 1].splitlines(True), start=1):
         try:
@@ -219,22 +178,6 @@ def write_line(file: TextIO, record: Mapping[str, Any]) -> None:
         raise RouterError(f"cannot write {file.name}: {error.strerror}") from None
 
 
-def _check_unicode(problem: Problem) -> None:
-    r"""Refuse lone surrogates, which JSON can write (`"\ud800"`) and no tokenizer takes.
-
-    Raises:
-        InputError: names the field.
-    """
-    fields = {"id": problem.id, "problem": problem.text, "answer": problem.answer or ""}
-    for name, text in fields.items():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"field {name!r} holds half a character (a lone surrogate) at {error.start}"
-            ) from None
-
-
 def _record(line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
@@ -243,13 +186,6 @@ def _record(line: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"it is no JSON object but {type(record).__name__}")
     return record
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _cut(path: Path, data: bytes, kept: bytes) -> None:

@@ -30,29 +30,28 @@ from router.io import (
     Solved,
     keep_traces,
     line_file,
-    read_problems,
     read_solutions,
     write_line,
 )
 from router.models.errors import InputError, RouterError
 from router.models.types import Problem
 from router.models.usage import Usage
+from router.problem_files import Problems
 from router.records import Failure, Solution
 from router.strategies.budget import Budget
+from router.words import counted
 
 logger = logging.getLogger("router")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What `router solve` was asked to do with a file of problems.
+    """What `router solve` was asked to do with many problems.
 
-    task: of problems that name none. out: None writes to stdout. resume: skip the problems that
-    `out` holds.
+    out: None writes to stdout. resume: skip the problems that `out` holds.
     """
 
-    file: Path
-    task: str
+    read: Problems
     budget: Budget
     strategy: str
     tolerance: float
@@ -67,6 +66,7 @@ class Batch:
 class Tally:
     """What has come of a batch so far."""
 
+    broken: int = 0
     solutions: int = 0
     failed: int = 0
     unanswered: int = 0
@@ -83,17 +83,17 @@ class Tally:
 
 
 def run_batch(router: Router, batch: Batch) -> int:
-    """Solve every problem of the file; return the exit code.
+    """Solve every problem; return the exit code.
 
     Raises:
-        InputError: the file holds no problem, an id twice, or `out` or `trace` cannot be used:
-            what they hold was made with other settings, or from other problems.
+        InputError: `out` or `trace` cannot be used: what they hold was made with other settings,
+            or from other problems.
         ModelError: the models cannot be opened.
     """
-    read = read_problems(batch.file, batch.task)
-    for broken in read.broken:
-        click.echo(f"error: {batch.file}, line {broken.line}: {broken.why}", err=True)
-    tally = Tally()
+    read = batch.read
+    for sentence in read.told():
+        click.echo(f"error: {sentence}", err=True)
+    tally = Tally(broken=len(read.broken))
     started = time.monotonic()
     if batch.out is not None and batch.out.exists() and not batch.resume:
         raise InputError(f"{batch.out} exists; add --resume to go on with it, or take another file")
@@ -121,16 +121,18 @@ def run_batch(router: Router, batch: Batch) -> int:
             _solve(router, batch, todo, settings, out, trace, tally)
     click.echo(f"{summary(tally)} in {render.seconds(time.monotonic() - started)}", err=True)
     nothing = tally.solutions == tally.unanswered
-    return 1 if read.broken or tally.failed or nothing else 0
+    return 1 if tally.broken or tally.failed or nothing else 0
 
 
 def summary(tally: Tally) -> str:
     """The batch in a few lines: counts, accuracy with its 95 % Wilson interval, spend."""
-    counts = f"{tally.solutions} problems solved"
+    counts = f"{counted(tally.solutions, 'problem')} solved"
     if tally.failed:
         counts += f", {tally.failed} failed"
     if tally.unanswered:
         counts += f", {tally.unanswered} without an answer"
+    if tally.broken:
+        counts += f", {counted(tally.broken, 'line')} with no problem"
     lines = [counts]
     if tally.graded:
         low, high = wilson(tally.right, tally.graded)
@@ -138,7 +140,8 @@ def summary(tally: Tally) -> str:
             f"accuracy {tally.right / tally.graded:.1%} ({tally.right} of {tally.graded};"
             f" 95 % interval {low:.1%} to {high:.1%})"
         )
-    lines.append(f"spent {tally.usage.generations} generations, {render.tokens(tally.usage)}")
+    generations = counted(tally.usage.generations, "generation")
+    lines.append(f"spent {generations}, {render.tokens(tally.usage)}")
     return "\n".join(lines)
 
 
@@ -177,7 +180,7 @@ def _left_over(
                 " was written; give it another id, or take another --out"
             )
         tally.add(done[problem.id].solution)
-    click.echo(f"{len(solved)} of {len(problems)} problems are solved already", err=True)
+    click.echo(f"{len(solved)} of {counted(len(problems), 'problem')} solved already", err=True)
     return [problem for problem in problems if problem.id not in done]
 
 
@@ -237,7 +240,7 @@ def _solve(
         except KeyboardInterrupt:
             progress.stop()
             where = f"{batch.out} keeps them; --resume goes on" if batch.out else "printed"
-            click.echo(f"{tally.solutions} problems are solved ({where})", err=True)
+            click.echo(f"{counted(tally.solutions, 'problem')} solved ({where})", err=True)
             raise
 
 

@@ -15,19 +15,19 @@ from rich.console import Console
 from router.bundle import shipped_bundle
 from router.choosing import AUTO, Difficulty
 from router.core import Router
-from router.io import decode
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS
 from router.models.runtime.engine_args import parse_engine_args
 from router.models.types import AskedSampling, Sampling
 from router.models.weights.embedded import DEFAULT
 from router.opening import Models
+from router.problem_files import STDIN, Problems, problems_or_text, source
 
 Command = Callable[..., Any]
 
 _DEFAULTS: Final = Sampling()
 _NONE: Final = "none"
-_FILES: Final = frozenset({".json", ".jsonl", ".md", ".txt"})
+_FILES: Final = frozenset({".csv", ".json", ".jsonl", ".md", ".ndjson", ".tsv", ".txt"})
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
@@ -223,19 +223,21 @@ def bundle_to_show(directory: Path | None) -> Path:
     return found
 
 
-def problem_text(problem: str | None) -> str:
-    """The problem from the argument, or from stdin.
+def asked(problem: str | None, file: Path | None, task: str = "maths") -> Problems | str:
+    """What PROBLEM, --file or stdin hold: many problems, or the text of one.
 
     Raises:
-        UsageError, InputError: there is none, it is not UTF-8, or it names a file.
+        UsageError, InputError: there is nothing, it cannot be read, or PROBLEM names a file.
     """
-    if problem is None or problem == "-":
-        if sys.stdin is None or (problem is None and sys.stdin.isatty()):
-            raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
-        return decode(sys.stdin.buffer.read(), "stdin")
-    if len(problem.split()) == 1 and Path(problem).suffix in _FILES:
-        raise InputError(f"{problem!r} names a file; write --file {problem}")
-    return problem
+    if problem is not None and file is not None:
+        raise click.UsageError("give either PROBLEM or --file, not both")
+    if problem is not None and problem != "-":
+        if len(problem.split()) == 1 and Path(problem).suffix.lower() in _FILES:
+            raise InputError(f"{problem!r} names a file; write --file {problem}")
+        return problem
+    if file is None and (sys.stdin is None or (problem is None and sys.stdin.isatty())):
+        raise click.UsageError("give a PROBLEM, --file, or a text on stdin")
+    return problems_or_text(*source(file or STDIN), task)
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from router.bundle import Bundle
-from router.commands.common import bundle_to_show, option, problem_text
+from router.commands.common import asked, bundle_to_show, option
 from router.commands.explain import level_bars
-from router.io import read_text
 from router.models.errors import InputError
 from router.models.types import Problem
 
@@ -47,16 +46,16 @@ def difficulty(problem: str | None, file: Path | None, bundle: Path | None, as_j
     Level 1 is the easiest for the generator that the bundle was fitted on. A feature's effect is
     what it adds to the log-odds of a harder level.
     """
-    if problem is not None and file is not None:
-        raise click.UsageError("give either PROBLEM or --file, not both")
-    text = read_text(file) if file is not None else problem_text(problem)
-    asked = Problem.from_dict({"problem": text}, default_id="1")
+    found = asked(problem, file)
+    if not isinstance(found, str):
+        raise InputError(f"{found.name} holds many problems; give the text of one")
+    one = Problem.of_text(found)
     estimator = _estimator(bundle_to_show(bundle))
-    estimator.levels(asked)  # the first call also sets libraries up
+    estimator.levels(one)  # the first call also sets libraries up
     started = time.perf_counter()
-    levels = estimator.levels(asked)
+    levels = estimator.levels(one)
     milliseconds = (time.perf_counter() - started) * 1000
-    reasons = estimator.contributions(text)
+    reasons = estimator.contributions(one.text)
     if as_json:
         record = {
             "levels": list(levels),

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show, opened, option, tolerance_option, with_router
 from router.commands.render import print_grid
-from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
+from router.commands.sampling import parse_budgets, price_text, sampling_progress
 from router.core import Router
 from router.evaluation.evaluate import check_origin
 from router.evaluation.evaluate import evaluate as measure
@@ -43,9 +43,11 @@ from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
 from router.opening import Models
+from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
+from router.words import counted
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -150,7 +152,7 @@ def _unseen(bundle: Bundle, problems: tuple[Problem, ...], *, drop: bool) -> tup
         )
     if len(unseen) < len(problems):
         count = len(problems) - len(unseen)
-        click.echo(f"left out {count} problems that the bundle was fitted on", err=True)
+        click.echo(f"left out {counted(count, 'problem')} that the bundle was fitted on", err=True)
     return unseen
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from router.bundle import Bundle
 from router.commands.common import opened, option, with_router
-from router.commands.sampling import parse_budgets, price_text, read_graded, sampling_progress
+from router.commands.sampling import parse_budgets, price_text, sampling_progress
 from router.core import Router
 from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
@@ -34,10 +34,12 @@ from router.fitting.workers import LocalWorker, Worker
 from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
+from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.table import CostUnit
+from router.words import counted
 
 _out = Console(stderr=True, highlight=False)
 
@@ -272,6 +274,6 @@ def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(result))
         return
     click.echo(
-        f"fitted {result['cells']} cells on {result['problems']} problems and"
-        f" {result['samples']:,} samples; saved in {out}"
+        f"fitted {counted(result['cells'], 'cell')} on {counted(result['problems'], 'problem')} and"
+        f" {counted(result['samples'], 'sample')}; saved in {out}"
     )

@@ -15,6 +15,7 @@ from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.strategies.budget import Budget
 from router.strategies.selection import Vote
+from router.words import counted
 
 MOST_VOTES = 8
 BAR_WIDTH = 24
@@ -60,11 +61,11 @@ def tokens(usage: Usage) -> str:
     """Tokens in words; what the engine does not report is said to be so."""
     cached = usage.prompt_tokens_cached
     parts = [
-        _count(usage.sampled_tokens, "sampled tokens"),
-        _count(usage.prompt_tokens, "prompt tokens") + (f" ({cached:,} cached)" if cached else ""),
+        _count(usage.sampled_tokens, "sampled token"),
+        _count(usage.prompt_tokens, "prompt token") + (f" ({cached:,} cached)" if cached else ""),
     ]
     if usage.verifier_tokens != 0:
-        parts.append(_count(usage.verifier_tokens, "verifier tokens"))
+        parts.append(_count(usage.verifier_tokens, "verifier token"))
     return ", ".join(parts)
 
 
@@ -86,12 +87,13 @@ def _rows(solution: Solution, budget: Budget) -> Iterator[tuple[str, RenderableT
         yield "Answer", answer
     yield "Decision", _decision(solution.decision)
     usage = solution.usage
-    generations = f"{usage.generations} of {budget.generations} generations"
-    yield "Spent", f"{generations}, {tokens(usage)}, {seconds(usage.seconds)}"
+    spent = f"{usage.generations} of {counted(budget.generations, 'generation')}"
+    yield "Spent", f"{spent}, {tokens(usage)}, {seconds(usage.seconds)}"
     yield "Ended", f"{solution.ended}: {_ENDED[solution.ended]}"
     yield "Votes", _votes(solution)
     if solution.thoughts:
-        yield "Thoughts", f"{len(solution.thoughts):,} characters; --thoughts shows them"
+        length = counted(len(solution.thoughts), "character")
+        yield "Thoughts", f"{length}; --thoughts shows them"
     for note in solution.notes:
         yield "Note", Text(note, style="yellow")
 
@@ -126,7 +128,7 @@ def _votes(solution: Solution) -> RenderableType:
     hidden = solution.votes[MOST_VOTES:]
     if hidden:
         count = sum(vote.count for vote in hidden)
-        table.add_row(Text(f"{len(hidden)} more answers", style="dim"), "", str(count), "")
+        table.add_row(Text(counted(len(hidden), "more answer"), style="dim"), "", str(count), "")
     silent = sum(candidate.answer is None for candidate in solution.candidates)
     if silent:
         table.add_row(Text("no answer", style="dim"), "", str(silent), "")
@@ -140,7 +142,7 @@ def _strength(vote: Vote, solution: Solution) -> float:
 
 
 def _count(value: int | None, unit: str) -> str:
-    return f"{unit} not reported" if value is None else f"{value:,} {unit}"
+    return f"{unit}s not reported" if value is None else counted(value, unit)
 
 
 def _plain(text: str, style: str = "") -> Text:

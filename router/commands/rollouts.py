@@ -13,6 +13,7 @@ from router.models.errors import InputError
 from router.rollouts.export import export_store, import_store
 from router.rollouts.lines import SUFFIXES
 from router.rollouts.store import RolloutStore
+from router.words import counted
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -54,7 +55,7 @@ def export(store: Path, file: Path) -> None:
         raise InputError(f"{file} must end in .jsonl or .jsonl.gz")
     with RolloutStore.read(store) as opened:
         count = export_store(opened, file)
-    click.echo(f"wrote {count:,} solutions to {file}")
+    click.echo(f"wrote {counted(count, 'solution')} to {file}")
 
 
 @rollouts.command("import")
@@ -63,4 +64,4 @@ def export(store: Path, file: Path) -> None:
 def import_(file: Path, store: Path) -> None:
     """Add all of FILE to STORE, so that sampling can go on from there."""
     count = import_store(file, store)
-    click.echo(f"added {count:,} solutions to {store}")
+    click.echo(f"added {counted(count, 'solution')} to {store}")

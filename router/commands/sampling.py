@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -20,10 +19,8 @@ from rich.progress import (
 
 from router.fitting.sampler import Price
 from router.fitting.shift import Ticker
-from router.io import read_problems
 from router.models.errors import InputError
-from router.models.types import Problem
-from router.strategies.tasks import check_gold
+from router.words import counted
 
 LOG_SECONDS = 60.0
 """Between two lines of progress, where stderr is no terminal."""
@@ -37,33 +34,9 @@ def parse_budgets(_: click.Context, __: click.Parameter, text: str | None) -> tu
         raise InputError(f"--budgets must be whole numbers such as 1,2,4,8, not {text!r}") from None
 
 
-def read_graded(file: Path) -> tuple[Problem, ...]:
-    """The problems of a file.
-
-    Raises:
-        InputError: it cannot be read, a line is broken, or a problem has no gold answer or one
-            that its task cannot read.
-    """
-    found = read_problems(file)
-    for broken in found.broken:
-        raise InputError(f"{file}, line {broken.line}: {broken.why}")
-    ungraded = [problem.id for problem in found.problems if problem.answer is None]
-    if ungraded:
-        raise InputError(
-            f"{len(ungraded)} of {len(found.problems)} problems in {file} have no gold answer"
-            f" (first: {ungraded[0]!r}); give each record a field 'answer'"
-        )
-    for problem in found.problems:
-        try:
-            check_gold(problem)
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from None
-    return found.problems
-
-
 def price_text(due: Price) -> str:
     """What sampling costs, as far as it is known."""
-    text = f"{due.generations:,} generations"
+    text = counted(due.generations, "generation")
     if due.tokens is None:
         return text + "; tokens and hours are known once something is sampled"
     text += f", {due.tokens:,.0f} tokens"
@@ -101,6 +74,6 @@ def _log_lines(total: int) -> Ticker:
             return
         last = now
         left = _time((now - started) * (total - done) / done / 3600) if done else "unknown time"
-        click.echo(f"{done:,} of {total:,} generations, {left} left", err=True)
+        click.echo(f"{done:,} of {counted(total, 'generation')}, {left} left", err=True)
 
     return tick

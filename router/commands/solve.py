@@ -15,14 +15,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from router.choosing import AUTO
 from router.commands import render
 from router.commands.batch import Batch, run_batch
-from router.commands.common import opened, option, problem_text, tolerance_option, with_routing
+from router.commands.common import asked, opened, option, tolerance_option, with_routing
 from router.commands.explain import explain
 from router.core import DEFAULT_BUDGET, IN_FLIGHT, Router
-from router.io import line_file, read_text, write_line
+from router.io import line_file, write_line
 from router.models.types import Problem
 from router.strategies.budget import Budget
 from router.strategies.tasks import TASKS, get_task
 from router.strategies.trace import Listener, Node
+from router.words import counted
 
 
 @click.command()
@@ -31,7 +32,7 @@ from router.strategies.trace import Listener, Node
     "--file",
     "-f",
     type=click.Path(path_type=Path),
-    help="Read the problem from this file; a .jsonl file holds many.",
+    help="Read the problem from this file, or many: JSON lines, a JSON array, CSV; - is stdin.",
 )
 @option(
     "--task",
@@ -99,32 +100,30 @@ def solve(
 ) -> None:
     """Solve one problem, or many, within a budget.
 
-    PROBLEM is the text itself. Without it, or with `-`, the text is read from stdin; --file reads
-    it from a file.
+    PROBLEM is the text itself. Without it, or with `-`, it is read from stdin; --file reads it from
+    a file.
 
-    A .jsonl file holds many problems, one object a line: {"id": …, "problem": …, "answer": …},
-    where only `problem` is needed; `task` may be there too. Solutions are written as JSON lines as
-    they finish. With gold answers, the accuracy is shown at the end. Each line names the settings
-    that made it and digests of them and of its problem.
+    A file or stdin may hold many problems: JSON lines, {"id": …, "problem": …, "answer": …}, a JSON
+    array of such objects, or CSV with a header; only `problem` is needed, and other names that data
+    sets use are known (docs/files.md). A line that holds no problem is named, and the others run.
+    Solutions are written as JSON lines as they finish. With gold answers, the accuracy is shown at
+    the end. Each line names the settings that made it and digests of them and of its problem.
 
     Exit code: 0, 1 when something failed or no answer was found, 2 for bad input.
     """
     get_task(task)
     limits = Budget(budget, token_cap, deadline)
-    many = file is not None and file.suffix == ".jsonl"
-    if problem is not None and file is not None:
-        raise click.UsageError("give either PROBLEM or --file, not both")
-    if not many and (out is not None or resume):
-        raise click.UsageError("--out and --resume are for a --file of many problems (.jsonl)")
-    if many and explained:
-        raise click.UsageError("--explain is for one problem; the solutions of many hold it all")
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the file to go on with")
-    if file is not None and many:
-        batch = Batch(file, task, limits, strategy, tolerance, seed, in_flight, out, trace, resume)
+    found = asked(problem, file, task)
+    if not isinstance(found, str):
+        if explained:
+            raise click.UsageError("--explain is for one problem; solutions of many hold it all")
+        batch = Batch(found, limits, strategy, tolerance, seed, in_flight, out, trace, resume)
         sys.exit(run_batch(router, batch))
-    text = read_text(file) if file is not None else problem_text(problem)
-    one = Problem.of_text(text, task)
+    if out is not None:
+        raise click.UsageError("--out and --resume are for files of many problems (docs/files.md)")
+    one = Problem.of_text(found, task)
     _solve_one(router, one, limits, strategy, tolerance, seed, trace, as_json, explained, thoughts)
 
 
@@ -159,8 +158,8 @@ def _solve_one(
     if solution.answer is None:
         cut = sum(candidate.finish == "length" for candidate in solution.candidates)
         click.echo(
-            f"error: none of the {len(solution.candidates)} solutions states an answer"
-            f" ({cut} of them cut at the limit of tokens)",
+            f"error: no answer in {counted(len(solution.candidates), 'solution')}"
+            f" ({cut} cut at the limit of tokens)",
             err=True,
         )
         sys.exit(1)
@@ -181,7 +180,9 @@ def _progress() -> Iterator[Listener | None]:
         if node.status == "finished":
             finished.add(node.id)
         progress.update(
-            task, description=f"{len(finished)} solutions finished, {len(seen)} steps in the tree"
+            task,
+            description=f"{counted(len(finished), 'solution')} finished,"
+            f" {counted(len(seen), 'step')} in the tree",
         )
 
     with Progress(

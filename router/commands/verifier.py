@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from router.commands.common import option, with_router
 from router.core import Router
-from router.io import read_problems
 from router.models.errors import InputError
 from router.models.extras import require
 from router.models.types import Problem
 from router.models.verifiers.prm import SELF
+from router.problem_files import read_graded
+from router.words import counted
 
 if TYPE_CHECKING:
     from router.models.prompts import Prompt
@@ -187,22 +188,16 @@ def evaluate(
     if as_json:
         click.echo(text)
     else:
-        _print(measured, f"on {measured.problems} problems")
+        _print(measured, f"on {counted(measured.problems, 'problem')}")
 
 
 def graded_problems(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
-    """The problems of a file by id; a broken line is an error: training must be repeatable."""
-    from router.verifier.data import check_graded
-
+    """The problems of a file by id; none without one, where there are rollouts."""
     if file is None:
         if rollouts is None:
             raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
         return {}
-    found = read_problems(file)
-    for broken in found.broken:
-        raise InputError(f"{file}, line {broken.line}: {broken.why}")
-    check_graded(found.problems)
-    return {problem.id: problem for problem in found.problems}
+    return {problem.id: problem for problem in read_graded(file)}
 
 
 def _check_lora(format_id: str) -> None:

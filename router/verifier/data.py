@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,6 @@ from router.rollouts.lines import SUFFIXES
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore
-from router.strategies.tasks import check_gold
 
 _COMPLETIONS = re.compile(r"completions\(sample=\d+, steps=(\d+)\)")
 
@@ -101,16 +100,6 @@ def _pools(store: RolloutStore) -> list[SolutionPool]:
         for problem, candidates in store.samples()
         if candidates
     ]
-
-
-def check_graded(problems: Iterable[Problem]) -> None:
-    """Refuse problems whose solutions cannot be graded.
-
-    Raises:
-        InputError: a problem has no gold answer, or one that its task cannot read.
-    """
-    for problem in problems:
-        check_gold(problem)
 
 
 def check_trainable(pools: Sequence[SolutionPool]) -> None:

@@ -13,7 +13,7 @@ from itertools import product
 import pytest
 
 from benchmarks.problems import FIT, OUT, ROLLOUTS
-from router.io import read_problems
+from router.problem_files import read_problems
 from router.strategies.tasks import get_task
 
 

@@ -117,7 +117,8 @@ def test_changed_trees_are_refused(fitted: Bundle, tmp_path: Path) -> None:
     ("args", "message"),
     [
         (["What?", "--bundle", "nowhere"], "nowhere is no bundle"),
-        (["  ", "--bundle", "nowhere"], "non-empty"),
+        (["  ", "--bundle", "nowhere"], "the problem is empty"),
+        (["", "--bundle", "nowhere"], "the problem is empty"),
         (["What?", "--file", "a.txt", "--bundle", "nowhere"], "not both"),
     ],
 )

@@ -220,7 +220,7 @@ def test_problems_without_gold_answers_are_counted(tmp_path: Path) -> None:
     file.write_text('{"id": "a", "problem": "1 + 1?"}\n{"id": "b", "problem": "?", "answer": 2}\n')
     message = refused(file, "--out", tmp_path / "b", *FAKE)
     assert "1 of 2 problems" in message
-    assert "no gold answer (first: 'a')" in message
+    assert "no gold answer (first: 'a', line 1)" in message
 
 
 def test_a_gold_answer_that_cannot_be_read_is_named(tmp_path: Path) -> None:

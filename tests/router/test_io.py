@@ -1,4 +1,4 @@
-"""Reading problems: what is broken is named, what is whole is kept."""
+"""Files of solutions and traces: what is torn is cut, what is of another run is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.io import Solved, keep_traces, read_problems, read_solutions, read_text
+from router.io import Solved, keep_traces, read_solutions, read_text
 from router.models.errors import InputError
 from router.models.types import Chain, Problem
 from router.strategies.trace import Trace
@@ -18,74 +18,6 @@ from tests.router.test_records import solution
 def write(path: Path, *lines: str | bytes) -> Path:
     path.write_bytes(b"\n".join(x if isinstance(x, bytes) else x.encode() for x in lines))
     return path
-
-
-def test_reads_ids_answers_and_skips_blank_lines(tmp_path: Path) -> None:
-    file = write(
-        tmp_path / "p.jsonl",
-        '\ufeff{"id": "a", "problem": "1 + 1?", "answer": 2, "level": 3}',
-        "",
-        '{"problem": "2 + 2?"}',
-    )
-    read = read_problems(file)
-    assert [(p.id, p.text, p.answer) for p in read.problems] == [
-        ("a", "1 + 1?", "2"),
-        ("3", "2 + 2?", None),
-    ]
-    assert read.broken == ()
-
-
-def test_a_line_may_name_its_task(tmp_path: Path) -> None:
-    file = write(
-        tmp_path / "p.jsonl",
-        '{"problem": "Which?", "task": "choice"}',
-        '{"problem": "Who?"}',
-        '{"problem": "Why?", "task": "essay"}',
-    )
-    assert [p.task for p in read_problems(file).problems] == ["choice", "maths"]
-    read = read_problems(file, "text")
-    assert [p.task for p in read.problems] == ["choice", "text"]
-    assert [(broken.line, "no task 'essay'" in broken.why) for broken in read.broken] == [(3, True)]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '{"id": "x", "problem": ',
-        "[1, 2]",
-        '{"id": "x"}',
-        '{"id": "x", "problem": "  "}',
-        '{"id": "x", "problem": "y", "answer": ["z"]}',
-        b'{"id": "x", "problem": "\xff\xfe"}',
-        r'{"id": "x", "problem": "1 + 1? \ud800"}',
-        r'{"id": "\udc00", "problem": "1 + 1?"}',
-        r'{"id": "x", "problem": "1 + 1?", "answer": "\ud800"}',
-        "[" * 100_000,
-    ],
-)
-def test_broken_line_is_named_and_others_are_kept(tmp_path: Path, line: str | bytes) -> None:
-    good = '{"id": "%s", "problem": "1 + 1?"}'
-    read = read_problems(write(tmp_path / "p.jsonl", good % "a", line, good % "b"))
-    assert [problem.id for problem in read.problems] == ["a", "b"]
-    assert [broken.line for broken in read.broken] == [2]
-    assert read.broken[0].why
-
-
-def test_line_separators_inside_a_text_do_not_end_its_line(tmp_path: Path) -> None:
-    file = write(tmp_path / "p.jsonl", '{"id": "a", "problem": "1\u2028+\u0085 1?"}')
-    assert len(read_problems(file).problems) == 1
-
-
-def test_duplicate_ids_are_refused_by_name_and_line(tmp_path: Path) -> None:
-    line = '{"id": "same", "problem": "1 + 1?"}'
-    with pytest.raises(InputError, match=r"lines 1 and 3 have the same id 'same'"):
-        read_problems(write(tmp_path / "p.jsonl", line, "", line))
-
-
-@pytest.mark.parametrize("content", ["", "\n\n", "nonsense"])
-def test_file_without_a_problem_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(InputError, match="holds no problem"):
-        read_problems(write(tmp_path / "p.jsonl", content))
 
 
 def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from router import Router
 from router.bundle import Bundle, shipped_bundle
 from router.evaluation.records import Evaluation
 from router.fitting.build import FitSettings, fit_bundle
-from router.io import read_problems
 from router.models.errors import NotInstalled
 from router.models.types import Problem
 from router.models.verifiers.trained_head import HeadConfig, head_digest, shipped_head
 from router.models.weights.embedded import DEFAULT
+from router.problem_files import read_problems
 from router.rollouts.export import open_rollouts
 from router.strategies.registry import parse_strategy
 

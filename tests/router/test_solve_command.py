@@ -21,6 +21,7 @@ from router import cli
 from router.models.errors import InputError, VerifierError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Chain, FinishReason, Sampling, Scored
+from router.words import counted
 from tests.problem_file import problem_file
 
 QUESTION = "What is 12 + 35 + 7?"
@@ -192,8 +193,8 @@ def test_strategies_with_a_verifier(strategy: str, tmp_path: Path) -> None:
         (["--engine", "openai"], "needs at least one endpoint"),
         (["--prompt", "qwen"], "'qwen' is not one of"),
         (["--file", "x.txt"], "either PROBLEM or --file"),
-        (["--out", "x.jsonl"], "for a --file of many problems"),
-        (["--resume"], "for a --file of many problems"),
+        (["--out", "x.jsonl"], "for files of many problems"),
+        (["--resume"], "--resume needs --out"),
     ],
 )
 def test_bad_options_are_refused(args: list[str], message: str) -> None:
@@ -301,7 +302,7 @@ def test_no_readable_answer_fails_and_invents_nothing(monkeypatch: pytest.Monkey
     done = run(QUESTION, "--budget", "4", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["answer"] is None
-    assert "none of the 4 solutions states an answer" in done.stderr
+    assert "no answer in 4 solutions" in done.stderr
     people = run(QUESTION, "--budget", "4")
     assert people.exit_code == 1
     assert "none: no candidate states one" in people.stdout
@@ -368,10 +369,14 @@ def test_failing_problem_is_named_and_the_others_run(tmp_path: Path) -> None:
     assert [json.loads(line)["problem_id"] for line in done.stdout.splitlines()] == ["a"]
 
 
-def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
-    same = {"id": "same", "problem": QUESTION}
-    file = jsonl(tmp_path / "p.jsonl", same, same)
-    assert "lines 1 and 2 have the same id 'same'" in refused("--file", str(file), *FAKE)
+def test_many_problems_from_stdin() -> None:
+    data = f'{{"id": "a", "problem": "{QUESTION}", "answer": 54}}\nno JSON\n'
+    for given in ((), ("-",), ("--file", "-")):
+        done = run(*given, *FAKE, "--budget", "8", stdin=data)
+        assert done.exit_code == 1
+        assert "error: stdin, line 2: it is not JSON" in done.stderr
+        assert "1 problem solved, 1 line with no problem" in done.stderr
+        assert [json.loads(line)["problem_id"] for line in done.stdout.splitlines()] == ["a"]
 
 
 def test_out_is_never_overwritten_and_resume_goes_on(tmp_path: Path) -> None:
@@ -385,7 +390,7 @@ def test_out_is_never_overwritten_and_resume_goes_on(tmp_path: Path) -> None:
     out.write_text("".join(lines[:3]) + lines[3][:50])
     done = run(*args, "--resume")
     assert done.exit_code == 0
-    assert "3 of 6 problems are solved already" in done.stderr
+    assert "3 of 6 problems solved already" in done.stderr
     assert "6 problems solved" in done.stderr
     assert "of 6; 95 % interval" in done.stderr
 
@@ -490,7 +495,7 @@ def test_interrupt_keeps_what_has_finished(tmp_path: Path) -> None:
     assert "--resume goes on" in stderr
     solutions = [json.loads(line) for line in out.read_text().splitlines()]
     assert 2 <= len(solutions) < 200
-    assert f"{len(solutions)} problems are solved" in stderr
+    assert f"{counted(len(solutions), 'problem')} solved" in stderr
 
 
 def test_problem_ids_stay_apart_in_one_batch(tmp_path: Path) -> None:
