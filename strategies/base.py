@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 from router.models.base import Aggregation
 from router.models.errors import InputError
@@ -13,6 +14,13 @@ from router.strategies.search import Search
 
 Select = Literal["majority", "best", "weighted"]
 """How candidates become one answer: see `strategies.selection`."""
+
+SELECTIONS: Final[dict[Select, str]] = {
+    "majority": "majority vote",
+    "best": "best score",
+    "weighted": "weighted vote",
+}
+"""The same in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    """Its name in words; empty where that is `name` without underscores."""
 
     n: int
     select: Select = "weighted"
@@ -118,13 +128,34 @@ class Strategy(ABC):
         return self, 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its text and every parameter, so that nobody has to read the text.
-
-        shown: `n`, and whatever is not at its default, for people.
-        """
+        """Its name, its text, its words and every parameter: nobody has to read the text."""
         parameters = {f.name: getattr(self, f.name) for f in fields(self)}
-        shown = ", ".join(self._parameters())
-        return {"name": self.name, "text": str(self), "shown": shown, **parameters}
+        return {"name": self.name, "text": str(self), "words": self.in_words(), **parameters}
+
+    def in_words(self, *, sized: bool = True) -> str:
+        """As a person would say it, on every page: `majority vote of 8 at T = 0.3`.
+
+        sized: with `n`; without it, all sizes of one strategy are called the same.
+        """
+        heat = "" if self.temperature is None else f" at T = {self.temperature:g}"
+        return ", ".join([self._said(sized=sized) + heat, *self._details()])
+
+    def _said(self, *, sized: bool) -> str:
+        title = self.title or self.name.replace("_", " ")
+        return f"{title} of {self.n}" if sized else title
+
+    def _details(self) -> Iterator[str]:
+        """What is not at its default, in words, but for `n` and the temperature."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("n", "temperature") or value == f.default:
+                continue
+            if f.name == "select":
+                yield SELECTIONS[self.select]
+            elif f.name == "aggregate":
+                yield f"{value} of step scores"
+            else:
+                yield f"{f.name} {value}"
 
     @property
     def family(self) -> str:
@@ -134,10 +165,6 @@ class Strategy(ABC):
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(self._parameters())})"
-
-    def sizes(self) -> list[str]:
-        """Its parameters as they are written, but for how the answer is selected."""
-        return [text for text in self._parameters() if not text.startswith("select=")]
 
     def _parameters(self) -> list[str]:
         """`n`, and whatever is not at its default, as it is written."""

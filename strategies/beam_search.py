@@ -97,6 +97,7 @@ class Lookahead(BeamSearch):
     """
 
     name: ClassVar[str] = "lookahead"
+    title: ClassVar[str] = "look-ahead search"
 
     k: int = 1
 

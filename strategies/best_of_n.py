@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from router.models.types import Problem
-from router.strategies.base import Candidate, Strategy
+from router.strategies.base import SELECTIONS, Candidate, Strategy
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
 
@@ -35,3 +36,16 @@ class BestOfN(Strategy):
 
     def parts(self) -> tuple[BestOfN, int]:
         return BestOfN(n=1, temperature=self.temperature), self.n
+
+    def _said(self, *, sized: bool) -> str:
+        if not sized:
+            return SELECTIONS[self.select]
+        if self.n == 1:
+            return "one sample"
+        if self.select == "best":
+            return f"best of {self.n} by score"
+        return f"{SELECTIONS[self.select]} of {self.n}"
+
+    def _details(self) -> Iterator[str]:
+        named = SELECTIONS[self.select]  # already; and of one sample nothing is selected
+        return (text for text in super()._details() if text != named and self.n > 1)

@@ -26,6 +26,7 @@ class DVTS(BeamSearch):
     """
 
     name: ClassVar[str] = "dvts"
+    title: ClassVar[str] = "DVTS"
 
     def parts(self) -> tuple[DVTS, int]:
         return replace(self, n=self.width), self.n // self.width

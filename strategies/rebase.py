@@ -30,6 +30,7 @@ class Rebase(Strategy):
     """
 
     name: ClassVar[str] = "rebase"
+    title: ClassVar[str] = "REBASE"
 
     balance: float = 0.1
     depth: int = 40

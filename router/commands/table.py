@@ -39,44 +39,55 @@ def show(bundle: Path | None, as_json: bool) -> None:
 
 
 def _grid(bundle: Bundle) -> Grid:
+    """One row for each level and budget, which fits the narrowest terminal."""
     fitted = bundle.table
     origin = bundle.origin
     judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
     grid = Grid(
         title=f"{origin.model}, {judge}, {bundle.manifest['data']['problems']} problems",
-        caption="accuracy on held-out problems where there are enough, with 95 % interval;"
-        f" cost in mean tokens; chosen by {fitted.cost}",
-        show_lines=True,
+        caption="Accuracy on held-out problems where there are enough, with its 95 % interval;"
+        f" mean tokens a problem. Chosen by {fitted.cost}.",
         box=HORIZONTALS,
         show_edge=False,
         pad_edge=False,
     )
-    grid.add_column("level")
-    for budget in fitted.budgets:
-        grid.add_column(f"N = {budget}", overflow="fold", min_width=len("beam_search"))
+    grid.add_column("level", no_wrap=True)
+    grid.add_column("N", justify="right", no_wrap=True)
+    grid.add_column("best search")
+    grid.add_column("accuracy", justify="right", no_wrap=True)
+    grid.add_column("tokens", justify="right", no_wrap=True)
     for level in range(1, fitted.levels + 1):
-        cells = [_text(fitted, fitted.cell(level, budget)) for budget in fitted.budgets]
-        grid.add_row(f"{level}\n{_range(bundle, level)}", *cells)
+        about = _about(bundle, level)
+        for number, budget in enumerate(fitted.budgets):
+            name = about[number] if number < len(about) else ""
+            grid.add_row(name, str(budget), *_row(fitted, fitted.cell(level, budget)))
+        grid.add_section()
     return grid
 
 
-def _range(bundle: Bundle, level: int) -> str:
-    """The pass@1 of a level's problems."""
+def _about(bundle: Bundle, level: int) -> list[str]:
+    """A level, the pass@1 of its problems, and how many are of it, in lines."""
     edges = (1.0, *bundle.levels.edges, 0.0)
-    return f"pass@1\n{edges[level]:.2f}–{edges[level - 1]:.2f}\n{bundle.prior[level - 1]:.0%}"
+    share = f"{bundle.prior[level - 1]:.0%} of problems"
+    lines = [f"pass@1 {edges[level]:.2f}–{edges[level - 1]:.2f}", share]
+    if len(bundle.table.budgets) <= len(lines):  # nothing is left out where rows are few
+        return [", ".join([str(level), *lines])]
+    return [str(level), *lines]
 
 
-def _text(fitted: Table, cell: Cell) -> str:
+def _row(fitted: Table, cell: Cell) -> tuple[str, str, str]:
+    """The winner of a cell, its accuracy, its tokens."""
     chosen = fitted.best(cell.level, cell.budget)
-    shown = cell.held_out or chosen.estimate
-    tokens = "" if chosen.cost.tokens is None else f"\n{chosen.cost.tokens:,.0f} tokens"
-    strategy = chosen.strategy
-    lines = [strategy.name, *strategy.sizes(), strategy.select, _interval(shown)]
-    return "\n".join(lines) + tokens
+    tokens = chosen.cost.tokens
+    return (
+        chosen.strategy.in_words(),
+        _interval(cell.held_out or chosen.estimate),
+        "" if tokens is None else f"{tokens:,.0f}",
+    )
 
 
 def _interval(estimate: Estimate) -> str:
-    return f"{estimate.accuracy:.0%} ({estimate.low:.0%}–{estimate.high:.0%})"
+    return f"{estimate.accuracy:.0%} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
 
 
 def _verdict(fitted: Table) -> str:
@@ -120,5 +131,4 @@ def _clear(fitted: Table, level: int, budget: int, families: set[str]) -> bool:
 
 
 def _name(entry: Entry) -> str:
-    """A configuration without its size."""
-    return f"{entry.strategy.name} ({entry.strategy.select})"
+    return entry.strategy.in_words(sized=False)

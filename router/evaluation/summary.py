@@ -6,8 +6,6 @@ from typing import Literal
 
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
 from router.intervals import Figure
-from router.strategies.base import Strategy
-from router.strategies.best_of_n import BestOfN
 
 Unit = Literal["generations", "tokens", "flops"]
 
@@ -20,24 +18,6 @@ _POLICIES = {
     "pilot": "routed by a pilot",
     "oracle": "routed by true difficulty",
 }
-_VOTES = {
-    "weighted": "weighted best-of-N",
-    "majority": "majority vote",
-    "best": "best-of-N, best score",
-}
-_SEARCHES = {"dvts": "DVTS", "rebase": "REBASE"}
-
-
-def in_words(strategy: Strategy) -> str:
-    """A strategy of any size in words; parameters that are not the default as they are."""
-    further = strategy.sizes()[1:]
-    if isinstance(strategy, BestOfN):
-        name = _VOTES[strategy.select]
-    else:
-        name = _SEARCHES.get(strategy.name, strategy.name.replace("_", " "))
-        if strategy.select != "weighted":
-            further.append(f"select={strategy.select}")
-    return f"{name} ({', '.join(further)})" if further else name
 
 
 def label(evaluation: Evaluation, name: str) -> str:
@@ -49,7 +29,7 @@ def label(evaluation: Evaluation, name: str) -> str:
     if name in _POLICIES:
         return _POLICIES[name]
     known = {s.family: s for curve in evaluation.curves for s in curve.strategies}
-    return in_words(known[name])
+    return known[name].in_words(sized=False)
 
 
 def baseline_label(evaluation: Evaluation) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from router.bundle import Bundle
 from router.difficulty.validation import Bin
 from router.evaluation.study import VOTE
-from router.evaluation.summary import in_words
 from router.fitting.sampler import MAJORITY
 from router.report import figures
 from router.report.figures import Line, short
@@ -53,7 +52,9 @@ class _BundlePage:
             for cell in self.table.cells
             for entry in cell.entries
         }
-        self.words = {family: in_words(strategy) for strategy, family in self.family.items()}
+        self.words = {
+            family: strategy.in_words(sized=False) for strategy, family in self.family.items()
+        }
         names = sorted(set(self.family.values()), key=lambda name: (name != VOTE, name))
         self.families = names
         self.colour = figures.colours(names)

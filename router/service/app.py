@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from router.core import Router
-from router.service import chat, static, status
+from router.service import chat, limits, static, status
 from router.service.errors import described
 from router.service.guard import Guard
 from router.service.observe import Envelope
@@ -90,6 +90,7 @@ def create_app(
     app.add_middleware(Guard, settings=service.settings)
     app.add_middleware(Envelope, metrics=service.metrics, prompts=service.settings.log_prompts)
     app.include_router(chat.routes)
+    app.include_router(limits.routes)
     app.include_router(status.routes)
     static.mount(app)
     return app

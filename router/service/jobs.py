@@ -102,13 +102,17 @@ class Desk:
             stop=(stop,) if isinstance(stop, str) else tuple(stop or usual.stop),
         )
 
+    def most(self, client: Client) -> int:
+        """The largest budget that a client may ask for."""
+        return min(self.settings.max_budget, client.max_budget or self.settings.max_budget)
+
     def budget(self, asked: Sequence[int | None], client: Client) -> int:
         """The first budget that was asked for, else the service's own.
 
         Raises:
             ServiceError: it is over what the service or the key allows.
         """
-        most = min(self.settings.max_budget, client.max_budget or self.settings.max_budget)
+        most = self.most(client)
         budget = next((value for value in asked if value is not None), None)
         if budget is None:
             return min(self.settings.budget, most)

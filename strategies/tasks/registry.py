@@ -35,6 +35,11 @@ def get_task(task_id: str) -> Task:
     return task
 
 
+def task_names() -> list[str]:
+    """All ids that can be asked for, those of other packages last."""
+    return [*TASKS, *sorted({entry.name for entry in entry_points(group=GROUP)} - {*TASKS})]
+
+
 def posed(problem: Problem) -> Problem:
     """The problem as it is put to a model: with what its task asks for.
 

@@ -75,7 +75,7 @@ def test_its_name_is_known() -> None:
 def test_a_table_is_fitted_to_it_shown_and_gone_by(bundle: Path) -> None:
     winner = Bundle.load(bundle).table.best(2, 4).strategy
     assert str(winner) == f"rebase_like(n={winner.n}, balance=0.2)"
-    assert "rebase_like" in run("table", "show", bundle)
+    assert "rebase like" in run("table", "show", bundle)
     explained = run("solve", PROBLEM, *FAKE, "--bundle", bundle, "--budget", 4, "--explain")
     assert "Why rebase_like(n=" in explained
 
@@ -93,7 +93,7 @@ def test_it_is_served(bundle: Path) -> None:
 
 def test_it_is_reported(bundle: Path, tmp_path: Path) -> None:
     run("report", bundle, "--out", tmp_path / "page.html")
-    assert "rebase_like" in (tmp_path / "page.html").read_text()
+    assert "rebase like" in (tmp_path / "page.html").read_text()
 
 
 def test_its_own_tests_run_in_plain_pytest(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_baseline_needs_more_for_equal_accuracy(evaluation: Evaluation) -> N
     assert equal.samples.value is None
     assert equal.over_largest.low > 0
     said = headline(evaluation)
-    assert "weighted best-of-N does not reach that with N up to 16" in said
+    assert "weighted vote does not reach that with N up to 16" in said
     assert "over 2.0x less compute." in said
 
 
@@ -243,9 +243,7 @@ async def test_a_pilot_that_only_votes_is_best_of_n(
     assert (pilot.generations, pilot.tokens, pilot.flops) == pytest.approx(
         (vote.generations, vote.tokens, vote.flops)
     )
-    assert (
-        differences(found) == "One strategy wins everywhere: every problem got weighted best-of-N."
-    )
+    assert differences(found) == "One strategy wins everywhere: every problem got weighted vote."
 
 
 async def test_what_cannot_be_scored_is_evaluated_without_its_vote(

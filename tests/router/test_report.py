@@ -15,13 +15,11 @@ from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
-from router.evaluation.summary import in_words
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
 from router.rollouts.store import RolloutStore
-from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS[1:], verifier=True)
@@ -148,18 +146,3 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert message in done.stderr
     assert not (tmp_path / "page.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("best_of_n(n=4)", "weighted best-of-N"),
-        ("best_of_n(n=4, select=best)", "best-of-N, best score"),
-        # Once "weighted best-of-N (select=majority, …)".
-        ("best_of_n(n=4, select=majority, temperature=0)", "majority vote (temperature=0)"),
-        ("beam_search(n=4, width=2)", "beam search (width=2)"),
-        ("dvts(n=4, select=majority)", "DVTS (select=majority)"),
-    ],
-)
-def test_a_strategy_is_told_in_words(text: str, words: str) -> None:
-    assert in_words(parse_strategy(text)) == words

@@ -508,7 +508,7 @@ def test_table_and_difficulty_show_the_shipped_bundle(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: directory)
-    assert "N = 8" in run("table", "show").stdout
+    assert "majority vote of 8" in run("table", "show").stdout
     assert "level 1" in run("difficulty", QUESTION).stdout
     monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: None)
     for args in (["table", "show"], ["difficulty", QUESTION]):
@@ -522,7 +522,7 @@ def test_the_table_says_plainly_whether_one_search_wins(bundle: Bundle, tmp_path
     shown = run("table", "show", str(tmp_path / "b")).stdout
     told = " ".join(shown.split())
     assert "depends on the level at budgets 2, 4, 8; beyond 95 % intervals at 2, 4, 8." in told
-    assert "beam_search" in shown  # no name is broken over lines at 80 columns
+    assert "DVTS of 8" in shown  # no name is broken over lines at 80 columns
     cells = tuple(
         cell.model_copy(
             update={"entries": tuple(e for e in cell.entries if "majority" in str(e.strategy))}
@@ -532,4 +532,4 @@ def test_the_table_says_plainly_whether_one_search_wins(bundle: Bundle, tmp_path
     table = bundle.table.model_copy(update={"cells": cells})
     replace(bundle, table=table).save(tmp_path / "b")
     shown = run("table", "show", str(tmp_path / "b")).stdout
-    assert "One search wins everywhere, at every level and budget: best_of_n (majority)." in shown
+    assert "One search wins everywhere, at every level and budget: majority vote." in shown
