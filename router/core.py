@@ -28,6 +28,7 @@ from router.models.errors import InputError, NotInstalled
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
+    SERVED,
     Models,
     default_bundle,
     default_sampling,
@@ -70,7 +71,11 @@ class Router(Session):
         verifier: directory or hub id of a process reward model, or a ready-made verifier; None
             means none. `auto` is the head that comes with `router` for the model, if there is
             one; a ready-made generator gets none.
+            With verifier endpoints, what they serve; `auto` is what they say that it is.
         verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
+        verifier_endpoints: base URLs of `vllm serve`s of the verifier, in place of running it here
+            (`docs/deploy.md`).
+        verifier_endpoint_key: their API key.
         engine_args, verifier_args: fields of vLLM's `AsyncEngineArgs` for the engine of the
             generator and of the verifier, as `{"tensor_parallel_size": 2}`; they replace our
             defaults (`docs/deploy.md`).
@@ -101,6 +106,8 @@ class Router(Session):
         prompt: str | None = None,
         verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
+        verifier_endpoints: Sequence[str] = (),
+        verifier_endpoint_key: str | None = None,
         engine_args: EngineArgs = NONE,
         verifier_args: EngineArgs = NONE,
         strategy: str | Strategy = AUTO,
@@ -120,6 +127,8 @@ class Router(Session):
         self.prompt = prompt
         self._asked_verifier = verifier
         self.verifier_format = verifier_format
+        self.verifier_endpoints = verifier_endpoints
+        self.verifier_endpoint_key = verifier_endpoint_key
         self.engine_args = engine_args
         self.verifier_args = verifier_args
         self.strategy = strategy
@@ -135,6 +144,8 @@ class Router(Session):
         """The verifier that is, or will be, used: what `auto` stands for is resolved."""
         if self._asked_verifier != AUTO:
             return self._asked_verifier
+        if self.verifier_endpoints:
+            return SERVED
         if self.generator is not None:
             return None
         return default_verifier(self.model, self.engine, self.endpoints)
@@ -195,6 +206,8 @@ class Router(Session):
             tokenizer=self.tokenizer,
             prompt=self.prompt,
             verifier_format=self.verifier_format,
+            verifier_endpoints=self.verifier_endpoints,
+            verifier_endpoint_key=self.verifier_endpoint_key,
             engine_args=self.engine_args,
             verifier_args=self.verifier_args,
         )

@@ -23,6 +23,9 @@ from router.models.weights.embedded import embedded_model
 _HERE = ("vllm", "transformers")
 """Engines that take memory of this machine."""
 
+SERVED = "auto"
+"""The verifier that stands for what the verifier endpoints say that they serve."""
+
 FAKE = "fake"
 """The verifier that goes with the fake engine, and that engine."""
 
@@ -101,6 +104,8 @@ async def load_models(
     tokenizer: str | None = None,
     endpoint_seeds: bool = False,
     verifier_format: str | None = None,
+    verifier_endpoints: Sequence[str] = (),
+    verifier_endpoint_key: str | None = None,
     engine_args: EngineArgs = NONE,
     verifier_args: EngineArgs = NONE,
 ) -> Models:
@@ -111,16 +116,20 @@ async def load_models(
     """
     layer = None
     runs = None
+    if verifier_endpoints:
+        _check_served(verifier)
     if generator is None:
         from router.models.generators.load import pick_engine
 
         runs = pick_engine(engine, endpoints)
-        layer = await asyncio.to_thread(_state_layer, verifier, runs)
+        if not verifier_endpoints:
+            layer = await asyncio.to_thread(_state_layer, verifier, runs)
     states = GeneratorStates(model, prompt, given=layer is not None)
-    here = [
-        await _wanted_generator(runs, model, engine_args),
-        await _wanted_verifier(verifier, verifier_format, states, verifier_args),
-    ]
+    here = [await _wanted_generator(runs, model, engine_args)]
+    if verifier_endpoints:
+        _check("verifier", "servers", verifier_args)
+    else:
+        here.append(await _wanted_verifier(verifier, verifier_format, states, verifier_args))
     args: dict[Role, EngineArgs] = {"generator": engine_args, "verifier": verifier_args}
     args |= await asyncio.to_thread(placed, [one for one in here if one is not None])
     if generator is None:
@@ -139,7 +148,18 @@ async def load_models(
         opened = generator
     try:
         states = replace(states, prompt=opened.info.prompt)
-        judge = await _verifier(verifier, verifier_format, states, args["verifier"])
+        if verifier_endpoints:
+            from router.models.verifiers.load_served import load_served_verifier
+
+            judge: Verifier | None = await load_served_verifier(
+                None if verifier == SERVED else str(verifier),
+                verifier_endpoints,
+                key=verifier_endpoint_key,
+                format=verifier_format,
+                generator=states,
+            )
+        else:
+            judge = await _verifier(verifier, verifier_format, states, args["verifier"])
         loaded: list[Generator | Verifier] = [opened] if generator is None else []
         if judge is not None and isinstance(verifier, str):
             loaded.append(judge)
@@ -179,6 +199,16 @@ async def _wanted_verifier(
     if runs not in _HERE or not on_gpu():
         return None
     return Wanted("verifier", Path(verifier).name, directory, runs, args)
+
+
+def _check_served(verifier: str | Verifier | None) -> None:
+    """Make sure that a verifier is one that servers can have."""
+    if verifier is None or verifier == FAKE or not isinstance(verifier, str):
+        named = {None: "none", FAKE: FAKE}.get(verifier, "a ready-made one")
+        raise InputError(
+            f"verifier endpoints were given and the verifier is {named}; name what they serve, or "
+            "leave it out"
+        )
 
 
 def _check(role: Role, runs: str | None, args: EngineArgs) -> None:

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from router.models.errors import InputError, ModelError
-from router.models.verifiers.prm import SELF
-from router.models.verifiers.reward_heads import RewardHead
-from router.models.verifiers.trained_head import HeadConfig, head_digest
+from router.models.verifiers.identity import Identity, identity_of_head, mark
+from router.models.verifiers.prm import SELF, ClassHead, get_format
+from router.models.verifiers.reward_heads import RewardHead, load_head
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest
 from router.models.weights.count import in_layers
 from router.models.weights.find import cache_dir, weight_files
 
@@ -68,7 +69,9 @@ def save_checkpoint(
     try:
         partial.mkdir(parents=True)
         tensors = {**_tensors(generator, layer, head), **tuned}
-        save_file(tensors, partial / "model.safetensors", {"format": "pt"})
+        weights = partial / "model.safetensors"
+        save_file(tensors, weights, {"format": "pt"})
+        weights.chmod(0o644)  # as all else here: who serves it may be another user
         (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         for pattern in _OTHER_FILES:
             for file in generator.glob(pattern):
@@ -80,14 +83,34 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def cached_checkpoint(generator: Path, head_directory: Path, head: RewardHead) -> Path:
+def export_checkpoint(generator: Path, head_directory: Path, directory: Path) -> Identity:
+    """Write the checkpoint of a head on disk and its generator, to serve it, and say whose it is.
+
+    Raises:
+        InputError: the generator is no Qwen2.
+        ModelError: another generator, or `directory` is there or cannot be written.
+    """
+    if directory.exists():
+        raise ModelError(f"{directory} exists; name a directory that is not there")
+    config = HeadConfig.load(head_directory)
+    config.check_backbone(generator)
+    spec = get_format(config.format).head
+    assert isinstance(spec, ClassHead)
+    head = load_head([head_directory / WEIGHTS_FILE], config.backbone.hidden_size, spec)
+    save_checkpoint(generator, config.layer, head, directory)
+    identity = identity_of_head(head_directory)
+    mark(directory, identity)
+    return identity
+
+
+def cached_checkpoint(generator: Path, head_directory: Path) -> Path:
     """The checkpoint of a head on disk and its generator; written to our cache the first time."""
     config = HeadConfig.load(head_directory)
     directory = cache_dir() / "verifiers" / f"{config.name}-{head_digest(head_directory)}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_name(f"{directory.name}.lock")):
         if not directory.is_dir():
-            save_checkpoint(generator, config.layer, head, directory)
+            export_checkpoint(generator, head_directory, directory)
     return directory
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from router.models.base import Verifier, VerifierInfo
+from router.models.base import Verifier
 from router.models.errors import InputError
 from router.models.generators.load import pick_engine
 from router.models.placement import on_gpu
 from router.models.prompts import get_prompt
 from router.models.runtime.engine_args import NONE, EngineArgs
-from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format, known_format
-from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest, is_head
+from router.models.verifiers.identity import Identity, identity_of, identity_of_head
+from router.models.verifiers.prm import SELF, ClassHead, PrmFormat, get_format
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, is_head
 from router.models.weights.count import count_parameters
 from router.models.weights.find import find_model
 
@@ -52,6 +52,7 @@ class _Published:
     """A whole model, found. engine: what will run it."""
 
     directory: Path
+    identity: Identity
     prm: PrmFormat
     engine: str
 
@@ -61,6 +62,7 @@ class _Trained:
     """A trained head, found with its backbone. engine: what will run it, or `_GIVEN`."""
 
     config: HeadConfig
+    identity: Identity
     head: RewardHead
     backbone: Path
     prm: PrmFormat
@@ -92,7 +94,7 @@ async def load_verifier(
     if isinstance(found, _Trained):
         verifier = await _load_trained(found, Path(ref), generator, engine_args)
     else:
-        verifier = await _load_published(found, ref, engine_args)
+        verifier = await _load_published(found, engine_args)
     info = verifier.info
     logger.info("verifier: %s on %s, format %s", info.name, found.engine, info.format)
     return verifier
@@ -125,10 +127,9 @@ async def _find(
     if is_head(Path(ref)):
         return await _find_trained(Path(ref), engine, format, generator)
     directory = await asyncio.to_thread(find_model, ref)
-    prm = get_format(format) if format else known_format(ref, _architectures(directory))
-    if prm.id == SELF:
-        raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
-    return _Published(directory, prm, _pick(engine, prm))
+    identity = identity_of(ref, format)
+    prm = get_format(identity.format)
+    return _Published(directory, identity, prm, _pick(engine, prm))
 
 
 async def _find_trained(
@@ -146,21 +147,21 @@ async def _find_trained(
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
     given = prm.id == SELF and generator.given
-    return _Trained(config, head, backbone, prm, _GIVEN if given else used)
+    identity = await asyncio.to_thread(identity_of_head, directory)
+    return _Trained(config, identity, head, backbone, prm, _GIVEN if given else used)
 
 
-async def _load_published(found: _Published, ref: str, engine_args: EngineArgs) -> Verifier:
+async def _load_published(found: _Published, engine_args: EngineArgs) -> Verifier:
     directory, prm = found.directory, found.prm
-    parameters = await asyncio.to_thread(count_parameters, directory, head=False)
-    info = VerifierInfo(_short_name(ref), prm.id, prm.aggregation, parameters)
+    info = found.identity.info(await asyncio.to_thread(count_parameters, directory, head=False))
+    prompt = get_prompt(found.identity.prompt)
     if found.engine == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
 
-        plain = get_prompt("plain")
-        return await VLLMVerifier.load(directory, prm, info, prompt=plain, **engine_args)
+        return await VLLMVerifier.load(directory, prm, info, prompt=prompt, **engine_args)
     from router.models.verifiers.transformers import TransformersVerifier
 
-    return await asyncio.to_thread(TransformersVerifier.load, directory, prm, info)
+    return await asyncio.to_thread(TransformersVerifier.load, directory, prm, info, prompt=prompt)
 
 
 async def _load_trained(
@@ -169,9 +170,7 @@ async def _load_trained(
     config, head, prm = found.config, found.head, found.prm
     parameters = await asyncio.to_thread(count_parameters, found.backbone, config.layer, head=False)
     parameters += sum(weight.numel() for weight in head.parameters())
-    # With the digest, so that scores of a head that was trained again do not mix with its own.
-    name = f"{config.name}@{head_digest(directory)}"
-    info = VerifierInfo(name, prm.id, config.aggregation, parameters)
+    info = found.identity.info(parameters)
     prompt = get_prompt(generator.prompt or config.prompt)
     if found.engine == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
@@ -192,7 +191,7 @@ async def _load_trained(
 async def _checkpoint(found: _Trained, directory: Path) -> Path:
     from router.models.verifiers.checkpoint import cached_checkpoint
 
-    return await asyncio.to_thread(cached_checkpoint, found.backbone, directory, found.head)
+    return await asyncio.to_thread(cached_checkpoint, found.backbone, directory)
 
 
 def _pick(engine: VerifierEngine, prm: PrmFormat) -> str:
@@ -202,14 +201,3 @@ def _pick(engine: VerifierEngine, prm: PrmFormat) -> str:
     if engine == "vllm" and not isinstance(prm.head, ClassHead):
         raise InputError(f"vLLM cannot serve verifiers of format {prm.id!r}; use transformers")
     return pick_engine(engine)
-
-
-def _architectures(directory: Path) -> tuple[str, ...]:
-    # find_model has read this file: it is there, and a JSON object.
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    return tuple(config.get("architectures") or ())
-
-
-def _short_name(ref: str) -> str:
-    path = Path(ref)
-    return path.resolve().name if path.is_dir() else ref

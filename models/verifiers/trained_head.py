@@ -23,6 +23,7 @@ from router.models.weights.find import weight_files
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "head.safetensors"
 SCHEMA = 1
+_SHIPPED = Path(__file__).parent.parent / "trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,13 @@ class HeadConfig:
 
 def shipped_head(model: str) -> Path | None:
     """Directory of the head that comes with `router` for a model of that short name, if any."""
-    directory = Path(__file__).parent.parent / "trained" / model
+    directory = _SHIPPED / model
     return directory if is_head(directory) else None
+
+
+def shipped_heads() -> tuple[Path, ...]:
+    """Directories of all heads that come with `router`."""
+    return tuple(sorted(filter(is_head, _SHIPPED.iterdir())))
 
 
 def is_head(directory: Path) -> bool:

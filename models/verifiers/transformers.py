@@ -35,6 +35,7 @@ from router.models.verifiers.reward_heads import PairHead, StepHead, load_head
 from router.models.weights.find import weight_files
 
 _CACHE_BYTES = 1 << 30
+_PLAIN = get_prompt("plain")
 _WORTH_SHARING = 16
 """Tokens that paths of one batch must share to be computed once, in a forward pass of their own."""
 
@@ -83,10 +84,17 @@ class TransformersVerifier:
 
     @classmethod
     def load(
-        cls, directory: Path, prm: PrmFormat, info: VerifierInfo, *, dtype: str = "auto"
+        cls,
+        directory: Path,
+        prm: PrmFormat,
+        info: VerifierInfo,
+        *,
+        prompt: Prompt = _PLAIN,
+        dtype: str = "auto",
     ) -> TransformersVerifier:
         """Load a published PRM, or one of its architecture. Blocks.
 
+        prompt: what the generator is prompted with; self-verifiers read the same tokens.
         dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, float32 on a CPU.
 
         Raises:
@@ -94,7 +102,7 @@ class TransformersVerifier:
         """
         files = weight_files(directory)
         tokenizer = AutoTokenizer.from_pretrained(directory)
-        encoder = ChainEncoder(tokenizer, get_prompt("plain"))
+        encoder = ChainEncoder(tokenizer, prompt)
         check_tokenizer(prm, encoder)
         if isinstance(prm.head, PairLogits):
             pair = [single_token(tokenizer, text) for text in (prm.head.good, prm.head.bad)]

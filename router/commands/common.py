@@ -84,7 +84,8 @@ _OPTIONS: Final = (
         "--verifier",
         default=AUTO,
         help="Directory or hub id of a process reward model; `none` for none, `auto` for the one"
-        " that comes with `router` for the model, if there is one.",
+        " that comes with `router` for the model, if there is one; with --verifier-endpoint, for"
+        " what that serves.",
     ),
     option(
         "--verifier-format",
@@ -92,6 +93,14 @@ _OPTIONS: Final = (
         help="How its input is written, for weights that do not tell.",
         show_default="the verifier's own",
     ),
+    option(
+        "--verifier-endpoint",
+        "verifier_endpoints",
+        multiple=True,
+        metavar="URL",
+        help="`vllm serve` of the verifier to use instead; repeat it to spread the load.",
+    ),
+    option("--verifier-endpoint-key", metavar="KEY", help="API key of the verifier endpoints."),
     option(
         "--engine-arg",
         "engine_args",
@@ -144,6 +153,8 @@ def with_router(command: Command) -> Command:
         prompt: str | None,
         verifier: str,
         verifier_format: str | None,
+        verifier_endpoints: tuple[str, ...],
+        verifier_endpoint_key: str | None,
         engine_args: tuple[str, ...],
         verifier_args: tuple[str, ...],
         temperature: float | None,
@@ -161,6 +172,8 @@ def with_router(command: Command) -> Command:
             prompt=prompt,
             verifier=None if verifier == _NONE else verifier,
             verifier_format=verifier_format,
+            verifier_endpoints=verifier_endpoints,
+            verifier_endpoint_key=verifier_endpoint_key,
             engine_args=parse_engine_args("--engine-arg", engine_args),
             verifier_args=parse_engine_args("--verifier-arg", verifier_args),
             sampling=AskedSampling(temperature, top_p, max_tokens),

@@ -10,7 +10,7 @@ from router.bundle import Bundle
 from router.choosing import AUTO
 from router.core import Router
 from router.io import short_digest
-from router.models.base import GeneratorInfo
+from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.generators.load import choose_prompt
 from router.models.types import Problem
 from router.models.verifiers.trained_head import fingerprint, head_digest, is_head
@@ -71,9 +71,10 @@ def settings_of(
     }
 
 
-def opened_settings(generator: GeneratorInfo) -> dict[str, Any]:
-    """What a solution depends on and only the opened model tells."""
+def opened_settings(generator: GeneratorInfo, verifier: VerifierInfo | None) -> dict[str, Any]:
+    """What a solution depends on and only the opened models tell."""
     return {
+        "served_verifier": None if verifier is None else verifier.name,
         "served_model": generator.model,
         # Engines differ in whether they take seeds, and in the context that cuts a solution.
         "engine": generator.engine,

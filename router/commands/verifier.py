@@ -191,6 +191,29 @@ def evaluate(
         _print(measured, f"on {counted(measured.problems, 'problem')}")
 
 
+@verifier.command()
+@click.argument(
+    "head", type=click.Path(path_type=Path, file_okay=False, exists=True), required=False
+)
+@click.option("--out", type=_directory, required=True, help="Directory to write; it must be new.")
+@option("--model", help="Directory or hub id of its generator.", show_default="the embedded model")
+def export(head: Path | None, out: Path, model: str | None) -> None:
+    """Write the trained verifier in directory HEAD as a checkpoint that `vllm serve` takes.
+
+    Without HEAD, it is the one that comes with `router` for the model. Prints how to serve it.
+    """
+    from router.models.verifiers.checkpoint import export_checkpoint
+    from router.models.verifiers.served import SERVE_FLAGS
+    from router.models.verifiers.trained_head import shipped_head
+    from router.models.weights.find import EMBEDDED, find_model
+
+    head = head or shipped_head(model or EMBEDDED.name)
+    if head is None:
+        raise InputError(f"no verifier comes with `router` for {model}; name a HEAD")
+    name = export_checkpoint(find_model(model), head, out).name
+    click.echo(f"vllm serve {shlex.quote(str(out))} --served-model-name {name} {SERVE_FLAGS}")
+
+
 def graded_problems(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
     """The problems of a file by id; none without one, where there are rollouts."""
     if file is None:

@@ -21,6 +21,7 @@ from router.models.training.head import Examples, HeadSettings, TrainedHead, tra
 from router.models.training.lora import Labelled, LoraSettings, Tuned, tune
 from router.models.training.metrics import auc_within
 from router.models.verifiers.checkpoint import check_architecture, save_checkpoint
+from router.models.verifiers.identity import identity_of_head, mark
 from router.models.verifiers.prm import SELF, Encoded, get_format
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
@@ -84,6 +85,8 @@ class TrainedVerifier:
         partial = weights.with_suffix(".partial")
         self.head.save(partial)
         partial.replace(weights)
+        if config.format != SELF:
+            mark(directory / CHECKPOINT, identity_of_head(directory))
 
 
 def train_verifier(

@@ -199,11 +199,11 @@ async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
     trained = await load_verifier(str(directory), generator=GeneratorStates(str(tiny_checkpoint)))
     assert trained.info.aggregation == "mean"  # the measured one, not the format's
 
-    head = RewardHead(128)
-    head.load_state_dict(load_file(directory / WEIGHTS_FILE))
-    checkpoint = cached_checkpoint(tiny_checkpoint, directory, head)
-    assert cached_checkpoint(tiny_checkpoint, directory, head) == checkpoint
-    assert (await load_verifier(str(checkpoint))).info.format == "qwen-prm"
+    checkpoint = cached_checkpoint(tiny_checkpoint, directory)
+    assert cached_checkpoint(tiny_checkpoint, directory) == checkpoint
+    again = (await load_verifier(str(checkpoint))).info
+    assert (again.name, again.format) == (trained.info.name, "qwen-prm")
+    assert again.aggregation == "mean"
     whole = TransformersVerifier.load(
         checkpoint, get_format("qwen-prm"), trained.info, dtype=compute_dtype()
     )
