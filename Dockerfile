@@ -15,9 +15,9 @@ FROM python:3.11-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
-# `fit` reads bundles. EXTRAS=service,local adds torch and transformers, for a verifier in this
-# container.
-ARG EXTRAS=service,fit
+# `fit` reads bundles, `served` is for a verifier behind a server. EXTRAS=service,local adds torch,
+# for a verifier in this container.
+ARG EXTRAS=service,fit,served
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     --mount=type=bind,source=requirements/dev.txt,target=/lock.txt \

@@ -94,7 +94,7 @@ async def load_verifier(
     if isinstance(found, _Trained):
         verifier = await _load_trained(found, Path(ref), generator, engine_args)
     else:
-        verifier = await _load_published(found, engine_args)
+        verifier = await _load_published(found, generator, engine_args)
     info = verifier.info
     logger.info("verifier: %s on %s, format %s", info.name, found.engine, info.format)
     return verifier
@@ -151,10 +151,12 @@ async def _find_trained(
     return _Trained(config, identity, head, backbone, prm, _GIVEN if given else used)
 
 
-async def _load_published(found: _Published, engine_args: EngineArgs) -> Verifier:
+async def _load_published(
+    found: _Published, generator: GeneratorStates, engine_args: EngineArgs
+) -> Verifier:
     directory, prm = found.directory, found.prm
     info = found.identity.info(await asyncio.to_thread(count_parameters, directory, head=False))
-    prompt = get_prompt(found.identity.prompt)
+    prompt = get_prompt(generator.prompt or found.identity.prompt)
     if found.engine == "vllm":
         from router.models.verifiers.vllm import VLLMVerifier
 

@@ -50,16 +50,10 @@ async def load_served_verifier(
         cards = await served_models(pool)
         named = _said(cards) if ref is None else ref
         identity, home = await asyncio.to_thread(_who, named, cards, format, generator)
-        encoder = ChainEncoder(
-            await asyncio.to_thread(_tokenizer, home), get_prompt(identity.prompt)
-        )
-        verifier = await ServedVerifier.load(
-            pool,
-            encoder,
-            get_format(identity.format),
-            identity.info(None),
-            cards[0]["max_model_len"],
-        )
+        prompt = get_prompt(generator.prompt or identity.prompt)
+        encoder = ChainEncoder(await asyncio.to_thread(_tokenizer, home), prompt)
+        prm, context = get_format(identity.format), cards[0]["max_model_len"]
+        verifier = await ServedVerifier.load(pool, encoder, prm, identity.info(None), context)
     except BaseException:
         await pool.aclose()
         raise

@@ -38,7 +38,10 @@ from router.models.verifiers.prm import (
 SERVE_FLAGS: Final = '--pooler-config \'{"tok_pooling_type": "ALL"}\''
 """What a server of a classifier needs, to answer a row for every token."""
 
-_TOO_LONG = "maximum context length"
+_UNREADABLE: Final = (IndexError, KeyError, TypeError, ValueError)
+"""What reading an answer of another shape raises."""
+
+_TOO_LONG: Final = "maximum context length"
 """In vLLM's refusal of a prompt (`vllm/renderers/params.py:389`)."""
 
 
@@ -166,7 +169,7 @@ class ServedVerifier:
         verifier = cls(pool, api, encoder, prm, info, context)
         chain = Chain(Problem("probe", "1 + 1")).extend(Step("It is 2.", "stop"))
         if isinstance(api, _Rows):
-            with suppress(EngineError, KeyError, TypeError):  # what is wrong, the next call says
+            with suppress(EngineError, *_UNREADABLE):  # what is wrong, the next call says
                 await api.new_rows(prm.layout.encode(chain, encoder).ids)
                 api.plugin = True
         try:
@@ -206,7 +209,7 @@ class ServedVerifier:
             raise kind(f"verifier {self._info.name}: {error}") from error
         except EngineError as error:
             raise VerifierError(f"verifier {self._info.name}: {error}") from error
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise VerifierError(
                 f"the server of verifier {self._info.name} answered what cannot be read: {error!r}"
             ) from error
@@ -256,5 +259,5 @@ def _decoded(text: str, tokens: int) -> npt.NDArray[np.float32]:
     except (binascii.Error, TypeError) as error:
         raise ValueError(f"no base64: {error}") from error
     if len(numbers) != 2 * tokens:
-        raise VerifierError(f"the verifier's server scored {len(numbers) // 2} of {tokens} tokens")
+        raise ValueError(f"scored {len(numbers) // 2} of {tokens} tokens")
     return numbers.reshape(tokens, 2)

@@ -136,7 +136,7 @@ class Engine:
                 await asyncio.to_thread(lambda: self.router.fitted)  # read now, and refused now
                 self._opened(models)
                 return
-            except EngineError as error:
+            except (EngineError, VerifierError) as error:
                 log.warning("waiting for the engine: %s", error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +14,7 @@ from router.models.generators.openai import OpenAIGenerator
 from router.models.prompts import Prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Sampled, Sampling
+from tests.vllm_server import VllmServer
 
 pytestmark = [
     pytest.mark.model,
@@ -38,44 +31,16 @@ STEP = Sampling("step", temperature=1.0, max_tokens=64)
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: Path, tmp_path_factory: Any) -> Iterator[str]:
-    """URL of a server; its whole process group is killed at the end."""
+def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server."""
     pytest.importorskip("vllm")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(tiny_checkpoint)),
-        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"),
-        *("--max-model-len", "1024", "--max-num-seqs", "16", "--enforce-eager"),
+    arguments = (
+        *("--served-model-name", "tiny", "--max-model-len", "1024"),
         "--enable-prompt-tokens-details",
-    ]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_healthy(url, process, log)
-        yield url
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/health").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(1)
-    pytest.fail(f"vllm serve did not start:\n{log.read_text()[-3000:]}")
+    )
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with VllmServer(tiny_checkpoint, log, *arguments) as started:
+        yield started.wait()
 
 
 @pytest.fixture

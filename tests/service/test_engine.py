@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from router import Router
-from router.models.errors import EngineError, ModelError
+from router.models.errors import EngineError, ModelError, RouterError, VerifierError
 from router.models.fakes import FakeGenerator
 from router.models.generators import endpoints
 from router.models.generators.endpoints import HTTPFailure
@@ -209,14 +209,17 @@ def test_an_answer_to_a_search_stands_for_one_to_the_probe(
         assert service.metric("router_engine_reopened_total") == 0
 
 
-def test_an_engine_that_starts_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("down", [EngineError, VerifierError])
+def test_an_engine_that_starts_later_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, down: type[RouterError]
+) -> None:
     tries = 0
 
     async def load(*args: object, **options: object) -> FakeGenerator:
         nonlocal tries
         tries += 1
         if tries < 4:
-            raise EngineError("connection refused")
+            raise down("connection refused")
         return FakeGenerator()
 
     monkeypatch.setattr("router.models.generators.load.load_generator", load)
