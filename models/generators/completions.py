@@ -81,11 +81,14 @@ def _choice(raw: Any, sampled: int | None, chat: bool) -> CompletionChoice:
     if ids is not None and not (isinstance(ids, list) and all(type(one) is int for one in ids)):
         raise EngineError(f"the server answered token ids that are no list of them: {shown(ids)}")
     strings, logprobs = _per_token(_mapping(choice.get("logprobs")))
+    # llama.cpp does not say, but lists the tokens of a stop string in no case, and the model's
+    # end, which has no text, in every case.
+    at_own_end = finish == "stop" and strings[-1:] == ("",)
     return CompletionChoice(
         text=text,
         finish_reason=finish,
         stop_reason=reason if isinstance(reason, str) else None,
-        says_why=why is not None,
+        says_why=why is not None or at_own_end,
         token_ids=None if ids is None else tuple(ids),
         strings=strings,
         logprobs=logprobs,
