@@ -95,9 +95,10 @@ class ChainEncoder:
         if rendered:
             return rendered[0]
         roles = ", ".join(turn.role for turn in turns)
+        why = f"prompt {self.prompt.id!r} with turns ({roles}): {refusals[0]}"
+        logger.info("the model's chat template refuses %s", why)
         raise InputError(
-            f"the model's chat template refuses prompt {self.prompt.id!r} with turns "
-            f"({roles}): {refusals[0]}; choose another prompt"
+            f"the model's chat template refuses {why}; choose another prompt"
         ) from refusals[0]
 
     def chain_ids(self, chain: Chain) -> list[int]:

@@ -68,9 +68,14 @@ class HTTPFailure(EngineError):
 
 @dataclass(eq=False)
 class _Endpoint:
-    """One server. `root`: its URL without `/v1`; `ready_at`: rests until then (monotonic)."""
+    """One server.
+
+    root: its URL without `/v1`. proxy: what stands before it. ready_at: rests until then
+    (monotonic).
+    """
 
     root: httpx.URL
+    proxy: httpx.URL | None
     in_flight: int = 0
     ready_at: float = 0.0
 
@@ -78,15 +83,6 @@ class _Endpoint:
     def label(self) -> str:
         """The URL without user name and password."""
         return _bare(self.root)
-
-    @property
-    def proxy(self) -> httpx.URL | None:
-        """The proxy that the environment puts before it; never one before this machine."""
-        if _is_loopback(self.root.host) or proxy_bypass(self.root.host):
-            return None
-        proxies = getproxies()
-        found = proxies.get(self.root.scheme) or proxies.get("all")
-        return httpx.URL(found if "://" in found else f"http://{found}") if found else None
 
     @property
     def by_way_of(self) -> str:
@@ -118,7 +114,7 @@ class EndpointPool:
     ) -> None:
         if not endpoints:
             raise InputError("no endpoint was given; name one such as http://localhost:8000/v1")
-        self._endpoints = [_Endpoint(_root(url)) for url in endpoints]
+        self._endpoints = [_Endpoint(root, _proxy(root)) for root in map(_root, endpoints)]
         self._free = asyncio.Semaphore(CONCURRENCY * len(endpoints))
         silence = TIMEOUT if timeout is None else timeout
         limits = httpx.Limits(max_connections=None)
@@ -225,6 +221,27 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
+
+
+def _proxy(root: httpx.URL) -> httpx.URL | None:
+    """The proxy that the environment puts before a server; never one before this machine.
+
+    Raises:
+        InputError: it is no URL.
+    """
+    if _is_loopback(root.host) or proxy_bypass(root.host):
+        return None
+    proxies = getproxies()
+    found = proxies.get(root.scheme) or proxies.get("all")
+    if not found:
+        return None
+    try:
+        return httpx.URL(found if "://" in found else f"http://{found}")
+    except httpx.InvalidURL as error:
+        raise InputError(
+            f"the environment's proxy before {root.host} is no URL: {error}; change it, or add "
+            f"{root.host} to NO_PROXY"
+        ) from error
 
 
 def _proxies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,8 @@ from router.models.generators.endpoints import EndpointPool, HTTPFailure
 from router.models.prompts import Prompt, forms
 from router.models.tokens import PARAGRAPHS, ChainEncoder, next_turns, paragraphs
 from router.models.types import Chain, Problem
+
+logger = logging.getLogger("router")
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -124,9 +127,10 @@ class _ByServer(Renderer):
                 return rendered
         assert refusal is not None
         roles = ", ".join(turn["role"] for turn in bodies[0]["messages"])
+        why = f"prompt {self._prompt.id!r} with turns ({roles}): {refusal.reason}"
+        logger.info("the server's chat template refuses %s", why)
         raise InputError(
-            f"the server's chat template refuses prompt {self._prompt.id!r} with turns ({roles}): "
-            f"{refusal.reason}; choose another prompt"
+            f"the server's chat template refuses {why}; choose another prompt"
         ) from refusal
 
 
