@@ -14,6 +14,7 @@ from router.models.errors import RouterError
 
 COMMANDS = {
     "solve": "Solve one problem, or many, within a budget.",
+    "check": "Open the models, send one problem through them, and say what works.",
     "model": "Get models, and show what is here.",
     "verifier": "Train and measure a verifier for any generator.",
     "fit": "Find out which search pays, per level of difficulty and budget, on PROBLEMS.",

@@ -101,6 +101,16 @@ def state_layer(generator: Generator) -> int | None:
 
 
 @runtime_checkable
+class Renders(Protocol):
+    """A generator that says how problems are written for its model."""
+
+    @property
+    def rendering(self) -> str:
+        """In words: by which chat template, in which form."""
+        ...
+
+
+@runtime_checkable
 class Verifier(Protocol):
     """Scores the steps of a chain in [0, 1]: a process reward model (PRM).
 

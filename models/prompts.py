@@ -8,12 +8,21 @@ adding an entry to `PROMPTS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import groupby
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
 
 from router.models.errors import InputError
 from router.models.types import Message, Problem
+
+TemplateArgs = Mapping[str, Any]
+"""Arguments for a model's chat template by name, as `{"enable_thinking": False}`."""
+
+NO_ARGS: Final[TemplateArgs] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,7 @@ class Prompt:
     examples: worked (question, solution) pairs, shown as earlier turns.
     template: the user's turn; `{problem}` stands for the problem's text, and what it asks for.
     delimiter: the text that ends a step.
+    template_args: what the model's chat template is told besides.
 
     Raises:
         InputError: a template without `{problem}`, or an empty delimiter.
@@ -34,6 +44,8 @@ class Prompt:
     examples: tuple[tuple[str, str], ...] = ()
     template: str = "{problem}"
     delimiter: str = "\n\n"
+    # Not in `repr`, of which stored rollouts hold a digest; the id says it.
+    template_args: TemplateArgs = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         if "{problem}" not in self.template:
@@ -56,9 +68,64 @@ class Prompt:
         turns.append(Message("user", self._ask(asked)))
         return tuple(turns)
 
+    def with_args(self, template_args: TemplateArgs) -> Prompt:
+        """The same prompt with arguments for the chat template, which its id names too.
+
+        So nothing that was fitted or trained with others is taken to fit.
+
+        Raises:
+            InputError: an argument that is not the template's.
+        """
+        if not template_args:
+            return self
+        for name in template_args:
+            if name in _NOT_THE_TEMPLATES:
+                raise InputError(f"chat template argument {name!r} is set by `router` itself")
+        args = {**self.template_args, **template_args}
+        said = urlencode({name: json.dumps(value) for name, value in sorted(args.items())})
+        return replace(self, id=f"{self.id.partition('?')[0]}?{said}", template_args=args)
+
     def _ask(self, text: str) -> str:
         # Not str.format: templates hold LaTeX braces.
         return self.template.replace("{problem}", text)
+
+
+_NOT_THE_TEMPLATES = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "messages",
+        "padding",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "truncation",
+    }
+)
+"""What is said to the function that renders, and not to the template."""
+
+
+def forms(turns: Sequence[Message]) -> tuple[tuple[Message, ...], ...]:
+    """The same chat in three forms, for ever stricter templates; some may be equal.
+
+    As it is; with neighbours of one role in one turn ("roles must alternate", Mistral); and with
+    the system text in the first user turn (Gemma).
+    """
+    merged = _merged(turns)
+    if not merged or merged[0].role != "system":
+        return tuple(turns), merged, merged
+    asked = _merged([Message("user", merged[0].content), *merged[1:]])
+    return tuple(turns), merged, asked
+
+
+def _merged(turns: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(
+        Message(role, "\n\n".join(turn.content for turn in group))
+        for role, group in groupby(turns, key=lambda turn: turn.role)
+    )
 
 
 _STEP_BY_STEP = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -129,17 +196,22 @@ _FALLBACK = "qwen-math"
 
 
 def get_prompt(prompt_id: str) -> Prompt:
-    """The registered prompt of that id.
+    """The registered prompt of that id, with the arguments for the template that the id names.
 
     Raises:
         InputError: no such id; names the nearest one.
     """
+    name, _, said = prompt_id.partition("?")
     try:
-        return PROMPTS[prompt_id]
+        prompt = PROMPTS[name]
     except KeyError:
-        near = get_close_matches(prompt_id, PROMPTS, n=1)
+        near = get_close_matches(name, PROMPTS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PROMPTS)}"
-        raise InputError(f"no prompt {prompt_id!r}; {hint}") from None
+        raise InputError(f"no prompt {name!r}; {hint}") from None
+    try:
+        return prompt.with_args({key: json.loads(value) for key, value in parse_qsl(said)})
+    except ValueError as error:
+        raise InputError(f"prompt {prompt_id!r} names no arguments: {error}") from error
 
 
 def default_prompt(model_name: str) -> Prompt:

@@ -7,22 +7,35 @@ hits), and a chat template that trims assistant text cannot touch them.
 
 from __future__ import annotations
 
+import logging
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.models.errors import InputError, PromptTooLong
-from router.models.prompts import Prompt
+from router.models.prompts import Prompt, forms
 from router.models.thoughts import is_marker
-from router.models.types import Chain, FinishReason, Problem, Step
+from router.models.types import Chain, FinishReason, Message, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _RECENT_PROBLEMS = 1024
+
+logger = logging.getLogger("router")
+
+NEXT_TURN: Final = (
+    "\nHuman:",
+    "\nUser:",
+    "\nQuestion",
+    "\nProblem",
+    "\nExercise",
+    "\nInstruction:",
+)
+"""Where a base model, which knows no end of a turn, begins the next one."""
 
 
 class ChainEncoder:
@@ -32,32 +45,61 @@ class ChainEncoder:
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.prompt_ids = lru_cache(_RECENT_PROBLEMS)(self._prompt_ids)
+        unknown = [name for name in prompt.template_args if name not in str(self._template)]
+        if unknown:
+            logger.warning("the model's chat template does not use %s", ", ".join(unknown))
+
+    @property
+    def _template(self) -> object:
+        return self.tokenizer.chat_template
+
+    @property
+    def rendering(self) -> str:
+        """How problems are written for the model, in words."""
+        return "the model's chat template" if self._template else PARAGRAPHS
+
+    def stops(self, chain: Chain) -> tuple[str, ...]:
+        """Strings that end what continues `chain`, besides those that the caller asks for."""
+        return () if self._template else next_turns(chain)
 
     def _prompt_ids(self, problem: Problem) -> tuple[int, ...]:
         """Token ids of the rendered problem, up to where the answer starts.
 
-        A tokenizer without a chat template (a base model) gets the turns as plain paragraphs.
+        A tokenizer without a chat template (a base model) gets the turns as plain paragraphs. A
+        template that refuses the turns, or leaves the system text out, gets them in the next of
+        their `forms` that it takes.
 
         Raises:
-            InputError: the model's chat template refuses these turns.
+            InputError: the model's chat template refuses these turns in every form.
         """
+        turns = self.prompt.messages(problem)
+        if not self._template:
+            return tuple(self.tokenizer.encode(paragraphs(turns)))
         from jinja2 import TemplateError
 
-        turns = self.prompt.messages(problem)
-        if self.tokenizer.chat_template is None:
-            return tuple(self.tokenizer.encode("".join(f"{turn.content}\n\n" for turn in turns)))
-        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                chat, add_generation_prompt=True, return_dict=False
-            )
-        except TemplateError as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise InputError(
-                f"the model's chat template refuses prompt {self.prompt.id!r} with turns "
-                f"({roles}): {error}; choose another prompt"
-            ) from error
-        return tuple(ids)
+        rendered, refusals = [], []
+        for form in dict.fromkeys(forms(turns)):
+            try:
+                ids = self.tokenizer.apply_chat_template(
+                    [{"role": turn.role, "content": turn.content} for turn in form],
+                    add_generation_prompt=True,
+                    return_dict=False,
+                    **self.prompt.template_args,
+                )
+            except TemplateError as error:
+                refusals.append(error)
+                continue
+            rendered.append(tuple(ids))
+            if _same_letters(turns[0].content) in _same_letters(self.tokenizer.decode(list(ids))):
+                return rendered[-1]
+        if rendered:
+            return rendered[0]
+        roles = ", ".join(turn.role for turn in turns)
+        why = f"prompt {self.prompt.id!r} with turns ({roles}): {refusals[0]}"
+        logger.info("the model's chat template refuses %s", why)
+        raise InputError(
+            f"the model's chat template refuses {why}; choose another prompt"
+        ) from refusals[0]
 
     def chain_ids(self, chain: Chain) -> list[int]:
         """Prompt token ids that continue `chain`: the rendered problem, then every step's tokens.
@@ -175,6 +217,24 @@ class ChainEncoder:
             if len(decoded) >= len(head) and text.startswith(decoded, first_char):
                 return count, first_char + len(decoded)
         return None
+
+
+def _same_letters(text: str) -> str:
+    """Without blanks, which templates trim and some tokenizers do not give back."""
+    return "".join(text.split())
+
+
+PARAGRAPHS: Final = "plain paragraphs, as for a base model: it has no chat template"
+
+
+def paragraphs(turns: Sequence[Message]) -> str:
+    """A chat as a base model reads it."""
+    return "".join(f"{turn.content}\n\n" for turn in turns)
+
+
+def next_turns(chain: Chain) -> tuple[str, ...]:
+    """What `NEXT_TURN` looks like after `chain`, whose last step has ended its line."""
+    return tuple(mark.lstrip() for mark in NEXT_TURN) if chain.steps else NEXT_TURN
 
 
 def text_ends(steps: Sequence[Step], special: Collection[int]) -> list[int]:

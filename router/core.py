@@ -25,6 +25,7 @@ from router.difficulty.base import UNOBSERVED
 from router.many import Results, results_of, solve_each
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError, NotInstalled
+from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
@@ -66,8 +67,10 @@ class Router(Session):
         endpoints: base URLs of OpenAI-compatible servers.
         endpoint_key: their API key.
         endpoint_seeds: whether they may be sent seeds; vLLM's CPU build dies of one.
-        tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
+        tokenizer: directory or hub id, for servers that cannot render a chat.
         prompt: id in `models.prompts`; None is the model's own.
+        chat_template_kwargs: what the model's chat template is told besides, as
+            `{"enable_thinking": False}`.
         verifier: directory or hub id of a process reward model, or a ready-made verifier; None
             means none. `auto` is the head that comes with `router` for the model, if there is
             one; a ready-made generator gets none.
@@ -104,6 +107,7 @@ class Router(Session):
         endpoint_seeds: bool = False,
         tokenizer: str | None = None,
         prompt: str | None = None,
+        chat_template_kwargs: TemplateArgs = NO_ARGS,
         verifier: str | Verifier | None = AUTO,
         verifier_format: str | None = None,
         verifier_endpoints: Sequence[str] = (),
@@ -125,6 +129,7 @@ class Router(Session):
         self.endpoint_seeds = endpoint_seeds
         self.tokenizer = tokenizer
         self.prompt = prompt
+        self.chat_template_kwargs = chat_template_kwargs
         self._asked_verifier = verifier
         self.verifier_format = verifier_format
         self.verifier_endpoints = verifier_endpoints
@@ -205,6 +210,7 @@ class Router(Session):
             endpoint_seeds=self.endpoint_seeds,
             tokenizer=self.tokenizer,
             prompt=self.prompt,
+            chat_template_kwargs=self.chat_template_kwargs,
             verifier_format=self.verifier_format,
             verifier_endpoints=self.verifier_endpoints,
             verifier_endpoint_key=self.verifier_endpoint_key,

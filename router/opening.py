@@ -14,6 +14,7 @@ from router.bundle import shipped_bundle
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError
 from router.models.placement import Wanted, on_gpu, placed
+from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_args
 from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
@@ -100,6 +101,7 @@ async def load_models(
     engine: str,
     endpoints: Sequence[str],
     prompt: str | None,
+    chat_template_kwargs: TemplateArgs = NO_ARGS,
     endpoint_key: str | None = None,
     tokenizer: str | None = None,
     endpoint_seeds: bool = False,
@@ -137,6 +139,8 @@ async def load_models(
 
         options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
         options |= args["generator"]
+        if chat_template_kwargs:
+            options["chat_template_kwargs"] = chat_template_kwargs
         if endpoints:
             options |= {
                 "api_key": endpoint_key,

@@ -152,6 +152,7 @@ class Session(ABC):
     async def _release(self) -> None:
         if self._opening is None:
             return
+        self._opening.cancel()  # a server that does not answer is not waited for
         try:
             models = await self._opening
         except (Exception, asyncio.CancelledError):

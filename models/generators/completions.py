@@ -1,4 +1,4 @@
-"""Reading what `/v1/completions` answers: choices, usage, and choices cut into steps."""
+"""Reading what servers answer: choices of completions and chats, usage, and choices as steps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from math import isfinite
+from reprlib import repr as shown
 from typing import Any
 
 from router.models.errors import EngineError
@@ -17,7 +19,8 @@ from router.models.types import Continuation, FinishReason, Sampling, Step
 class CompletionChoice:
     """One choice as the server reports it.
 
-    stop_reason: the stop string that ended it; None where the server does not say.
+    stop_reason: the stop string that ended it; None if none did, or the server does not say which.
+    says_why: whether the server says that.
     token_ids, strings, logprobs: of each sampled token; None or empty if not reported.
     tokens: the server's own count of sampled tokens; None if it gave one sum for many choices.
     """
@@ -25,6 +28,7 @@ class CompletionChoice:
     text: str
     finish_reason: str
     stop_reason: str | None
+    says_why: bool
     token_ids: tuple[int, ...] | None
     strings: tuple[str, ...]
     logprobs: tuple[float, ...]
@@ -40,8 +44,8 @@ class Answer:
     cached_tokens: int | None
 
 
-def parse_answer(answer: Mapping[str, Any]) -> Answer:
-    """Check one JSON answer.
+def parse_answer(answer: Mapping[str, Any], *, chat: bool = False) -> Answer:
+    """Check one JSON answer, of the completions or the chat API.
 
     Raises:
         EngineError: no choices, a choice without text, or one that neither stopped nor reached
@@ -49,47 +53,90 @@ def parse_answer(answer: Mapping[str, Any]) -> Answer:
     """
     raw = answer.get("choices")
     if not isinstance(raw, list) or not raw:
-        raise EngineError(f"the server answered no choices: {str(dict(answer))[:300]}")
+        raise EngineError(f"the server answered no choices, but {shown(dict(answer))}")
     usage = _mapping(answer.get("usage"))
     sampled = _count(usage.get("completion_tokens")) if len(raw) == 1 else None
+    cached = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    if cached is None:
+        cached = _count(_mapping(answer.get("timings")).get("cache_n"))  # llama.cpp
     return Answer(
-        choices=tuple(_choice(choice, sampled) for choice in raw),
+        choices=tuple(_choice(choice, sampled, chat) for choice in raw),
         prompt_tokens=_count(usage.get("prompt_tokens")),
-        cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        cached_tokens=cached,
     )
 
 
-def _choice(raw: Any, sampled: int | None) -> CompletionChoice:
+def _choice(raw: Any, sampled: int | None, chat: bool) -> CompletionChoice:
     choice = _mapping(raw)
-    text, finish = choice.get("text"), choice.get("finish_reason")
+    finish = choice.get("finish_reason")
+    text = _said(_mapping(choice.get("message"))) if chat else choice.get("text")
     if not isinstance(text, str) or finish not in ("stop", "length"):
         raise EngineError(
             f"the server answered a choice with text {str(text)[:80]!r} and finish_reason "
-            f"{finish!r}; expected text that ends with 'stop' or 'length'"
+            f"{shown(finish)}; expected text that ends with 'stop' or 'length'"
         )
-    reason, ids = choice.get("stop_reason"), choice.get("token_ids")
-    per_token = _mapping(choice.get("logprobs"))
+    why = next((name for name in ("stop_reason", "matched_stop") if name in choice), None)
+    reason = None if why is None else choice[why]  # an int is an end token's id
+    ids = choice.get("token_ids")
+    if ids is not None and not (isinstance(ids, list) and all(type(one) is int for one in ids)):
+        raise EngineError(f"the server answered token ids that are no list of them: {shown(ids)}")
+    strings, logprobs = _per_token(_mapping(choice.get("logprobs")))
+    # llama.cpp does not say, but lists the tokens of a stop string in no case, and the model's
+    # end, which has no text, in every case.
+    at_own_end = finish == "stop" and strings[-1:] == ("",)
     return CompletionChoice(
         text=text,
         finish_reason=finish,
         stop_reason=reason if isinstance(reason, str) else None,
-        token_ids=tuple(ids) if isinstance(ids, list) else None,
-        strings=tuple(per_token.get("tokens") or ()),
-        logprobs=tuple(per_token.get("token_logprobs") or ()),
-        tokens=len(ids) if isinstance(ids, list) else sampled,
+        says_why=why is not None or at_own_end,
+        token_ids=None if ids is None else tuple(ids),
+        strings=strings,
+        logprobs=logprobs,
+        tokens=sampled if ids is None else len(ids),
     )
 
 
-def joined(first: CompletionChoice, rest: CompletionChoice) -> CompletionChoice:
-    """One choice made of two that report token ids, the second sampled after the first."""
-    token_ids = (*(first.token_ids or ()), *(rest.token_ids or ()))
+def _said(message: Mapping[str, Any]) -> str | None:
+    """What a chat's turn says; a thought that the server has taken out is put back before it."""
+    text, thought = message.get("content"), message.get("reasoning_content")
+    if isinstance(thought, str) and thought:
+        return f"<think>{thought}</think>{text if isinstance(text, str) else ''}"
+    return text if isinstance(text, str) else None
+
+
+def _per_token(logprobs: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Strings and log-probabilities of the sampled tokens; empty if they are not reported.
+
+    As the completions API has them, or (llama.cpp) the chat API.
+    """
+    content = logprobs.get("content")
+    strings: Any = logprobs.get("tokens")
+    values: Any = logprobs.get("token_logprobs")
+    if isinstance(content, list):
+        strings = [_mapping(one).get("token") for one in content]
+        values = [_mapping(one).get("logprob") for one in content]
+    if not (_all(strings, str) and _all(values, int | float) and len(strings) == len(values)):
+        return (), ()
+    return tuple(strings), tuple(values) if all(map(isfinite, values)) else ()
+
+
+def _all(values: Any, kind: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def joined(first: CompletionChoice, rest: CompletionChoice, between: str) -> CompletionChoice:
+    """One choice made of two, the second sampled after the first.
+
+    between: what ended the first, where the server cuts that off.
+    """
+    exact = first.token_ids is not None and rest.token_ids is not None
     return replace(
         rest,
-        text=first.text + rest.text,
-        token_ids=token_ids,
+        text=first.text + between + rest.text,
+        token_ids=(*(first.token_ids or ()), *(rest.token_ids or ())) if exact else None,
         strings=first.strings + rest.strings,
         logprobs=first.logprobs + rest.logprobs,
-        tokens=len(token_ids),
+        tokens=total([first.tokens, rest.tokens]),
     )
 
 
@@ -100,9 +147,9 @@ def exact_continuation(
     finish = _finish(choice, sampling, delimiter)
     text = choice.text
     if finish == "stop" and choice.stop_reason is not None:
-        text = text.removesuffix(choice.stop_reason)
+        text = text.partition(choice.stop_reason)[0]
     elif finish == "step":
-        text += _rest_of_last_token(choice.strings, delimiter)
+        text = _up_to_last_token(text, choice.strings, delimiter)
     ends = step_ends(text, delimiter) if sampling.until == "end" else []
     steps = _cut(choice, text, ends, delimiter, finish)
     return Continuation(steps, choice.tokens)
@@ -111,30 +158,47 @@ def exact_continuation(
 def text_continuation(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> Continuation:
     """Steps of a choice that reports text only, from which the server cut the stop string.
 
-    In step mode such a server does not say whether the delimiter or the model's own end came.
-    Text counts as a step, and gets the delimiter back; no text means that the solution has ended.
+    In step mode, some do not say whether the delimiter or the model's own end came. Then text
+    counts as a step, and gets the delimiter back; no text means that the solution has ended.
     """
     if sampling.until == "end":
         finish: FinishReason = "stop" if choice.finish_reason == "stop" else "length"
-        return Continuation(
-            split_text(choice.text, finish, delimiter, choice.tokens), choice.tokens
-        )
+        if len(choice.strings) != choice.tokens:
+            steps = split_text(choice.text, finish, delimiter, choice.tokens)
+        else:
+            ends = step_ends(choice.text, delimiter)
+            steps = _cut(choice, choice.text, ends, delimiter, finish)
+        return Continuation(steps, choice.tokens)
     if choice.finish_reason == "length":
         finish = "length"
-    elif choice.text.strip() and choice.stop_reason in (None, delimiter):
+    elif ended_by(choice, delimiter) and choice.text.strip():
         finish = "step"
     else:
         finish = "stop"
     text = choice.text + delimiter if finish == "step" else choice.text
-    return Continuation((Step(text, finish, choice.tokens),), choice.tokens)
+    logprob = _mean(choice.logprobs)
+    return Continuation((Step(text, finish, choice.tokens, logprob=logprob),), choice.tokens)
 
 
-def _rest_of_last_token(strings: Sequence[str], delimiter: str) -> str:
-    """What the last token says after the delimiter; vLLM cuts it from the text, not the tokens."""
-    text = "".join(strings)
-    last = len(text) - len(strings[-1]) if strings else 0
-    at = text.find(delimiter, max(0, last - len(delimiter) + 1))
-    return text[at + len(delimiter) :] if at >= 0 else ""
+def ended_by(choice: CompletionChoice, delimiter: str) -> bool:
+    """Whether the delimiter ended it, or may have, where the server does not say."""
+    if choice.finish_reason != "stop":
+        return False
+    return choice.stop_reason == delimiter or not choice.says_why
+
+
+def _up_to_last_token(text: str, strings: Sequence[str], delimiter: str) -> str:
+    """The text with what its last token says after the delimiter.
+
+    vLLM cuts that from the text, but not from the tokens; SGLang cuts it from neither.
+    """
+    sampled = "".join(strings)
+    last = len(strings[-1]) if strings else 0
+    in_text = text.find(delimiter, max(0, len(text) - last - len(delimiter) + 1))
+    at = sampled.find(delimiter, max(0, len(sampled) - last - len(delimiter) + 1))
+    if in_text < 0 or at < 0:
+        return text
+    return text[:in_text] + sampled[at:]
 
 
 def _finish(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> FinishReason:
@@ -147,30 +211,31 @@ def _finish(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> Fin
 def _cut(
     choice: CompletionChoice, text: str, ends: Sequence[int], delimiter: str, finish: FinishReason
 ) -> tuple[Step, ...]:
-    """Cut text and tokens where steps end; the steps' token ids joined are the choice's.
+    """Cut text and tokens where steps end; the steps' token ids joined are the choice's, if any.
 
     The tokens' own strings differ from the text only in characters that span tokens and after the
     end of the text, so the k-th step ends at the k-th delimiter of both.
     """
-    ids = choice.token_ids or ()
+    ids = choice.token_ids
+    count = len(choice.strings) if ids is None else len(ids)
     bounds = [(0, 0)]
     reached = list(accumulate(len(string) for string in choice.strings))
     same = step_ends("".join(choice.strings), delimiter)[: len(ends)]
-    if ends and (len(same) < len(ends) or len(reached) != len(ids)):
+    if ends and (len(same) < len(ends) or len(reached) != count):
         return split_text(text, finish, delimiter, choice.tokens)
     for in_strings, in_text in zip(same, ends, strict=True):
         token = bisect_left(reached, in_strings) + 1
         # The whole token belongs to the step that it completes.
         char = in_text + reached[token - 1] - in_strings
-        if bounds[-1][0] < token < len(ids):
+        if bounds[-1][0] < token < count:
             bounds.append((token, char))
-    bounds.append((len(ids), len(text)))
+    bounds.append((count, len(text)))
     return tuple(
         Step(
             text=text[from_char:to_char],
-            finish=finish if stop == len(ids) else "step",
+            finish=finish if stop == count else "step",
             tokens=stop - start,
-            token_ids=ids[start:stop],
+            token_ids=None if ids is None else ids[start:stop],
             logprob=_mean(choice.logprobs[start:stop]),
         )
         for (start, from_char), (stop, to_char) in pairwise(bounds)
@@ -186,7 +251,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def total(counts: Iterable[int | None]) -> int | None:

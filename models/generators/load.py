@@ -13,7 +13,7 @@ from typing import Any
 from router.models.base import Generator
 from router.models.errors import InputError, NotInstalled
 from router.models.extras import install
-from router.models.prompts import Prompt, default_prompt, get_prompt
+from router.models.prompts import NO_ARGS, Prompt, TemplateArgs, default_prompt, get_prompt
 from router.models.runtime.vllm_internals import known
 from router.models.weights.embedded import DEFAULT, embedded_model
 from router.models.weights.find import find_model
@@ -28,6 +28,7 @@ async def load_generator(
     engine: str = "auto",
     prompt: str | None = None,
     endpoints: Sequence[str] = (),
+    chat_template_kwargs: TemplateArgs = NO_ARGS,
     **options: Any,
 ) -> Generator:
     """Load a generator, and log which engine and prompt it uses.
@@ -36,6 +37,7 @@ async def load_generator(
         serve).
     engine: `auto` takes `openai` where there are endpoints, else the best that is installed.
     prompt: id in `models.prompts`; None takes the model's own.
+    chat_template_kwargs: arguments for the model's chat template.
     options: further keyword arguments of that engine's `load`.
 
     Raises:
@@ -45,7 +47,7 @@ async def load_generator(
         EngineError: no endpoint answers.
     """
     picked = pick_engine(engine, endpoints)
-    chosen = choose_prompt(prompt, model, served=picked == "openai")
+    chosen = choose_prompt(prompt, model, chat_template_kwargs, served=picked == "openai")
     generator = await _load(picked, model, chosen, endpoints, options)
     info = generator.info
     logger.info("generator: %s on %s, prompt %s", info.model, info.engine, info.prompt)
@@ -117,19 +119,27 @@ async def _load(
     return await TransformersGenerator.load(directory, name=name, prompt=prompt, **options)
 
 
-def choose_prompt(prompt: str | None, model: str | None, *, served: bool = False) -> Prompt:
-    """The prompt of that id; without one the model's own.
+def choose_prompt(
+    prompt: str | None,
+    model: str | None,
+    chat_template_kwargs: TemplateArgs = NO_ARGS,
+    *,
+    served: bool = False,
+) -> Prompt:
+    """The prompt of that id, without one the model's own; with arguments for the chat template.
 
     served: the model is whatever a server serves, so None is not the default one.
 
     Raises:
-        InputError: no such prompt.
+        InputError: no such prompt, or an argument that no template gets.
     """
     if prompt is not None:
-        return get_prompt(prompt)
-    if not served and (embedded := embedded_model(model)):
-        return get_prompt(embedded.prompt)
-    return default_prompt(model or "")
+        chosen = get_prompt(prompt)
+    elif not served and (embedded := embedded_model(model)):
+        chosen = get_prompt(embedded.prompt)
+    else:
+        chosen = default_prompt(model or "")
+    return chosen.with_args(chat_template_kwargs)
 
 
 def short_name(model: str | None) -> str:

@@ -1,28 +1,33 @@
-"""A generator on servers with the OpenAI completions API (`/v1/completions`).
+"""A generator on servers with OpenAI's API: vLLM, SGLang, llama.cpp, and others.
 
-Two ways to speak, found out once at load:
+Ways to speak, found out once at load, the best first:
 
-- exact: the server returns token ids (vLLM). Prompts are token ids, so that a chain's prompt
+- exact: the server takes token ids and returns them (vLLM, SGLang), so that a chain's prompt
   starts with its parent's. The server's `/tokenize` renders problems, or a local tokenizer.
-- text: any other server. Prompts are text, rendered with a local tokenizer. Such a server does
-  not say whether a stop string or the model's own end came: see `completions.text_continuation`.
+- text: prompts are text, rendered by a local tokenizer or by the server (llama.cpp).
+- chat: the turns themselves, where nobody renders.
+
+The last two may not say whether a stop string or the model's own end came: see
+`completions.text_continuation`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 import httpx
 
 from router.models.base import GeneratorInfo
-from router.models.errors import EngineError, InputError
+from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.extras import require
 from router.models.generators.completions import (
     Answer,
+    CompletionChoice,
+    ended_by,
     exact_continuation,
     joined,
     parse_answer,
@@ -30,58 +35,38 @@ from router.models.generators.completions import (
     total,
 )
 from router.models.generators.endpoints import EndpointPool, HTTPFailure
+from router.models.generators.rendering import (
+    LocalText,
+    LocalTokens,
+    Renderer,
+    ServerChat,
+    ServerText,
+    ServerTokens,
+)
 from router.models.prompts import Prompt
 from router.models.tokens import ChainEncoder, room
-from router.models.types import Chain, Problem, Sampled, Sampling
-
-_RECENT_PROBLEMS = 1024
+from router.models.types import Chain, Problem, Sampled, Sampling, Step
 
 _EXACT: Mapping[str, Any] = {
     "return_token_ids": True,
-    "include_stop_str_in_output": True,
     "logprobs": 0,
+    # The stop string stays in the text: by its name in vLLM, and in SGLang.
+    "include_stop_str_in_output": True,
+    "no_stop_trim": True,
     # vLLM's server fills these from the model's generation config unless they are sent.
-    "top_k": 0,
+    "top_k": -1,
     "repetition_penalty": 1.0,
 }
 """Fields of exact requests beyond those of the common API."""
 
+_TEXT: Mapping[str, Any] = {"logprobs": 1}
+"""Of text requests. 0 would do, but llama.cpp takes that for none."""
 
-class _ServerTokenizer:
-    """Renders problems by a server's `/tokenize` (vLLM)."""
+_BLANKS = 3
+"""Times that a model may begin with a delimiter before the step counts as ended."""
 
-    def __init__(self, pool: EndpointPool, model: str, prompt: Prompt) -> None:
-        self._pool = pool
-        self._model = model
-        self._prompt = prompt
-        self._rendered: dict[Problem, tuple[int, ...]] = {}
-
-    async def chain_ids(self, chain: Chain) -> list[int]:
-        """Prompt token ids that continue `chain`, as `ChainEncoder.chain_ids`."""
-        known = self._rendered.get(chain.problem)
-        if known is None:
-            turns = [asdict(turn) for turn in self._prompt.messages(chain.problem)]
-            known = await self._tokenize({"messages": turns, "add_generation_prompt": True})
-            while len(self._rendered) >= _RECENT_PROBLEMS:
-                self._rendered.pop(next(iter(self._rendered)))
-            self._rendered[chain.problem] = known
-        ids = list(known)
-        for step in chain.steps:
-            if step.token_ids is None:
-                ids += await self._tokenize({"prompt": step.text, "add_special_tokens": False})
-            else:
-                ids += step.token_ids
-        return ids
-
-    async def _tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
-        answer = await self._pool.call("POST", "tokenize", {"model": self._model, **body})
-        tokens = answer.get("tokens")
-        if not isinstance(tokens, list) or not tokens:
-            raise InputError(
-                f"the server's /tokenize answered no tokens ({str(answer)[:80]}); give the "
-                "model's tokenizer (a directory or a hub id)"
-            )
-        return tuple(tokens)
+_LLAMA = "llamacpp"
+"""How llama.cpp's server says who owns its models."""
 
 
 class OpenAIGenerator:
@@ -96,7 +81,7 @@ class OpenAIGenerator:
         pool: EndpointPool,
         prompt: Prompt,
         info: GeneratorInfo,
-        renderer: ChainEncoder | _ServerTokenizer,
+        renderer: Renderer,
         *,
         exact: bool,
     ) -> None:
@@ -105,6 +90,7 @@ class OpenAIGenerator:
         self._info = info
         self._renderer = renderer
         self._exact = exact
+        self._one_by_one = False
 
     @classmethod
     async def load(
@@ -122,7 +108,7 @@ class OpenAIGenerator:
 
         endpoints: base URLs, with or without `/v1`; all of them serve `model`.
         model: None takes the only model that is served.
-        tokenizer: directory or hub id, for servers that cannot render a chat (all but vLLM).
+        tokenizer: directory or hub id, for servers that cannot render a chat.
         seeds: whether requests may carry a seed. vLLM's CPU build dies of one, and does not say
             that it is one, so this has to be said.
         transport: what carries the HTTP calls; None for the network.
@@ -138,30 +124,41 @@ class OpenAIGenerator:
                 model=card["id"],
                 engine="openai",
                 prompt=prompt.id,
-                context=card.get("max_model_len"),
+                context=await _context(pool, card),
                 seeds=seeds,
             )
-            renderer = (
-                await asyncio.to_thread(_local_tokenizer, tokenizer, prompt)
-                if tokenizer
-                else _ServerTokenizer(pool, info.model, prompt)
+            if tokenizer:
+                encoder = await asyncio.to_thread(_local_tokenizer, tokenizer, prompt)
+                exact = cls(pool, prompt, info, LocalTokens(encoder), exact=True)
+                if await exact._probe() is None:
+                    return exact
+                return cls(pool, prompt, info, LocalText(encoder), exact=False)
+            whys = []
+            for renderer in _by_server(pool, card, prompt):
+                generator = cls(
+                    pool, prompt, info, renderer, exact=isinstance(renderer, ServerTokens)
+                )
+                why = await generator._probe()
+                if why is None:
+                    return generator
+                whys.append(why)
+            raise InputError(
+                f"the server of {info.model!r} can neither render a chat nor answer one "
+                f"({'; '.join(whys)}); give the model's tokenizer (a directory or a hub id)"
             )
-            generator = cls(pool, prompt, info, renderer, exact=True)
-            if not await generator._probe():
-                if not isinstance(renderer, ChainEncoder):
-                    raise InputError(
-                        f"the server of {info.model!r} cannot render a chat into token ids and "
-                        "return them; give the model's tokenizer (a directory or a hub id)"
-                    )
-                generator = cls(pool, prompt, info, renderer, exact=False)
         except BaseException:
             await pool.aclose()
             raise
-        return generator
 
     @property
     def info(self) -> GeneratorInfo:
         return self._info
+
+    @property
+    def rendering(self) -> str:
+        """How problems are written for the model, in words."""
+        how = "token ids" if self._exact else "text"
+        return f"{self._renderer.rendering}; {how}"
 
     def __repr__(self) -> str:
         return f"OpenAIGenerator(model={self._info.model!r}, pool={self._pool!r})"
@@ -178,13 +175,9 @@ class OpenAIGenerator:
         """
         if sampling.seed is not None and not self._info.seeds:
             raise InputError(f"seed={sampling.seed}: it was not said that the servers take seeds")
-        request = await self._request(chain, sampling)
-        answers = [await self._complete(request, n, sampling.seed)]
-        if missing := n - len(answers[0].choices):
-            # Servers that ignore n (llama.cpp, Ollama) give one choice.
-            answers += await self._singles(request, missing, sampling.seed)
-        if self._exact and sampling.until == "step":
-            answers = [await self._with_content(request, answer) for answer in answers]
+        answers = await self._answers(await self._request(chain, sampling), n, sampling.seed)
+        if sampling.until == "step":
+            answers = [await self._with_content(chain, sampling, answer) for answer in answers]
         read = exact_continuation if self._exact else text_continuation
         return Sampled(
             continuations=tuple(
@@ -197,45 +190,74 @@ class OpenAIGenerator:
         )
 
     async def _request(self, chain: Chain, sampling: Sampling) -> dict[str, Any]:
-        """The body of a completion request, without n and seed."""
+        """The body of a request, without n and seed."""
         delimiter = [self._prompt.delimiter] if sampling.until == "step" else []
         body: dict[str, Any] = {
             "model": self._info.model,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "stop": [*delimiter, *sampling.stop],
+            "stop": [*delimiter, *sampling.stop, *self._renderer.stops(chain)],
+            **await self._renderer.fields(chain),
         }
         if not self._exact:
-            assert isinstance(self._renderer, ChainEncoder)
-            return body | {"prompt": _prompt_text(self._renderer, chain)}
-        ids = self._renderer.chain_ids(chain)
-        prompt = ids if isinstance(ids, list) else await ids
+            return body if isinstance(self._renderer, ServerChat) else {**body, **_TEXT}
         if self._info.context is not None:
-            body["max_tokens"] = room(len(prompt), self._info.context, sampling.max_tokens)
-        return body | {"prompt": prompt, **_EXACT}
+            body["max_tokens"] = room(len(body["prompt"]), self._info.context, sampling.max_tokens)
+        return {**body, **_EXACT}
+
+    async def _answers(self, request: Mapping[str, Any], n: int, seed: int | None) -> list[Answer]:
+        """n choices, by as few requests as the server needs for them."""
+        if n > 1 and not self._one_by_one:
+            try:
+                first = await self._complete(request, n, seed)
+            except HTTPFailure as failure:
+                # llama.cpp refuses more choices than it has slots. If it is not that, the first
+                # of the single requests will say so.
+                if failure.status not in (400, 422):
+                    raise
+                answers = await self._singles(request, range(n), seed)
+                self._one_by_one = True
+                return answers
+            # Servers that ignore n (Ollama, older llama.cpp) give one choice.
+            rest = range(len(first.choices), n)
+            return [first, *await self._singles(request, rest, seed)]
+        return await self._singles(request, range(n), seed)
 
     async def _complete(self, request: Mapping[str, Any], n: int, seed: int | None) -> Answer:
         body = {**request, "n": n} if seed is None else {**request, "n": n, "seed": seed}
-        answer = parse_answer(await self._pool.call("POST", "v1/completions", body))
+        try:
+            answer = self._read(await self._pool.call("POST", self._renderer.path, body))
+        except HTTPFailure as failure:
+            if failure.by_context:
+                raise PromptTooLong(
+                    f"the server of {self._info.model!r} refuses the prompt: {failure.reason}"
+                ) from failure
+            raise
         if len(answer.choices) > n:
             raise EngineError(f"the server answered {len(answer.choices)} choices for n={n}")
         return answer
 
-    async def _with_content(self, request: Mapping[str, Any], answer: Answer) -> Answer:
-        """Sample on where a model began with the delimiter itself: no step is blank."""
+    async def _with_content(self, chain: Chain, sampling: Sampling, answer: Answer) -> Answer:
+        """Sample on where a model began with the delimiter itself: no step is blank.
+
+        A server that does not say why it stopped is believed to have met the delimiter only where
+        a solution begins: later, its end is likelier.
+        """
         answers, choices = [answer], []
+        between = "" if self._exact else self._prompt.delimiter
         for choice in answer.choices:
             whole = choice
-            while (
-                whole.stop_reason == self._prompt.delimiter
-                and not whole.text.strip()
-                and (left := request["max_tokens"] - (whole.tokens or 0)) > 0
-            ):
-                prompt = [*request["prompt"], *(whole.token_ids or ())]
-                longer = {**request, "prompt": prompt, "max_tokens": left}
-                answers.append(await self._complete(longer, 1, None))
-                whole = joined(whole, answers[-1].choices[0])
+            for _ in range(_BLANKS):
+                left = sampling.max_tokens - (whole.tokens or 0)
+                if not self._blank(whole, chain) or left < 1:
+                    break
+                blank = Step(whole.text + between, "step", whole.tokens, whole.token_ids)
+                request = await self._request(
+                    chain.extend(blank), replace(sampling, max_tokens=left)
+                )
+                answers.append(await self._complete(request, 1, None))
+                whole = joined(whole, answers[-1].choices[0], between)
             choices.append(whole)
         return Answer(
             choices=tuple(choices),
@@ -243,15 +265,18 @@ class OpenAIGenerator:
             cached_tokens=total(answer.cached_tokens for answer in answers),
         )
 
+    def _blank(self, choice: CompletionChoice, chain: Chain) -> bool:
+        if choice.text.strip() or not ended_by(choice, self._prompt.delimiter):
+            return False
+        return choice.says_why or not chain.steps
+
     async def _singles(
-        self, request: Mapping[str, Any], count: int, seed: int | None
+        self, request: Mapping[str, Any], indices: range, seed: int | None
     ) -> list[Answer]:
-        """`count` requests of one choice each; if one fails, the others are cancelled."""
+        """Requests of one choice each; if one fails, the others are cancelled."""
         tasks = [
-            asyncio.create_task(
-                self._complete(request, 1, None if seed is None else seed + 1 + index)
-            )
-            for index in range(count)
+            asyncio.create_task(self._complete(request, 1, None if seed is None else seed + index))
+            for index in indices
         ]
         try:
             return list(await asyncio.gather(*tasks))
@@ -260,18 +285,54 @@ class OpenAIGenerator:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _probe(self) -> bool:
-        """Whether a problem can be sent as token ids, and its solution comes back as such."""
+    def _read(self, answer: Mapping[str, Any]) -> Answer:
+        return parse_answer(answer, chat=isinstance(self._renderer, ServerChat))
+
+    async def _probe(self) -> str | None:
+        """Why a problem cannot be solved in this way; None if it can.
+
+        Raises:
+            HTTPFailure: the key is wrong.
+            PromptTooLong: the shortest problem does not fit.
+            EngineError: the server fails.
+        """
         try:
             request = await self._request(
                 Chain(Problem("probe", "1 + 1 = ?")), Sampling(temperature=0.0, max_tokens=1)
             )
-            answer = await self._complete(request, 1, None)
+            raw = await self._pool.call("POST", self._renderer.path, {**request, "n": 1})
         except HTTPFailure as failure:
-            if failure.status in (401, 403):
+            if failure.denied:
                 raise
-            return False
-        return answer.choices[0].token_ids is not None
+            return str(failure)
+        except PromptTooLong:
+            raise
+        except InputError as error:
+            return str(error)
+        try:
+            answer = self._read(raw)
+        except EngineError as error:
+            return str(error)
+        if self._exact and answer.choices[0].token_ids is None:
+            return "it returns no token ids"
+        return None
+
+
+def _by_server(pool: EndpointPool, card: Mapping[str, Any], prompt: Prompt) -> Iterator[Renderer]:
+    """Ways to have a server render, the best first."""
+    yield ServerTokens(pool, card["id"], prompt)
+    if card.get("owned_by") == _LLAMA:
+        yield ServerText(pool, card["id"], prompt)
+    yield ServerChat(pool, card["id"], prompt)
+
+
+async def _context(pool: EndpointPool, card: Mapping[str, Any]) -> int | None:
+    """Tokens of prompt and answer together, by the model's card or llama.cpp's `/props`."""
+    context = card.get("max_model_len")
+    if context is None and card.get("owned_by") == _LLAMA:
+        settings = (await pool.call("GET", "props")).get("default_generation_settings")
+        context = settings.get("n_ctx") if isinstance(settings, dict) else None
+    return context if type(context) is int and context > 0 else None
 
 
 def _choose(answer: Mapping[str, Any], wanted: str | None) -> Mapping[str, Any]:
@@ -302,14 +363,3 @@ def _local_tokenizer(tokenizer: str, prompt: Prompt) -> ChainEncoder:
         return ChainEncoder(AutoTokenizer.from_pretrained(tokenizer), prompt)
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {tokenizer!r}: {error}") from error
-
-
-def _prompt_text(encoder: ChainEncoder, chain: Chain) -> str:
-    """Rendered problem and the chain's text. The server adds the begin-of-text token itself."""
-    tokenizer = encoder.tokenizer
-    rendered: str = tokenizer.decode(
-        list(encoder.prompt_ids(chain.problem)),
-        skip_special_tokens=False,
-        clean_up_tokenization_spaces=False,
-    )
-    return rendered.removeprefix(tokenizer.bos_token or "") + chain.text

@@ -104,6 +104,11 @@ class TransformersGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
+    @property
+    def rendering(self) -> str:
+        """How problems are written for the model, in words."""
+        return self._encoder.rendering
+
     async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n continuations of `path`; a seed fixes them whatever else the engine does.
 
@@ -113,6 +118,7 @@ class TransformersGenerator:
         if sampling.seed is not None and sampling.seed < 0:
             raise InputError(f"a seed must be 0 or more, not {sampling.seed}")
         ids = self._encoder.chain_ids(path)
+        sampling = replace(sampling, stop=(*sampling.stop, *self._encoder.stops(path)))
         limit = sampling.max_tokens
         if self._context is not None:
             limit = room(len(ids), self._context, limit)

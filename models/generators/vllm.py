@@ -147,6 +147,11 @@ class VLLMGenerator:
     def info(self) -> GeneratorInfo:
         return self._info
 
+    @property
+    def rendering(self) -> str:
+        """How problems are written for the model, in words."""
+        return self._encoder.rendering
+
     async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
         """n independent continuations of `path`.
 
@@ -161,6 +166,7 @@ class VLLMGenerator:
                 "out, or use the transformers engine"
             )
         ids = self._encoder.chain_ids(path)
+        sampling = replace(sampling, stop=(*sampling.stop, *self._encoder.stops(path)))
         samples = [_Sample() for _ in range(n)]
         tasks = [
             asyncio.create_task(self._continue(ids, sampling, index, sample))

@@ -25,10 +25,12 @@ OURS: Final[Mapping[str, str]] = {
 """What cannot be given, and why."""
 
 
-def parse_engine_args(option: str, pairs: Iterable[str]) -> dict[str, Any]:
+def parse_engine_args(
+    option: str, pairs: Iterable[str], example: str = "max_model_len=8192"
+) -> dict[str, Any]:
     """KEY=VALUE texts; values are JSON where they parse as such, else text.
 
-    option: its name, for messages.
+    option: its name, for messages; example: one of them.
 
     Raises:
         InputError: no `=`, or a key twice.
@@ -37,7 +39,7 @@ def parse_engine_args(option: str, pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals):
-            raise InputError(f"{option} {pair!r}: write KEY=VALUE, as in max_model_len=8192")
+            raise InputError(f"{option} {pair!r}: write KEY=VALUE, as in {example}")
         if key in args:
             raise InputError(f"{option} {key} is given twice")
         try:

@@ -13,7 +13,7 @@ from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,8 +60,19 @@ async def start_engine(model_path: Path, **engine_args: Any) -> AsyncLLM:
     Raises:
         ModelError: vLLM cannot load the model; carries its cause.
     """
+    left = Event()
+
+    def start() -> AsyncLLM:
+        engine = _start(model_path, engine_args)
+        if left.is_set():
+            engine.shutdown(SHUTDOWN_SECONDS)
+        return engine
+
     try:
-        return await asyncio.to_thread(_start, model_path, engine_args)
+        return await asyncio.to_thread(start)
+    except asyncio.CancelledError:
+        left.set()  # a start cannot be stopped; what it starts is ended
+        raise
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         hint = "" if known() else f" (`router` knows vLLM {known_range()})"
         raise ModelError(f"vLLM cannot load {model_path}: {error}{hint}") from error

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
 
 from router.models.base import Aggregation
 from router.models.errors import InputError, ModelError, VerifierError
@@ -83,24 +85,27 @@ class ChatTurns:
     reply: str
 
     def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
+        # Rendered once, with marks where the replies will be.
+        mark = f"[{uuid4().hex}]"
         chat: list[dict[str, str]] = []
-        ends: list[int] = []
-        text = ""
+        turns: list[int] = []
         for step in chain.steps:
             content = step.text.strip()
-            if content or not ends:
+            if content or not turns:
                 if chat:
-                    chat.append({"role": "assistant", "content": self.reply})
+                    chat.append({"role": "assistant", "content": mark})
                 else:
                     content = f"{chain.problem.text} {content}"
                 chat.append({"role": "user", "content": content})
-                longer = _chat_text(encoder, chat)
-                if not longer.startswith(text):
-                    raise ModelError("this chat template rewrites earlier turns; PRM turns do not")
-                text = longer
-            ends.append(len(text))
-        tokens = encoder.tokenizer(text, add_special_tokens=False)
-        reads = tuple(tokens.char_to_token(end - 1) for end in ends)
+            turns.append(len(chat) // 2)
+        if not chat:
+            return _until_last_read((), ())
+        pieces = _chat_text(encoder, chat).split(mark)
+        if len(pieces) != len(chat) // 2 + 1:
+            raise ModelError("this chat template rewrites earlier turns; PRM turns do not")
+        ends = list(accumulate(len(piece) + len(self.reply) for piece in pieces))
+        tokens = encoder.tokenizer(self.reply.join(pieces), add_special_tokens=False)
+        reads = tuple(tokens.char_to_token(ends[at] - len(self.reply) - 1) for at in turns)
         return _until_last_read(tuple(tokens["input_ids"]), reads)
 
 
@@ -309,9 +314,14 @@ def check_tokenizer(prm: PrmFormat, encoder: ChainEncoder) -> None:
     """Try the format on a small chain, so that a wrong tokenizer shows before the weights load.
 
     Raises:
-        ModelError: the tokenizer lacks a token or a chat template that the format needs.
+        ModelError: the tokenizer lacks a token or a chat template that the format needs, or its
+            template writes a chain's first steps otherwise once there are more.
     """
-    prm.layout.encode(Chain(Problem("try", "1 + 1")).extend(Step("It is 2.", "stop")), encoder)
+    first = Chain(Problem("try", "1 + 1")).extend(Step("It is 2.\n\n", "step"))
+    short = prm.layout.encode(first, encoder).ids
+    longer = prm.layout.encode(first.extend(Step("So 2.", "stop")), encoder).ids
+    if longer[: len(short)] != short:
+        raise ModelError("this chat template rewrites earlier turns; PRM turns do not")
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

@@ -71,7 +71,7 @@ _OPTIONS: Final = (
     ),
     option(
         "--tokenizer",
-        help="Directory or hub id of the model's tokenizer, for endpoints other than vLLM's.",
+        help="Directory or hub id of the model's tokenizer, for endpoints that render no chat.",
         show_default="the server's own",
     ),
     option(
@@ -79,6 +79,14 @@ _OPTIONS: Final = (
         type=click.Choice(sorted(PROMPTS)),
         help="How problems are put to the model.",
         show_default="the model's own",
+    ),
+    option(
+        "--chat-template-arg",
+        "template_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Argument for the model's chat template, as enable_thinking=false; repeat it for"
+        " more.",
     ),
     option(
         "--verifier",
@@ -135,6 +143,13 @@ _OPTIONS: Final = (
         show_default=f"the deciding bundle's, else {DEFAULT.max_tokens} for embedded models and"
         f" {_DEFAULTS.max_tokens} for others",
     ),
+    option(
+        "--stop",
+        multiple=True,
+        metavar="TEXT",
+        help="Text that ends a solution, which it is cut before; repeat it for more. Base models"
+        " get some of their own.",
+    ),
 )
 
 
@@ -151,6 +166,7 @@ def with_router(command: Command) -> Command:
         endpoint_seeds: bool,
         tokenizer: str | None,
         prompt: str | None,
+        template_args: tuple[str, ...],
         verifier: str,
         verifier_format: str | None,
         verifier_endpoints: tuple[str, ...],
@@ -160,6 +176,7 @@ def with_router(command: Command) -> Command:
         temperature: float | None,
         top_p: float | None,
         max_tokens: int | None,
+        stop: tuple[str, ...],
         **others: Any,
     ) -> Any:
         router = Router(
@@ -170,13 +187,16 @@ def with_router(command: Command) -> Command:
             endpoint_seeds=endpoint_seeds,
             tokenizer=tokenizer,
             prompt=prompt,
+            chat_template_kwargs=parse_engine_args(
+                "--chat-template-arg", template_args, "enable_thinking=false"
+            ),
             verifier=None if verifier == _NONE else verifier,
             verifier_format=verifier_format,
             verifier_endpoints=verifier_endpoints,
             verifier_endpoint_key=verifier_endpoint_key,
             engine_args=parse_engine_args("--engine-arg", engine_args),
             verifier_args=parse_engine_args("--verifier-arg", verifier_args),
-            sampling=AskedSampling(temperature, top_p, max_tokens),
+            sampling=AskedSampling(temperature, top_p, max_tokens, stop or None),
             bundle=None,
         )
         return command(*args, router=router, **others)

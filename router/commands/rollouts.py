@@ -38,7 +38,7 @@ def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
     from router.verifier.sampling import fill_store
 
     known = graded_problems(problems, None)
-    prompt = choose_prompt(router.prompt, router.model)
+    prompt = choose_prompt(router.prompt, router.model, router.chat_template_kwargs)
     with stage_progress() as report:
         fill_store(router, prompt, known, samples, 0, store, report)
 

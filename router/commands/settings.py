@@ -38,7 +38,12 @@ def settings_of(
         InputError, ModelError: a bundle, model or verifier that was named cannot be read.
     """
     sampling = router.sampling_with(strategy)
-    prompt = choose_prompt(router.prompt, router.model, served=bool(router.endpoints))
+    prompt = choose_prompt(
+        router.prompt,
+        router.model,
+        router.chat_template_kwargs,
+        served=bool(router.endpoints),
+    )
     verifier = router.verifier
     routed = strategy == AUTO
     bundle = router.fitted if routed else None

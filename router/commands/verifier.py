@@ -111,7 +111,9 @@ def train(
     known = graded_problems(problems, from_rollouts)
     model = find_model(router.model)
     layers = _layers(layer, model)
-    encoder = _encoder(model, choose_prompt(router.prompt, router.model))
+    encoder = _encoder(
+        model, choose_prompt(router.prompt, router.model, router.chat_template_kwargs)
+    )
     with stage_progress() as report:
         if from_rollouts is None:
             fill_store(router, encoder.prompt, known, samples, rollouts, out / STORE, report)

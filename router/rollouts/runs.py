@@ -52,7 +52,7 @@ class Origin:
     def of(
         cls, generator: GeneratorInfo, sampling: Sampling, verifier: VerifierInfo | None = None
     ) -> Origin:
-        prompt = PROMPTS.get(generator.prompt)
+        prompt = PROMPTS.get(generator.prompt.partition("?")[0])
         return cls(
             model=generator.model,
             prompt=generator.prompt,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from router.models.errors import InputError
-from router.models.prompts import PROMPTS
+from router.models.prompts import get_prompt
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.service.conversation import problem_of
@@ -75,7 +75,7 @@ class Desk:
         request.check()
         options = request.router
         suffix = self.suffix(request.model, models.generator.info.model)
-        own_system = PROMPTS[models.generator.info.prompt].system
+        own_system = get_prompt(models.generator.info.prompt).system
         seconds = min(options.deadline or self.settings.deadline, self.settings.deadline)
         return Job(
             key=client.key,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from router import cli
 from router.models.generators.endpoints import EndpointPool
 from router.models.generators.openai import OpenAIGenerator
 from router.models.prompts import Prompt
@@ -142,6 +144,17 @@ async def test_cancelling_a_call_ends_the_servers_work(generator, server):
     with pytest.raises(asyncio.CancelledError):
         await task
     await wait_for_running(server, 0)
+
+
+async def test_check_says_what_the_server_can_do(server):
+    done = await asyncio.to_thread(
+        CliRunner().invoke, cli.main, ["check", "--endpoint", server, "--verifier", "none"]
+    )
+    assert done.exit_code == 0
+    assert "tiny on openai" in done.stdout
+    assert "the server's chat template; token ids" in done.stdout
+    assert "1,024 tokens" in done.stdout
+    assert "log-probs  yes" in done.stdout
 
 
 async def metrics(server: str) -> dict[str, float]:

@@ -167,3 +167,14 @@ def _distinct(solution: dict[str, Any]) -> list[dict[str, Any]]:
     if solution["decision"]["strategy"].startswith("best_of_n"):
         return list(solution["candidates"])
     return [max(solution["candidates"], key=lambda candidate: candidate["tokens"])]
+
+
+def test_check_says_what_works(shared: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.commands.common.Router", lambda *_, **__: shared)
+    done = CliRunner().invoke(cli.main, ["check"])
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) <= 10
+    assert "Qwen2.5-Coder-0.5B-Instruct on vllm" in done.stdout
+    assert "qwen-math, written by the model's chat template" in done.stdout
+    assert "format qwen-prm" in done.stdout
+    assert done.stdout.endswith("works\n")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -310,3 +311,25 @@ def test_unknown_formats_are_refused_with_the_nearest() -> None:
         get_format("qwen-prn")
     with pytest.raises(InputError, match="LlamaForCausalLM"):
         known_format("some/model", ("LlamaForCausalLM",))
+
+
+def test_a_chat_is_rendered_once_however_many_steps_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = prm_models.llama_tokenizer()
+    encoder = ChainEncoder(tokenizer, get_prompt("plain"))
+    rendered = []
+    render = type(tokenizer).apply_chat_template
+
+    def counting(self: Any, chat: Any, **options: Any) -> Any:
+        rendered.append(len(chat))
+        return render(self, chat, **options)
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", counting)
+    chain = Chain(Problem("p", "1 + 1")).extend(
+        *[Step(f"Step {n}.\n\n", "step") for n in range(30)]
+    )
+    encoded = get_format("rlhflow").layout.encode(chain, encoder)
+    assert rendered == [59]
+    assert len(set(encoded.reads)) == 30
+    shorter = get_format("rlhflow").layout.encode(chain.parent, encoder)
+    assert encoded.ids[: len(shorter.ids)] == shorter.ids
+    assert encoded.reads[:-1] == shorter.reads
