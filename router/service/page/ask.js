@@ -5,6 +5,7 @@ import { markdown } from "./markdown.js";
 import { FIRST, PROBLEMS } from "./problems.js";
 import { Settings } from "./settings.js";
 import { copyButton, toFragment } from "./share.js";
+import { LETTERS } from "./versus.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -13,7 +14,10 @@ export class Ask {
   constructor(onStart) {
     this.form = $("ask");
     this.settings = [new Settings(1), new Settings(2)];
-    $("searches").append(...this.settings.map(({ root }) => root));
+    for (const [index, { root }] of this.settings.entries()) {
+      root.dataset.letter = LETTERS[index];
+      $("searches").append(root);
+    }
     this.compare(false);
     this.examples(onStart);
     $("problem").addEventListener("input", () => {

@@ -13,7 +13,6 @@ export function showDecision(body, decision) {
     h(
       "div",
       { class: "chosen" },
-      h("h4", {}, "Chosen search"),
       h("p", {}, h("strong", { title: text }, words)),
       h("p", { class: "why" }, sentence(decision.why)),
     ),

@@ -5,12 +5,10 @@ import { h } from "./dom.js";
 import { LONGEST, mathematicsAt, typeset } from "./math.js";
 import { Marked } from "./vendor/marked/marked.esm.js";
 
-const MATHEMATICS = /\\[[(]|\$|\\boxed\{/;
-
-const extension = (level) => ({
+const extension = (level, start) => ({
   name: `mathematics-${level}`,
   level,
-  start: (text) => MATHEMATICS.exec(text)?.index,
+  start: (text) => start.exec(text)?.index,
   tokenizer(text) {
     const found = mathematicsAt(text);
     if (!found || (level === "block" && !found.display)) return undefined;
@@ -20,7 +18,10 @@ const extension = (level) => ({
 
 const marked = new Marked({
   breaks: true, // models end lines on purpose
-  extensions: [extension("block"), extension("inline")],
+  extensions: [
+    extension("block", /^(?:\\\[|\$\$)/m), // a paragraph ends where one starts
+    extension("inline", /\\[([]|\$|\\boxed\{/),
+  ],
 });
 
 /** `text` as nodes. */

@@ -50,10 +50,10 @@ export class SolveView {
     if (searches.length > 1) this.name();
     $("lanes").replaceChildren(...this.lanes.map(({ root }) => root));
     $("versus").hidden = searches.length < 2;
-    this.root.dataset.lanes = searches.length;
+    this.root.classList.toggle("side", searches.length > 1);
     this.said = 0;
     this.enter("searching");
-    $("stage").scrollIntoView({ block: NARROW.matches ? "start" : "nearest" });
+    if (NARROW.matches) $("stage").scrollIntoView();
     await Promise.all(
       this.lanes.map((lane, index) =>
         lane.run({ ...common, ...searches[index] }, (offer) => this.wayOut(offer, index)),

@@ -79,10 +79,10 @@ function cost(a, b) {
   const unit = ["flops", "sampled_tokens", "generations"].find(known);
   if (!unit) return "";
   const ratio = a[unit] / b[unit];
-  const what = { flops: "arithmetic", sampled_tokens: "tokens", generations: "generations" }[unit];
-  if (ratio > 0.95 && ratio < 1.05) return `Both took about as much (${what}).`;
+  if (ratio > 0.95 && ratio < 1.05) return "Both took about the same compute.";
   const [more, times] = ratio > 1 ? ["A", ratio] : ["B", 1 / ratio];
-  return `${more} took ${times.toFixed(1)} times as much (${what}).`;
+  const what = { flops: "the compute", sampled_tokens: "the tokens", generations: "the generations" };
+  return `${more} took ${times.toFixed(1)} times ${what[unit]}.`;
 }
 
 /** A sentence for each search, for screen readers. */
