@@ -28,8 +28,9 @@ def label(evaluation: Evaluation, name: str) -> str:
     """
     if name in _POLICIES:
         return _POLICIES[name]
-    known = {s.family: s for curve in evaluation.curves for s in curve.strategies}
-    return known[name].in_words(sized=False)
+    every = [s for curve in evaluation.curves for s in curve.strategies]
+    largest = {s.family: s for s in sorted(every, key=lambda s: s.n)}[name]
+    return largest.in_words(sized=largest.n == 1)  # one sample alone is no vote
 
 
 def baseline_label(evaluation: Evaluation) -> str:

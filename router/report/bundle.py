@@ -14,16 +14,17 @@ from router.report import figures
 from router.report.figures import Line, short
 from router.report.page import (
     Card,
-    Key,
     cards,
     details,
     facts,
+    heat,
     lead,
     page,
     picture,
     section,
     table,
 )
+from router.strategies.base import Strategy
 from router.table import Cell, Entry
 
 _FEATURES = 15
@@ -37,7 +38,8 @@ def render(bundle: Bundle) -> str:
 class _BundlePage:
     """winners: the winning entry of each (level, budget). families: of all entries, in order.
 
-    words: each family as it is shown.
+    words: each family as it is shown: both votes first, which all others stand beside, then the
+        best.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -52,12 +54,12 @@ class _BundlePage:
             for cell in self.table.cells
             for entry in cell.entries
         }
-        self.words = {
-            family: strategy.in_words(sized=False) for strategy, family in self.family.items()
-        }
-        names = sorted(set(self.family.values()), key=lambda name: (name != VOTE, name))
-        self.families = names
-        self.colour = figures.colours(names)
+        self.words = self._words()
+        self.families = sorted(
+            {*self.family.values()},
+            key=lambda name: (name not in (VOTE, MAJORITY), self._rank(name)),
+        )
+        self.colour = figures.colours(self.families)
 
     def render(self) -> str:
         origin, data = self.bundle.origin, self.bundle.manifest["data"]
@@ -107,15 +109,21 @@ class _BundlePage:
             Card(
                 f"{100 * accuracy:.0f}\N{NO-BREAK SPACE}%",
                 "measured on held-out folds" if held_out else "on the problems of the fit",
-                f"expected at {largest}, by true levels",
+                f"of problems solved at N = {largest}, levels known",
             )
             for accuracy, held_out in [self._expected(largest)]
         ]
-        found.append(Card(str(self.table.levels), "of pass@1", "levels of difficulty"))
+        found.append(Card(str(self.table.levels), "by pass@1", "levels of difficulty"))
         found.append(Card(str(len(self.family)), "over all budgets", "configurations measured"))
         quality = self._validation()
         if quality is not None:
-            found.append(Card(f"{quality['spearman']:.2f}", "cross-validated", "rank correlation"))
+            found.append(
+                Card(
+                    f"{quality['spearman']:.2f}",
+                    "cross-validated",
+                    "rank correlation of difficulty",
+                )
+            )
         return cards(found)
 
     def _grid(self) -> str:
@@ -131,56 +139,65 @@ class _BundlePage:
             "The winner of every cell, its accuracy with a 95 % interval (on held-out folds where"
             " there are enough problems), and its mean tokens."
         )
-        return section("The table", sentence, table(head, rows))
+        return section("The table", sentence, table(head, rows, stacked=True))
 
     def _cell(self, cell: Cell) -> str:
         chosen = self.winners[cell.level, cell.budget]
-        name = self.family[chosen.strategy]
         shown = cell.held_out or chosen.estimate
-        tokens = "" if chosen.cost.tokens is None else f", {chosen.cost.tokens:,.0f} tokens"
+        tokens = (
+            "" if chosen.cost.tokens is None else f"<small>{chosen.cost.tokens:,.0f} tokens</small>"
+        )
         return (
-            f'<b style="color:{self.colour[name]}">{html.escape(self.words[name])}</b>'
-            f"<small>n = {chosen.strategy.n}{tokens}</small>{shown.accuracy:.0%}"
-            f" <small>{shown.low:.0%}–{shown.high:.0%}</small>"
+            f"<b>{html.escape(chosen.strategy.in_words())}</b><span>{shown.accuracy:.0%}"
+            f" <small>{100 * shown.low:.0f}–{100 * shown.high:.0f}</small>{tokens}</span>"
         )
 
     def _optimal(self) -> str:
         lines = [self._expected_line()]
         known = [name for name in (VOTE, MAJORITY) if name in self.families]
         lines += [line for name in known if (line := self._line(name)).x]
-        sentence = "What the table reaches with true levels."
+        sentence = "What the table's choices solve where the level is known."
         if len(lines) > 1:
             gap = lines[0].y[-1] - lines[1].y[-1]
-            where = f"{lines[1].label} at {short(lines[1].x[-1])}"
-            sentence += f" At {self.table.budgets[-1]} it stands {gap:+.1f} points from {where}."
+            other = f"a {lines[1].label} of {short(lines[1].x[-1])}"
+            than = f"{abs(gap):.1f} points {'more' if gap >= 0 else 'fewer'} than {other}"
+            sentence = f"{sentence[:-1]}: at N = {self.table.budgets[-1]}, {than}."
         return self._lined("Compute-optimal search", sentence, lines)
 
     def _strategies(self) -> str:
         lines = [line for name in self.families if (line := self._line(name)).x]
         reached = {line.label: line.y[-1] for line in lines if line.x[-1] == self.table.budgets[-1]}
         best = max(reached, key=reached.__getitem__)
-        sentence = (
-            f"Over all levels; at {self.table.budgets[-1]} {best} is the best single strategy."
-        )
+        sentence = f"Of single strategies, {best} solves most at N = {self.table.budgets[-1]}."
         return self._lined("Each strategy for every problem", sentence, lines)
 
     def _lined(self, title: str, sentence: str, lines: Sequence[Line]) -> str:
         draw = figures.curves(lines, "N, generations at most")
-        return section(title, sentence, picture(draw, sentence, [line.key for line in lines]))
+        return section(title, sentence, picture(draw, sentence, figures.keys(lines)))
 
     def _levels(self) -> str:
-        heights: dict[str, dict[tuple[int, int], float]] = {name: {} for name in self.families}
-        for cell in self.table.cells:
-            for name, entry in self._largest(cell).items():
-                heights[name][cell.level, cell.budget] = 100 * entry.estimate.accuracy
-        names = [
-            f"level {level}: {self.bundle.prior[level - 1]:.0%} of problems"
-            for level in self.levels
-        ]
-        sentence = f"Shrunken accuracy of every strategy. {self._verdict()}"
-        draw = figures.by_level(names, self.table.budgets, heights, self.colour)
-        legend = [Key(self.words[name], self.colour[name]) for name in self.families]
-        return section("By level", sentence, picture(draw, sentence, legend))
+        parts = ["<h3>all problems</h3>", heat(self.table.budgets, self._overall())]
+        for level in self.levels:
+            rows: dict[str, dict[int, float]] = {}
+            for budget in self.table.budgets:
+                for name, entry in self._largest(self.table.cell(level, budget)).items():
+                    shown = rows.setdefault(self.words[name], {})
+                    shown[budget] = 100 * entry.estimate.accuracy
+            share = f"level {level}, {self.bundle.prior[level - 1]:.0%} of problems"
+            parts += [f"<h3>{share}</h3>", heat(self.table.budgets, rows)]
+        sentence = (
+            "Problems solved, %, by every strategy at each budget N, the best ones first; estimates"
+            " are shrunk, so that few problems cannot make a winner."
+        )
+        return section("By level", sentence, "".join(parts))
+
+    def _overall(self) -> dict[str, dict[int, float]]:
+        lines = {self.words[name]: self._line(name) for name in self.families}
+        return {
+            name: {int(n): accuracy for n, accuracy in zip(line.x, line.y, strict=True)}
+            for name, line in lines.items()
+            if line.x
+        }
 
     def _spend(self) -> str:
         parts: dict[str, list[Line]] = {}
@@ -191,7 +208,7 @@ class _BundlePage:
         if not parts:
             return ""
         sentence = "What each strategy really spends for its accuracy, the verifier included."
-        legend = [line.key for line in next(iter(parts.values()))]
+        legend = figures.keys(next(iter(parts.values())))
         return section("Spend", sentence, picture(figures.panels(parts), sentence, legend))
 
     def _difficulty(self) -> str:
@@ -207,9 +224,9 @@ class _BundlePage:
         used = [(gain, name) for gain, name in gains[:_FEATURES] if gain > 0]
         bins = [Bin(**one) for one in quality["reliability"]]
         sentence = (
-            "Predicted levels are as likely as stated on the dashed line; cross-validated rank"
-            f" correlation with pass@1 {quality['spearman']:.2f}, mean gap"
-            f" {100 * quality['calibration_error']:.0f} points."
+            "Where the line is dashed, levels come true as often as predicted; the prediction is"
+            f" {100 * quality['calibration_error']:.0f} points off in the mean, and its rank"
+            f" correlation with pass@1 is {quality['spearman']:.2f}, cross-validated."
         )
         reliability = figures.reliability({VOTE: bins}, figures.colours([VOTE]))
         found = section("Learned difficulty", sentence, picture(reliability, sentence))
@@ -228,6 +245,19 @@ class _BundlePage:
         return details("Where this comes from", facts({**known, **origin, **settings}))
 
     # -- parts ----------------------------------------------------------------------------
+
+    def _words(self) -> dict[str, str]:
+        """A family that was measured with one sample alone is called that."""
+        largest: dict[str, Strategy] = {}
+        for strategy, family in self.family.items():
+            if family not in largest or strategy.n > largest[family].n:
+                largest[family] = strategy
+        return {family: one.in_words(sized=one.n == 1) for family, one in largest.items()}
+
+    def _rank(self, name: str) -> tuple[float, float]:
+        """The best last budgets first, and there the most accurate."""
+        line = self._line(name, coloured=False)
+        return (-line.x[-1], -line.y[-1]) if line.x else (0.0, 0.0)
 
     def _validation(self) -> Mapping[str, Any] | None:
         """The estimator's cross-validation, if it has one."""
@@ -252,9 +282,9 @@ class _BundlePage:
     def _expected_line(self) -> Line:
         budgets = self.table.budgets
         reached = [100 * self._expected(budget)[0] for budget in budgets]
-        return Line("the table, by true levels", "#dd4b39", budgets, reached, bold=True)
+        return Line("the table's choice", figures.ROUTED, budgets, reached, bold=True)
 
-    def _line(self, name: str, unit: str = "generations") -> Line:
+    def _line(self, name: str, unit: str = "generations", *, coloured: bool = True) -> Line:
         """Mean accuracy of a family over all levels, where every level has measured it."""
         x: list[float] = []
         y: list[float] = []
@@ -274,7 +304,8 @@ class _BundlePage:
             y.append(
                 100 * sum(p * e.estimate.accuracy for p, e in zip(prior, entries, strict=True))
             )
-        return Line(self.words[name], self.colour[name], x, y)
+        colour = self.colour[name] if coloured else figures.OTHERS
+        return Line(self.words[name], colour, x, y)
 
 
 def _winner(bundle: Bundle, cell: Cell) -> Entry:

@@ -37,6 +37,7 @@ from router.report.page import (
     cards,
     details,
     facts,
+    heat,
     lead,
     page,
     picture,
@@ -44,6 +45,7 @@ from router.report.page import (
     table,
 )
 
+_TOLD = 4  # strategies that are told apart in one picture
 _PARTS = {"selection": "#2a78c8", "levels": "#9a6fd0", "table": "#d9822b"}
 
 Amount = Callable[[Point], float | None]
@@ -57,8 +59,9 @@ def render(evaluation: Evaluation) -> str:
 class _EvaluationPage:
     def __init__(self, evaluation: Evaluation) -> None:
         self.e = evaluation
-        names = [curve.name for curve in evaluation.curves]
-        self.colour = figures.colours(names)
+        self.fixed = sorted((c for c in evaluation.curves if not c.routed), key=self._rank)
+        routed = [curve.name for curve in evaluation.curves if curve.routed]
+        self.colour = figures.colours([*routed, *(curve.name for curve in self.fixed)])
 
     def render(self) -> str:
         e, origin = self.e, self.e.provenance
@@ -115,23 +118,22 @@ class _EvaluationPage:
             lines.append(self._line(e.curve(MAJORITY), _generations))
         gain = equal_at(e, "learned", e.headline_budget).over_largest
         sentence = (
-            f"Accuracy of the routed policies against {baseline_label(e)}, by generations really"
-            f" spent; at {e.headline_budget}, learned difficulty stands {points(gain)} points from"
-            f" {baseline_label(e)} at {largest}."
+            f"Accuracy against the generations really spent. Routed at {e.headline_budget}, less"
+            f" that of a {baseline_label(e)} of {largest}: {points(gain)} points."
         )
         draw = figures.curves(lines, "generations a problem")
         return section("Compute-optimal routing", sentence, self._picture(draw, sentence, lines))
 
     def _fixed(self) -> str:
         e = self.e
-        fixed = [curve for curve in e.curves if not curve.routed]
+        fixed = self.fixed
         lines = [self._line(curve, _budget) for curve in fixed]
         reach = [100 * point.coverage.value for point in e.baseline_curve]
         sizes = [float(point.budget) for point in e.baseline_curve]
         lines.append(Line("pass@N", "#7a8794", sizes, reach, dashed=True))
         winners = [self._best(fixed, budget) for budget in e.budgets]
         if len(set(winners)) == 1:
-            sentence = f"{winners[0].capitalize()} is the best single strategy at every budget."
+            sentence = f"At every budget the best single strategy is {winners[0]}."
         else:
             listed = ", ".join(f"{n} at {b}" for b, n in zip(e.budgets, winners, strict=True))
             sentence = f"The best single strategy: {listed}."
@@ -148,50 +150,59 @@ class _EvaluationPage:
 
     def _levels(self) -> str:
         e = self.e
-        shown = [e.curve("learned"), *(c for c in e.curves if not c.routed)]
-        heights = {
-            curve.name: {
-                (level, point.budget): 100 * figure.value
-                for point in curve.points
-                for level, figure in enumerate(point.levels, 1)
-                if figure is not None
-            }
-            for curve in shown
-        }
-        names = [
-            f"level {number}{_end(number, len(e.level_sizes))}: {size} problems"
-            for number, size in enumerate(e.level_sizes, 1)
-        ]
+        shown = [e.curve("learned"), *self.fixed]
+        heights: dict[int, dict[str, dict[int, float]]] = {}
+        for curve in shown:
+            for point in curve.points:
+                for level, figure in enumerate(point.levels, 1):
+                    if figure is not None:
+                        row = heights.setdefault(level, {}).setdefault(label(e, curve.name), {})
+                        row[point.budget] = 100 * figure.value
         budget = e.headline_budget
         winners: dict[str, list[int]] = {}
         for number, size in enumerate(e.level_sizes, 1):
+            if not size:
+                continue
             # Of equals the first wins.
-            found = {c.name: heights[c.name].get((number, budget), -1.0) for c in shown[1:]}
-            best = max(found, key=lambda name: round(found[name], 6))
-            if size:
-                winners.setdefault(label(e, best), []).append(number)
+            found = {name: row.get(budget, -1.0) for name, row in heights[number].items()}
+            fixed = [label(e, curve.name) for curve in self.fixed if label(e, curve.name) in found]
+            best = max(fixed, key=lambda name: round(found[name], 6))
+            winners.setdefault(best, []).append(number)
         if len(winners) == 1:
             what = f"{next(iter(winners))} is the best fixed strategy at every level"
         else:
             listed = "; ".join(f"{name} at {_numbers(at)}" for name, at in winners.items())
             what = f"the best fixed strategies are {listed}"
-        sentence = f"By true difficulty; at N = {budget}, {what}."
-        legend = [Key(label(e, c.name), self.colour[c.name]) for c in shown]
-        draw = figures.by_level(names, e.budgets, heights, self.colour)
-        return section("By level", sentence, picture(draw, sentence, legend))
+        sentence = (
+            f"Problems solved, %, by true difficulty, the best ones first; at N = {budget}, {what}."
+        )
+        parts = [
+            f"<h3>level {number}{_end(number, len(e.level_sizes))}: {size} problems</h3>"
+            + heat(e.budgets, heights[number])
+            for number, size in enumerate(e.level_sizes, 1)
+            if size
+        ]
+        return section("By level", sentence, "".join(parts))
 
     def _choices(self) -> str:
         e = self.e
         found = e.curve("learned").points
         chosen = [by_family(point) for point in found]
-        names = [c.name for c in e.curves if any(c.name in shares for shares in chosen)]
-        names += sorted({name for shares in chosen for name in shares} - {*names})
-        colour = {**figures.colours(names), **self.colour}
-        shares = {name: [one.get(name, 0.0) for one in chosen] for name in names}
+        mean = {name: sum(s.get(name, 0.0) for s in chosen) for s in chosen for name in s}
+        names = sorted(mean, key=lambda name: (-mean[name], name))
+        names, rest = names[:_TOLD], names[_TOLD:]
+        colour = figures.told_apart(names, self.colour)
+        shares = {label(e, name): [one.get(name, 0.0) for one in chosen] for name in names}
+        legend = [Key(label(e, name), colour[name]) for name in names]
+        paint = {label(e, name): colour[name] for name in names}
+        if rest:
+            others = f"{len(rest)} others"
+            shares[others] = [sum(one.get(name, 0.0) for name in rest) for one in chosen]
+            paint[others] = figures.OTHERS
+            legend.append(Key(others, figures.OTHERS))
         places = [f"N = {point.budget}" for point in found]
         sentence = f"What learned difficulty chose. {differences(e)}"
-        legend = [Key(label(e, name), colour[name]) for name in names]
-        draw = figures.stacked(places, shares, colour)
+        draw = figures.stacked(places, shares, paint)
         return section("Decisions", sentence, picture(draw, sentence, legend))
 
     def _regret(self) -> str:
@@ -219,7 +230,7 @@ class _EvaluationPage:
             f" {100 * one.validation.calibration_error:.0f} points"
             for one in e.difficulty
         )
-        sentence = f"Predicted levels are as likely as stated on the dashed line: {listed}."
+        sentence = f"Where the line is dashed, levels come true as often as predicted: {listed}."
         legend = [Key(label(e, name), self.colour[name]) for name in parts]
         draw = figures.reliability(parts, self.colour)
         return section("Predicted difficulty", sentence, picture(draw, sentence, legend))
@@ -227,7 +238,7 @@ class _EvaluationPage:
     def _spend(self) -> str:
         e = self.e
         units: dict[str, Amount] = {"tokens a problem": _tokens, "FLOPs a problem": _flops}
-        shown = [curve for curve in e.curves if curve.name not in ("oracle", "pilot", "prefill")]
+        shown = [e.curve("learned"), *self.fixed]
         parts = {}
         for unit, amount in units.items():
             known = [c for c in shown if all(amount(point) is not None for point in c.points)]
@@ -241,7 +252,7 @@ class _EvaluationPage:
             f" {times(e, equal, 'tokens')} as many tokens and {times(e, equal, 'flops')} as many"
             " FLOPs, the verifier's included."
         )
-        legend = [line.key for line in next(iter(parts.values()))]
+        legend = figures.keys(next(iter(parts.values())))
         return section("Spend", sentence, picture(figures.panels(parts), sentence, legend))
 
     def _numbers(self) -> str:
@@ -286,6 +297,11 @@ class _EvaluationPage:
         assert point is not None, "a policy decides at every budget"
         return point
 
+    def _rank(self, curve: Curve) -> tuple[bool, bool, float, str]:
+        """What all is compared with first, then what solves most in the end."""
+        end = -curve.points[-1].accuracy.value if curve.points else 0.0
+        return curve.name != self.e.baseline, curve.name != MAJORITY, end, curve.name
+
     def _line(
         self,
         curve: Curve,
@@ -309,7 +325,7 @@ class _EvaluationPage:
         )
 
     def _picture(self, draw: Draw, sentence: str, lines: Sequence[Line]) -> str:
-        return picture(draw, sentence, [line.key for line in lines])
+        return picture(draw, sentence, figures.keys(lines))
 
 
 def _card(name: str, figure: Figure) -> Card:

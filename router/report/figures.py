@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-_COLOURS: Final = {
-    "learned": "#dd4b39",
+ROUTED: Final = "#dd4b39"
+"""What is routed, or chosen by the table."""
+
+_POLICIES: Final = {
+    "learned": ROUTED,
     "pilot": "#9a6fd0",
-    "prefill": "#c2569b",
+    "prefill": "#d9822b",
     "oracle": "#7a8794",
-    "best_of_n": "#2a78c8",
-    "best_of_n(select=majority)": "#2f9e64",
-    "best_of_n(select=best)": "#d9822b",
-    "beam_search": "#c65b97",
-    "beam_search(width=2)": "#17a2a8",
-    "dvts": "#a58b2b",
-    "lookahead": "#6f7fd8",
 }
-_OTHERS: Final = ("#8f6a4e", "#5f9e3a", "#b34a6b", "#4d8f8f", "#b07aa1")
+_RANKED: Final = ("#2a78c8", "#2f9e64", "#d9822b", "#9a6fd0")
+"""With `ROUTED` beside them five colours, as many as can be told apart in one picture."""
+
+OTHERS: Final = "#9aa5b0"
+"""What is drawn to be seen among the others, and read in a table."""
+
 _MARKED: Final = 10  # points; of more, each would hide the next
 _NARROW: Final = 5.0  # inches
 
@@ -51,11 +52,24 @@ class Line:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each policy or strategy, the same on every page where it has a fixed one."""
-    others = [name for name in names if name not in _COLOURS]
-    return {
-        name: _COLOURS.get(name) or _OTHERS[others.index(name) % len(_OTHERS)] for name in names
-    }
+    """A colour for each policy, and for the first of the strategies; name the best ones first."""
+    strategies = [name for name in names if name not in _POLICIES]
+    ranked = dict(zip(strategies, _RANKED, strict=False))
+    return {name: _POLICIES.get(name) or ranked.get(name, OTHERS) for name in names}
+
+
+def told_apart(names: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each of a few strategies: the known one, where that is its own."""
+    own = {name: known[name] for name in names if known.get(name, OTHERS) != OTHERS}
+    free = iter(colour for colour in _RANKED if colour not in own.values())
+    return {name: own.get(name) or next(free, OTHERS) for name in names}
+
+
+def keys(lines: Sequence[Line]) -> list[Key]:
+    """The legend of some lines; those without a colour of their own are one entry."""
+    named = [line.key for line in lines if line.colour != OTHERS]
+    left = len(lines) - len(named)
+    return [*named, Key(f"{left} others: see By level", OTHERS)] if left else named
 
 
 def curves(lines: Sequence[Line], xlabel: str, ylabel: str = "problems solved, %") -> Draw:
@@ -95,7 +109,7 @@ def _curves(axes: Axes, lines: Sequence[Line], xlabel: str, *, doubling: bool) -
             linewidth=2.8 if line.bold else 1.6,
             marker="o" if len(line.x) <= _MARKED else None,
             markersize=5 if line.bold else 3.5,
-            zorder=3 if line.bold else 2,
+            zorder=3 if line.bold else 1 if line.colour == OTHERS else 2,
         )
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.13, lw=0)
@@ -103,43 +117,6 @@ def _curves(axes: Axes, lines: Sequence[Line], xlabel: str, *, doubling: bool) -
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axes.set_xlabel(xlabel)
     _grid(axes)
-
-
-def by_level(
-    levels: Sequence[str],
-    budgets: Sequence[int],
-    heights: Mapping[str, Mapping[tuple[int, int], float]],
-    colour: Mapping[str, str],
-) -> Draw:
-    """Bars of every strategy at each budget, one panel a level.
-
-    heights: by name, by (level, budget), in per cent.
-    """
-
-    def draw(canvas: Canvas) -> None:
-        narrow = canvas.get_figwidth() < _NARROW
-        canvas.set_size_inches(
-            canvas.get_figwidth(), 1.9 * len(levels) if narrow else 1.7 * len(levels)
-        )
-        parts = canvas.subplots(len(levels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-        width = 0.84 / len(heights)
-        for number, axes in enumerate(parts, 1):
-            for place, budget in enumerate(budgets):
-                known = [name for name, found in heights.items() if (number, budget) in found]
-                axes.bar(
-                    [place + (i - (len(known) - 1) / 2) * width for i in range(len(known))],
-                    [heights[name][number, budget] for name in known],
-                    width * 0.9,
-                    color=[colour[name] for name in known],
-                )
-            axes.set_title(levels[number - 1], loc="left", fontsize=10)
-            axes.set_ylim(0, 100)
-            axes.tick_params(axis="x", length=0)
-            _grid(axes)
-        parts[-1].set_xticks(range(len(budgets)), [f"N = {budget}" for budget in budgets])
-        canvas.supylabel("problems solved, %", fontsize=10)
-
-    return draw
 
 
 def groups(
@@ -218,7 +195,7 @@ def ranked(names: Sequence[str], values: Sequence[float], xlabel: str) -> Draw:
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(canvas.get_figwidth(), 0.9 + 0.28 * len(names))
         axes = canvas.subplots()
-        axes.barh(names, values, 0.7, color=_COLOURS["best_of_n"])
+        axes.barh(names, values, 0.7, color=_RANKED[0])
         axes.invert_yaxis()
         axes.set_xlabel(xlabel)
         axes.tick_params(axis="y", length=0)

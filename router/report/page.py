@@ -33,7 +33,7 @@ _STYLE: Final = """
   :root { --ink: #e4e9ee; --dim: #9aa7b4; --line: #36414d; --page: #141a21; --card: #1c242d; }
 }
 * { box-sizing: border-box; }
-body { background: var(--page); color: var(--ink); margin: 2rem auto; max-width: 60rem;
+body { background: var(--page); color: var(--ink); margin: 2rem auto; max-width: 72rem;
   padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin-bottom: .3rem; } h2 { font-size: 1.15rem; margin: 3rem 0 .2rem; }
 p, figcaption { max-width: 48rem; margin: .3rem 0; } .dim { color: var(--dim); font-size: .9rem; }
@@ -44,7 +44,8 @@ p, figcaption { max-width: 48rem; margin: .3rem 0; } .dim { color: var(--dim); f
 .key div { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; }
 .key b { display: block; font-size: 1.6rem; line-height: 1.3; }
 .key span { color: var(--dim); font-size: .85rem; display: block; }
-figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; }
+figure { margin: .8rem 0; max-width: 52rem; }
+figure svg { width: 100%; height: auto; display: block; }
 figure svg text { font-family: system-ui, sans-serif !important; }
 .narrow { display: none; }
 @media (max-width: 36rem) { .narrow { display: block; } .wide { display: none; } }
@@ -54,11 +55,34 @@ figure svg text { font-family: system-ui, sans-serif !important; }
   vertical-align: middle; }
 .legend i.dashed { border-top-style: dashed; }
 .scroll { overflow-x: auto; }
+.heat { width: 100%; table-layout: fixed; border-collapse: separate; border-spacing: 2px; }
+.heat th:first-child { width: 34%; font-weight: 400; white-space: normal; }
+.heat :is(th, td) { padding: .3rem .35rem; border: 0; text-align: center; white-space: normal; }
+.heat th:first-child { text-align: left; text-wrap: balance; }
+.heat tr:first-child th:first-child { text-align: right; }
+.heat tr:first-child th { color: var(--dim); }
+.heat td { border-radius: 3px;
+  background: color-mix(in srgb, #2a78c8 calc(55% * var(--share)), var(--card)); }
+.heat td:not([style]) { background: none; } .heat b { max-width: none; margin: 0; }
+h3 { margin: 1.2rem 0 .2rem; font-size: 1rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
-td b { display: block; white-space: normal; max-width: 8rem; margin-left: auto; }
+td b { display: block; white-space: normal; max-width: 8rem; margin-left: auto;
+  text-wrap: balance; }
 th:first-child, td:first-child { text-align: left; } td small { color: var(--dim); display: block; }
+@media (max-width: 36rem) {
+  .stacked, .stacked tbody, .stacked td:first-child { display: block; }
+  .stacked tr:first-child { display: none; }
+  .stacked tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
+  .stacked td { display: grid; grid-template-columns: 4.2rem 1fr auto; gap: 0 .6rem;
+    align-items: baseline; padding: .2rem 0; border: 0; text-align: left; }
+  .stacked td::before { content: attr(data-head); color: var(--dim); }
+  .stacked td:first-child::before { content: none; }
+  .stacked td b { max-width: none; margin: 0; }
+  .stacked td > span { text-align: right; }
+  .heat { font-size: .8rem; } .heat :is(th, td) { padding: .25rem .1rem; }
+}
 details { margin: 1rem 0; } summary { cursor: pointer; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
 dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -102,8 +126,8 @@ def lead(sentences: Iterable[str]) -> str:
 def cards(figures: Iterable[Card]) -> str:
     """The figures that matter, side by side."""
     inside = "".join(
-        f"<div><b>{html.escape(c.value)}</b><span>{html.escape(c.small)}</span>"
-        f"<span>{html.escape(c.name)}</span></div>"
+        f"<div><b>{html.escape(c.value)}</b>{html.escape(c.name)}"
+        f"<span>{html.escape(c.small)}</span></div>"
         for c in figures
     )
     return f'<div class="key">{inside}</div>'
@@ -129,11 +153,46 @@ def picture(draw: Draw, description: str, legend: Sequence[Key] = ()) -> str:
     return f"<figure>{listed}{drawn}</figure>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of HTML cells that scrolls where it is wider than the window."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, stacked: bool = False) -> str:
+    """A table of HTML cells that scrolls where it is wider than the window.
+
+    stacked: on a phone each row becomes a list, its cells headed by their column.
+    """
     top = "".join(f"<th>{cell}</th>" for cell in head)
-    inside = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{top}</tr>{inside}</table></div>'
+    inside = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-head="{html.escape(name)}">{cell}</td>'
+            for name, cell in zip(head, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    kind = ' class="stacked"' if stacked else ""
+    return f'<div class="scroll"><table{kind}><tr>{top}</tr>{inside}</table></div>'
+
+
+def heat(budgets: Sequence[int], rows: Mapping[str, Mapping[int, float]]) -> str:
+    """Accuracies in per cent by name and budget: best rows first, the best of each budget bold.
+
+    Rows are named where they stand, so that any number of them can be told apart.
+    """
+    order = sorted(rows, key=lambda name: [-rows[name].get(n, -1.0) for n in reversed(budgets)])
+    best = {n: max((row[n] for row in rows.values() if n in row), default=0.0) for n in budgets}
+
+    def cell(found: Mapping[int, float], budget: int) -> str:
+        if budget not in found:
+            return "<td></td>"
+        value = found[budget]
+        shown = f"<b>{value:.0f}</b>" if value == best[budget] else f"{value:.0f}"
+        return f'<td style="--share:{value / 100:.2f}">{shown}</td>'
+
+    head = "".join(f"<th>{budget}</th>" for budget in budgets)
+    body = "".join(
+        f"<tr><th>{html.escape(name)}</th>{''.join(cell(rows[name], n) for n in budgets)}</tr>"
+        for name in order
+    )
+    return f'<table class="heat"><tr><th>N</th>{head}</tr>{body}</table>'
 
 
 def details(summary: str, content: str) -> str:

@@ -25,10 +25,10 @@ PATIENCE = 600_000  # milliseconds, for a search on a CPU
 
 
 async def take(url: str, example: str = "Rolls") -> None:
-    """Write page.png, page-phone.png and table.png."""
+    """Write page.png, two searches side by side, page-phone.png, one of them, and table.png."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
-        await _solved(browser, url, "page.png", 1360, 1060, example, "dark")
+        await _solved(browser, url, "page.png", 1360, 1120, example, "dark")
         await _solved(browser, url, "page-phone.png", 390, 844, example, "light")
         page = await browser.new_page(viewport={"width": 1360, "height": 1120})
         await page.goto(f"{url}/#table")
@@ -48,13 +48,16 @@ async def _solved(
     )
     page = await context.new_page()
     await page.goto(url)
+    await page.wait_for_function("document.getElementById('model').textContent.trim()")
+    await page.wait_for_timeout(1000)  # until it is known what may be asked for
     await page.select_option("#example", label=example)
+    if width > 960:
+        await page.click("#compare")
     await page.click("#start")
     over = '#solve:is([data-phase="done"], [data-phase="failed"])'
     await page.wait_for_selector(over, timeout=PATIENCE)
-    error = await page.inner_text("#error")
-    if error:
-        raise SystemExit(error)
+    for trouble in await page.locator(".trouble:visible").all_inner_texts():
+        raise SystemExit(trouble)
     await page.wait_for_timeout(2000)  # until the tree has settled
     _save(await page.screenshot(), name)
     await context.close()

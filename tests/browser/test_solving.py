@@ -8,15 +8,12 @@ import pytest
 
 from router import Router
 from router.models.fakes import FakeVerifier
-from router.service.keys import ApiKeys
-from router.service.settings import Settings
 from tests.browser.tab import PHONE, Tab
 from tests.service.serving import Engine, Served, served, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 SUM = "What is 12 + 35 + 7?"
-KEY = "a-key-of-enough-characters"
 
 
 async def test_a_solved_problem_shows_decision_tree_votes_spend_and_answer(
@@ -25,23 +22,22 @@ async def test_a_solved_problem_shows_decision_tree_votes_spend_and_answer(
     await tab.open(plain.url)
     await tab.solve(SUM, budget=8)
 
-    assert await tab.text("#answer .katex-html") == "54"
-    decision = await tab.text("#decision")
-    assert "best of n" in decision
-    assert "n=8" in decision
+    assert await tab.text(".answer .katex-html") == "54"
+    decision = await tab.text(".decision")
+    assert "weighted vote of 8" in decision
     assert "No bundle is fitted" in decision
     # Eight solutions of three steps each, and no path shared.
     assert await tab.steps().count() == 24
     assert await tab.steps(".finished").count() == 8
     assert await tab.steps(".winner").count() == 3
     assert await tab.steps("[data-score]").count() == 24
-    gauge = tab.page.locator("#gauge")
+    gauge = tab.page.locator(".gauge")
     assert await gauge.get_attribute("aria-valuenow") == "8"
-    votes = await tab.text("#votes li:first-child")
+    votes = await tab.text(".votes li:first-child")
     count = re.search(r"(\d) votes", votes)
     assert count
     assert int(count.group(1)) >= 4
-    assert "12 + 35 = 47" in await tab.text("#reader")
+    assert "12 + 35 = 47" in await tab.text(".reader")
     assert (await tab.text("#live")).startswith("Answer: 54.")
 
 
@@ -76,7 +72,7 @@ async def test_a_search_goes_on_while_the_table_is_looked_at(tab: Tab) -> None:
         await tab.until("done")
         await page.click('[data-view="solve"]')
         assert await tab.steps(".winner").count() == 3
-        frame = await page.locator("#frame").bounding_box()
+        frame = await page.locator(".frame").bounding_box()
         leaf = await tab.steps(".winner.finished").bounding_box()
         assert frame
         assert leaf
@@ -95,7 +91,7 @@ async def test_stop_ends_the_search_and_another_can_begin(tab: Tab) -> None:
         assert await tab.page.is_visible("#start")
         await tab.ask("What is 1 + 2?", budget=1)
         await tab.until("done")
-        assert await tab.text("#answer .katex-html") == "3"
+        assert await tab.text(".answer .katex-html") == "3"
 
 
 async def test_everything_can_be_done_from_the_keyboard(tab: Tab, plain: Served) -> None:
@@ -109,7 +105,7 @@ async def test_everything_can_be_done_from_the_keyboard(tab: Tab, plain: Served)
     await keys.press("Control+Enter")
     await tab.until("done")
 
-    for _ in range(20):
+    for _ in range(40):
         await keys.press("Tab")
         if await tab.focused() == "treeitem":
             break
@@ -119,7 +115,7 @@ async def test_everything_can_be_done_from_the_keyboard(tab: Tab, plain: Served)
     assert await page.evaluate(halo) == "2.5px"
     await keys.press("ArrowLeft")
     assert (await page.evaluate(label)).startswith("Step 2, kept")
-    assert await tab.text("#reader h2") == "Step 2"
+    assert await tab.text(".reader h3") == "Step 2"
     await keys.press("Home")
     assert await page.evaluate(label) == "The problem"
     await keys.press("ArrowRight")
@@ -134,14 +130,14 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(tab: Tab, pla
     assert await tab.fits()
     await tab.solve(f"{SUM} " + "verylongword" * 30, budget=16, strategy="beam_search")
     assert await tab.fits()
-    assert await tab.text("#reader h2") == "Solution"
+    assert await tab.text(".reader h3") == "Solution"
     root = page.locator('[role="treeitem"].root')
     await root.scroll_into_view_if_needed()
     box = await root.bounding_box()
     assert box
     # Fingers are wider than nodes: near is enough.
     await page.touchscreen.tap(box["x"] - 8, box["y"] + 10)
-    assert await tab.text("#reader h2") == "Problem"
+    assert await tab.text(".reader h3") == "Problem"
 
 
 async def test_examples_fill_the_form_and_their_mathematics_is_set(tab: Tab, plain: Served) -> None:
@@ -154,50 +150,6 @@ async def test_examples_fill_the_form_and_their_mathematics_is_set(tab: Tab, pla
     assert await page.input_value("#budget") == "32"
 
 
-async def test_a_guarded_service_asks_for_a_key(tab: Tab) -> None:
-    tab.expected = "401"
-    settings = Settings(keys=ApiKeys.parse(KEY, "test"))
-    with served(settings=settings) as service:
-        page = await tab.open(service.url)
-        await page.fill("#key", "wrong-key-of-enough-characters")
-        await page.click("#key-dialog .primary")
-        await page.wait_for_selector("#key-error:not(:empty)")
-        await page.fill("#key", KEY)
-        await page.keyboard.press("Enter")
-        await tab.solve(SUM)
-        assert await tab.text("#answer .katex-html") == "54"
-
-
-async def test_a_full_queue_says_when_to_try_again(tab: Tab) -> None:
-    tab.expected = "429"
-    with served(settings=Settings(running=1, waiting=0)) as service:
-        service.engine.hold()
-        page = await tab.open(service.url)
-        await tab.ask(SUM, budget=1)
-        until(lambda: service.engine.waiting == 1)
-        second = await page.context.new_page()
-        await second.goto(service.url)
-        await second.fill("#problem", SUM)
-        await second.click("#start")
-        await second.wait_for_selector('#solve[data-phase="failed"]')
-        assert "retry in" in await second.inner_text("#error")
-        service.engine.go_on()
-        await tab.until("done")
-
-
-async def test_an_engine_that_dies_is_reported_not_hidden(tab: Tab) -> None:
-    tab.expected = "503"
-    with served() as service:
-        page = await tab.open(service.url)
-        await page.wait_for_function("document.getElementById('model').textContent === 'fake'")
-        service.engine.dead = True
-        await tab.ask(SUM)
-        await tab.until("failed")
-        error = await tab.text("#error")
-        assert error
-        assert "secret" not in error
-
-
 async def test_a_search_without_an_answer_invents_none(tab: Tab) -> None:
     class Mute(Engine):
         def __init__(self) -> None:
@@ -208,5 +160,5 @@ async def test_a_search_without_an_answer_invents_none(tab: Tab) -> None:
     with served(engine, router=Router(generator=engine, verifier=FakeVerifier())) as service:
         await tab.open(service.url)
         await tab.solve(SUM)
-        assert await tab.text("#answer") == "no answer"
-        assert "none states an answer" in await tab.text("#standing")
+        assert await tab.text(".answer") == "no answer"
+        assert "none states an answer" in await tab.text(".standing")

@@ -19,6 +19,7 @@ from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.sampler import DEFAULTS, configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
+from router.report.figures import OTHERS
 from router.rollouts.store import RolloutStore
 
 BUDGETS = (1, 4, 8)
@@ -50,12 +51,22 @@ async def evaluation(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     return await evaluated(bundle, tmp_path_factory.mktemp("dev") / "r.db")
 
 
+def check_colours(page: str) -> None:
+    """No picture has more than five colours to be told apart by its legend, or a name twice."""
+    for legend in re.findall(r'<ul class="legend">(.*?)</ul>', page):
+        entries = re.findall(r'<i class="(\w*)" style="color:(#\w{6})"></i>([^<]*)', legend)
+        assert len({colour for kind, colour, _ in entries if kind != "dashed"} - {OTHERS}) <= 5
+        assert len({(kind, colour) for kind, colour, _ in entries}) == len(entries)
+        assert len({name for *_, name in entries}) == len(entries)
+
+
 def check_page(page: str) -> None:
     """One file, no requests, both themes, a sentence and both sizes for each picture."""
     assert len(page) < 600_000
     assert not re.search(r"(?:src|href|action)=\"(?!#|data:)|@import|url\((?!#|data:)", page)
     assert "http" not in page
     assert "prefers-color-scheme: dark" in page
+    check_colours(page)
     assert page.count('class="wide"') == page.count('class="narrow"') == page.count("<figure>")
     assert page.count('role="img" aria-label="') == 2 * page.count("<figure>")
     for sentence in re.findall(r"<h2>[^<]*</h2><p>([^<]*)</p>", page):
@@ -66,7 +77,7 @@ def check_page(page: str) -> None:
 def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
     page = evaluation_page.render(evaluation)
     check_page(page)
-    assert page.count("<figure>") == 7
+    assert page.count("<figure>") == 6
     titles = re.findall("<h2>([^<]*)</h2>", page)
     assert titles == [
         "Compute-optimal routing",
@@ -88,10 +99,11 @@ def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
 def test_a_bundles_page_shows_its_table(bundle: Bundle) -> None:
     page = bundle_page.render(bundle)
     check_page(page)
-    assert page.count("<figure>") == 6
-    cells = re.findall(r'<b style="color:#[0-9a-f]{6}">([^<]*)</b>', page)
+    assert page.count("<figure>") == 5
+    cells = re.findall(r'data-head="N = \d+"><b>([^<]*)</b>', page)
     assert len(cells) == bundle.table.levels * len(BUDGETS)
-    assert {"DVTS", "beam search"} <= set(cells)
+    assert "DVTS of 8" in cells
+    assert any(cell.startswith("beam search of ") for cell in cells)
     assert "Which search wins depends on the level at budgets 4, 8." in page
 
 

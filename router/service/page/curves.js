@@ -111,8 +111,8 @@ function legend(present, table) {
     "div",
     { class: "legend" },
     key("chosen", "the table’s choice, with its interval"),
-    present.map((select) => key(select, `best of n, ${select} vote`)),
+    present.map((select) => key(select, `${select} vote`)),
     table.cells.some((cell) => cell.held_out) &&
-      h("span", { class: "key" }, dot, "choice, on problems that did not choose"),
+      h("span", { class: "key" }, dot, "the choice on held-out problems"),
   );
 }

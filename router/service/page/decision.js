@@ -1,19 +1,22 @@
 // Why this search: the predicted level, what the table offers at this budget, and what won.
 
 import { h, replace, style } from "./dom.js";
-import { DASH, interval, percent, plural, strategyName } from "./format.js";
-
-const SHOWN = 6; // configurations before "more"
+import { DASH, interval, percent, plural } from "./format.js";
+import { term } from "./terms.js";
+import { sentence } from "./troubles.js";
 
 /** Fill `body` with a decision. */
 export function showDecision(body, decision) {
-  const { name, shown } = decision.parameters;
+  const { text, words } = decision.parameters;
   replace(
     body,
+    h(
+      "div",
+      { class: "chosen" },
+      h("p", {}, h("strong", { title: text }, words)),
+      h("p", { class: "why" }, sentence(decision.why)),
+    ),
     levels(decision.levels),
-    h("h3", {}, "Chosen search"),
-    h("p", { class: "chosen" }, h("strong", {}, strategyName(name)), " ", h("code", {}, shown)),
-    h("p", { class: "why" }, sentence(decision.why)),
     decision.considered.length > 0 && considered(decision.considered, decision.strategy),
   );
 }
@@ -21,7 +24,7 @@ export function showDecision(body, decision) {
 /** Bars of P(level). */
 function levels(probabilities) {
   if (!probabilities) {
-    return h("p", { class: "hint" }, "How hard the problem is was not estimated.");
+    return h("p", { class: "hint unknown" }, "How hard the problem is was not estimated.");
   }
   const likeliest = probabilities.indexOf(Math.max(...probabilities));
   const bars = probabilities.map((probability, index) =>
@@ -39,14 +42,14 @@ function levels(probabilities) {
   return h(
     "div",
     {},
-    h("h3", {}, "Difficulty, for this model"),
+    h("h4", {}, term("level", "Level"), " of difficulty, for this model"),
     h("ol", { class: "levels" }, bars),
     h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, "easy"), h("span", {}, "hard")),
   );
 }
 
 function considered(rows, winner) {
-  const items = rows.map((row) =>
+  const items = distinct(rows, (row) => row.strategy === winner).map((row) =>
     configuration(
       row.parameters,
       row.cost,
@@ -55,29 +58,31 @@ function considered(rows, winner) {
       row.strategy === winner,
     ),
   );
-  const more = items.slice(SHOWN);
   return h(
-    "div",
-    {},
-    h("h3", {}, "What the table offers here"),
-    h("ol", { class: "ranking" }, items.slice(0, SHOWN)),
-    more.length > 0 &&
-      h(
-        "details",
-        {},
-        h("summary", {}, `${more.length} more`),
-        h("ol", { class: "ranking" }, more),
-      ),
+    "details",
+    { class: "offers" },
+    h("summary", {}, `What the table offers here: ${plural(items.length, "search", "searches")}`),
+    h("ol", { class: "ranking" }, items),
   );
 }
 
+/** Rows without those that are the same search by another name, as all votes of one sample are. */
+export function distinct(rows, isWinner) {
+  const kept = new Map();
+  for (const row of rows) {
+    const { words } = row.parameters;
+    if (!kept.has(words) || isWinner(row)) kept.set(words, row);
+  }
+  return [...kept.values()];
+}
+
 /** One ranked configuration: its name, its cost, its accuracy as a dot on its interval. */
-export function configuration({ name, text, shown }, cost, accuracy, bounds, isWinner) {
+export function configuration({ text, words }, cost, accuracy, bounds, isWinner) {
   const [low, high] = bounds ?? [accuracy, accuracy];
   return h(
     "li",
     { class: isWinner ? "winner" : null },
-    h("span", { class: "name", title: text }, strategyName(name), " ", h("code", {}, shown)),
+    h("span", { class: "name", title: text }, words),
     h(
       "span",
       { class: "figure" },
@@ -93,8 +98,4 @@ export function configuration({ name, text, shown }, cost, accuracy, bounds, isW
         }),
     h("span", { class: "cost" }, plural(cost, "generation")),
   );
-}
-
-function sentence(text) {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

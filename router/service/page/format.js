@@ -9,7 +9,7 @@ export const count = (value) => (value == null ? DASH : NUMBER.format(value));
 export const compact = (value) => (value == null ? DASH : COMPACT.format(value));
 export const percent = (value) => (value == null ? DASH : `${Math.round(100 * value)}%`);
 export const score = (value) => (value == null ? DASH : value.toFixed(2));
-export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+export const plural = (n, word, words = `${word}s`) => `${count(n)} ${n === 1 ? word : words}`;
 
 /** An interval in percent; not as ±, since near 0 and 1 it is lopsided. */
 export const interval = (low, high) => `${Math.round(100 * low)}–${Math.round(100 * high)}`;
@@ -18,22 +18,6 @@ export function seconds(value) {
   if (value == null) return DASH;
   if (value < 60) return `${value.toFixed(1)} s`;
   return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
-}
-
-/** A strategy's name as people read it. */
-export const strategyName = (name) =>
-  ({ dvts: "DVTS", rebase: "REBASE", lookahead: "look-ahead" })[name] ?? name.replaceAll("_", " ");
-
-/** Short LaTeX as plain text, for places that only take text, such as a label in the tree. */
-export function plainMath(tex) {
-  return tex
-    .replace(/\\d?frac\{([^{}]*)\}\{([^{}]*)\}/g, "$1/$2")
-    .replace(/\\(?:text|mathrm|mbox)\{([^{}]*)\}/g, "$1")
-    .replace(/\\sqrt\{([^{}]*)\}/g, "√($1)")
-    .replace(/\^\{?\\circ\}?/g, "°")
-    .replaceAll("\\pi", "π")
-    .replace(/\\[,;! ]|\\left|\\right/g, "")
-    .replace(/\\([$%])/g, "$1");
 }
 
 /** `text` cut to `length` characters, never through the middle of one. */

@@ -1,52 +1,88 @@
 // The page: two views, a theme, and the key that a guarded service asks for.
 
-import { ApiError, hasKey, models, setKey } from "./api.js";
+import { ApiError, hasKey, keyTrouble, limits, setKey } from "./api.js";
 import { SolveView } from "./solve.js";
 import { TableView } from "./table.js";
+import { explainTerms } from "./terms.js";
+import { trouble } from "./troubles.js";
 
 const $ = (id) => document.getElementById(id);
 const TRY_AGAIN = 2000; // milliseconds until a service that is not ready is asked again
 const views = { solve: $("solve"), table: $("table") };
 
 const session = {
-  model: null,
+  limits: null,
+  asking: null,
+  /** The model's name. */
+  async model() {
+    this.limits ??= await limits();
+    return this.limits.model;
+  },
   /** Run `work`; where the service wants a key, ask for one and try again. */
   async guarded(work) {
     for (;;) {
       try {
         return await work();
       } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 401 || !(await askForKey()))
+        if (!(error instanceof ApiError) || error.status !== 401 || !(await this.askForKey()))
           throw error;
       }
     }
   },
+  /** Ask for a key once, however many requests wait for it; whether one was given. */
+  askForKey() {
+    $("key-error").textContent = hasKey() ? "The service does not know this key." : "";
+    this.asking ??= keyFromDialog().finally(() => (this.asking = null));
+    return this.asking;
+  },
+  /** Let the key be changed or forgotten; whether another was given. */
+  async changeKey() {
+    $("key-error").textContent = "";
+    this.asking ??= keyFromDialog().finally(() => (this.asking = null));
+    if (!(await this.asking)) return false;
+    this.limits = null;
+    await learnLimits();
+    return true;
+  },
 };
 
 const table = new TableView(views.table, session);
-new SolveView(session);
+const solving = new SolveView(session);
 
-function askForKey() {
+function keyFromDialog() {
   const dialog = $("key-dialog");
   dialog.returnValue = "";
-  $("key-error").textContent = hasKey() ? "The service does not know this key." : "";
+  $("forget").hidden = !hasKey();
+  $("change-key").hidden = false;
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener(
       "close",
       () => {
-        const given = dialog.returnValue === "save";
-        if (given) setKey($("key").value);
+        const act = dialog.returnValue;
+        if (act === "save") setKey($("key").value.trim());
+        if (act === "forget") setKey(null);
         $("key").value = "";
-        resolve(given);
+        resolve(act === "save");
       },
       { once: true },
     );
   });
 }
 
+function keyDialog() {
+  $("key-dialog").querySelector("form").addEventListener("submit", (event) => {
+    if (event.submitter?.value !== "save") return;
+    const wrong = keyTrouble($("key").value.trim());
+    if (!wrong) return;
+    event.preventDefault(); // the dialog stays, and the key is not kept
+    $("key-error").textContent = wrong;
+  });
+  $("change-key").addEventListener("click", () => session.changeKey());
+}
+
 function route() {
-  const name = location.hash.slice(1) === "table" ? "table" : "solve";
+  const name = /^#table\b/.test(location.hash) ? "table" : "solve";
   for (const [key, view] of Object.entries(views)) view.hidden = key !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -74,20 +110,26 @@ function themeButton() {
   show();
 }
 
-async function nameModel() {
+/** Ask what may be asked for; again, while the service is not ready. */
+async function learnLimits() {
   try {
-    const { data } = await session.guarded(models);
-    session.model = data[0].id;
-    $("model").textContent = session.model;
+    session.limits = await session.guarded(limits);
+    $("model").textContent = session.limits.model;
+    $("change-key").hidden = !session.limits.keys;
+    $("error").textContent = "";
+    solving.limit(session.limits);
   } catch (error) {
     const loading = error.status === 503;
+    const { title, text } = trouble(error);
     $("model").textContent = loading ? "the model is loading" : "no model";
-    if (loading) setTimeout(nameModel, TRY_AGAIN);
-    else $("error").textContent = error.message;
+    $("error").textContent = loading ? "" : `${title}. ${text}`;
+    if (loading) setTimeout(learnLimits, TRY_AGAIN);
   }
 }
 
 addEventListener("hashchange", route);
 route();
 themeButton();
-nameModel();
+keyDialog();
+explainTerms($("term"));
+learnLimits();

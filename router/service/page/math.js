@@ -3,7 +3,7 @@
 
 import { h } from "./dom.js";
 
-const LONGEST = 20_000; // characters set at once; a longer text is cut, with a note
+export const LONGEST = 20_000; // characters set at once; a longer text is cut, with a note
 const OPTIONS = {
   trust: false,
   throwOnError: false,
@@ -26,6 +26,8 @@ const MATH = new RegExp(
   ].join("|"),
   "g",
 );
+
+const MATH_FIRST = new RegExp(`^(?:${MATH.source})`);
 
 const WORDS = /[a-zA-Z]{4}|[^ -~]|[^]{100}/; // or anything else that is no short formula
 
@@ -54,6 +56,15 @@ export function typeset(text) {
   nodes.append(shown.slice(end));
   if (shown.length < text.length) nodes.append(h("em", {}, ` … cut at ${LONGEST} characters`));
   return nodes;
+}
+
+/** The mathematics that `text` begins with, `{raw, display, node}`; null if it begins with none. */
+export function mathematicsAt(text) {
+  const match = MATH_FIRST.exec(text);
+  if (!match || match.groups.bold) return null;
+  const { display, inline } = unwrap(match.groups);
+  const node = formula(display ?? inline, Boolean(display));
+  return { raw: match[0], display: Boolean(display), node };
 }
 
 function unwrap({ square, display, round, dollar, boxed, bold }) {

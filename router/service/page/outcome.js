@@ -3,8 +3,8 @@
 import { h, style } from "./dom.js";
 import { DASH, compact, count, plural, score, seconds } from "./format.js";
 import { answer as typesetAnswer } from "./math.js";
+import { term } from "./terms.js";
 
-const $ = (id) => document.getElementById(id);
 const HOW = { majority: "majority vote", weighted: "weighted vote", best: "best score" };
 const LIMIT = {
   generations: "The budget of generations ended the search.",
@@ -15,6 +15,18 @@ const LIMIT = {
 const TICK = 100; // milliseconds between two readings of the clock
 
 export class Outcome {
+  /** In a lane's panels. */
+  constructor(root) {
+    const part = (name) => root.querySelector(`.${name}`);
+    this.answer = part("answer");
+    this.standing = part("standing");
+    this.notes = part("notes");
+    this.gauge = part("gauge");
+    this.spent = root.querySelector(".spend dl");
+    this.votes = root.querySelector(".votes ol");
+    this.trouble = part("trouble");
+  }
+
   start(budget) {
     this.budget = budget;
     this.started = performance.now();
@@ -22,10 +34,9 @@ export class Outcome {
     this.finished = 0;
     this.state = null;
     this.solution = null;
-    $("answer").replaceChildren("searching");
-    $("answer").className = "answer waiting";
-    $("standing").textContent = "";
-    $("notes").replaceChildren();
+    this.show("searching", "waiting");
+    this.standing.textContent = "";
+    this.notes.replaceChildren();
     this.vote([]);
     this.stop();
     this.clock = setInterval(() => this.figures(), TICK);
@@ -55,9 +66,8 @@ export class Outcome {
     const votes = [...answers]
       .map(([answer, n]) => ({ answer, count: n }))
       .sort((a, b) => b.count - a.count);
-    $("answer").replaceChildren(typesetAnswer(votes[0].answer));
-    $("answer").className = "answer leading";
-    $("standing").textContent =
+    this.show(typesetAnswer(votes[0].answer), "leading");
+    this.standing.textContent =
       `leading with ${votes[0].count} of ${plural(finished.length, "finished solution")}`;
     this.vote(votes);
   }
@@ -68,19 +78,42 @@ export class Outcome {
     this.stop();
     this.figures();
     const { answer, votes, candidates, selection } = solution;
-    $("answer").replaceChildren(answer == null ? "no answer" : typesetAnswer(answer));
-    $("answer").className = answer == null ? "answer waiting" : "answer";
-    $("standing").textContent = votes.length
+    if (answer == null) this.show("no answer", "waiting");
+    else this.show(typesetAnswer(answer));
+    this.standing.textContent = votes.length
       ? `${votes[0].count} of ${plural(candidates.length, "solution")}, by ${HOW[selection] ?? selection}`
       : `${plural(candidates.length, "solution")}, and none states an answer`;
     const notes = [LIMIT[solution.ended], ...(solution.notes ?? [])].filter(Boolean);
-    $("notes").replaceChildren(...notes.map((note) => h("li", {}, note)));
+    this.notes.replaceChildren(...notes.map((note) => h("li", {}, note)));
     this.vote(votes, selection);
   }
 
   stopped() {
-    if ($("answer").classList.contains("waiting")) $("answer").replaceChildren("stopped");
-    else $("standing").textContent += ", when it was stopped";
+    this.stop();
+    if (this.answer.classList.contains("waiting")) this.show("stopped", "waiting");
+    else this.standing.textContent += ", when it was stopped";
+  }
+
+  /** Say what went wrong where the answer would be. `buttons` lead out of it. */
+  failed({ title, text }, buttons) {
+    this.stop();
+    const led = this.standing.textContent;
+    this.answer.hidden = true;
+    this.trouble.hidden = false;
+    this.trouble.replaceChildren(
+      h("strong", {}, title),
+      h("p", {}, text),
+      ...(led ? [h("p", { class: "hint" }, `Until then ${this.answer.textContent} was ${led}.`)] : []),
+      h("div", { class: "actions" }, buttons),
+    );
+    this.standing.textContent = "";
+  }
+
+  show(content, kind = "") {
+    this.answer.hidden = false;
+    this.trouble.hidden = true;
+    this.answer.replaceChildren(content);
+    this.answer.className = `answer ${kind}`;
   }
 
   /** The result in one sentence. */
@@ -96,21 +129,17 @@ export class Outcome {
     const least = (text) => (lower_bound && text !== DASH ? `at least ${text}` : text);
     const elapsed = this.solution ? this.usage.seconds : (performance.now() - this.started) / 1000;
     const rows = [
-      ["generations", `${count(generations)} of ${this.budget}`],
-      ["tokens sampled", least(count(sampled_tokens))],
+      [term("generation", "generations"), `${count(generations)} of ${this.budget}`],
+      [term("tokens", "tokens written"), least(count(sampled_tokens))],
       ["time", seconds(elapsed)],
     ];
     if (this.solution)
       rows.push(
-        ["tokens judged", least(count(verifier_tokens))],
-        ["FLOPs", least(compact(flops))],
+        [term("judged", "tokens judged"), least(count(verifier_tokens))],
+        [term("flops", "FLOPs"), least(compact(flops))],
       );
-    $("spend")
-      .querySelector("dl")
-      .replaceChildren(
-        ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
-      );
-    const gauge = $("gauge");
+    this.rows(rows);
+    const { gauge } = this;
     gauge.setAttribute("aria-valuemax", this.budget);
     gauge.setAttribute("aria-valuenow", generations);
     const finished = this.solution ? generations : this.finished;
@@ -119,6 +148,17 @@ export class Outcome {
       "--spent": Math.min(1, generations / this.budget),
       "--finished": Math.min(1, finished / this.budget),
     });
+  }
+
+  /** Write figures, in place where their names have not changed, so that terms keep the focus. */
+  rows(rows) {
+    if (this.spent.children.length !== rows.length) {
+      this.spent.replaceChildren(
+        ...rows.map(([name]) => h("div", {}, h("dt", {}, name), h("dd", {}))),
+      );
+    }
+    for (const [index, [, value]] of rows.entries())
+      this.spent.children[index].lastChild.textContent = value;
   }
 
   /** Bars of votes, by what the selection counts. */
@@ -153,8 +193,6 @@ export class Outcome {
           this.solution ? "No solution states an answer." : "No solution has finished yet.",
         ),
       );
-    $("votes")
-      .querySelector("ol")
-      .replaceChildren(...shown);
+    this.votes.replaceChildren(...shown);
   }
 }

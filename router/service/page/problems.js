@@ -22,3 +22,6 @@ export const PROBLEMS = [
     "Let $a$, $b$, $c$ be the roots of $x^3 - 4x^2 + x + 5 = 0$. Find $a^3 + b^3 + c^3$.",
   ],
 ];
+
+/** Those that the first screen offers: an easy, a medium and a hard one. */
+export const FIRST = [1, 4, 7];

@@ -2,13 +2,16 @@
 
 import { h, svg } from "./dom.js";
 import { plural, score } from "./format.js";
-import { show, typeset } from "./math.js";
+import { markdown } from "./markdown.js";
+import { typeset } from "./math.js";
+import { term } from "./terms.js";
+import { apart } from "./thoughts.js";
 import { MEANING, SHAPES } from "./tree-view.js";
 
 export class Reader {
   /** `onPick` is told of a step that was chosen here. */
   constructor(panel, onPick) {
-    this.title = panel.querySelector("h2");
+    this.title = panel.querySelector("h3");
     this.facts = panel.querySelector(".facts");
     this.steps = panel.querySelector(".steps");
     this.onPick = onPick;
@@ -24,7 +27,7 @@ export class Reader {
     );
   }
 
-  /** Show a node and the steps before it. */
+  /** Show a node and the steps before it; thoughts are folded, unless the node is one of them. */
   show(node) {
     if (!node.parent) {
       this.clear(this.problem);
@@ -36,7 +39,13 @@ export class Reader {
     this.state = state(node);
     this.facts.textContent = this.state;
     this.steps.classList.toggle("whole", node.isFinished);
-    this.steps.replaceChildren(...node.path.map((step) => this.item(step)));
+    const parts = apart(node.path);
+    const thoughts = parts.filter(({ thought }) => thought);
+    const rest = parts.filter(({ said, thought }) => said || !thought);
+    this.steps.replaceChildren(
+      ...(thoughts.length ? [this.folded(thoughts, rest.length === 0)] : []),
+      ...rest.map(({ step, said }) => this.item(step, said)),
+    );
     const { offsetTop, offsetHeight } = this.steps.lastChild;
     this.steps.scrollTop = node.isFinished ? 0 : offsetTop + offsetHeight;
   }
@@ -46,7 +55,20 @@ export class Reader {
     if (this.node?.parent && state(this.node) !== this.state) this.show(this.node);
   }
 
-  item(step) {
+  folded(thoughts, open) {
+    return h(
+      "li",
+      { class: "thoughts" },
+      h(
+        "details",
+        { open },
+        h("summary", {}, `Thoughts, ${plural(thoughts.length, "step")}`),
+        h("ol", {}, thoughts.map(({ step, thought }) => this.item(step, thought))),
+      ),
+    );
+  }
+
+  item(step, text) {
     const chosen = step === this.node;
     return h(
       "li",
@@ -62,7 +84,7 @@ export class Reader {
         },
         step.score == null ? String(step.depth) : score(step.score),
       ),
-      show(h("div", { class: "prose" }), step.text.trim()),
+      h("div", { class: "prose" }, markdown(text)),
     );
   }
 }
@@ -86,13 +108,14 @@ export function legend() {
         { viewBox: "-1.6 -1.6 3.2 3.2", "aria-hidden": "true" },
         svg("path", { class: `node ${status}`, d: SHAPES[status] }),
       ),
-      MEANING[status],
+      ["pruned", "lookahead"].includes(status) ? term(status, MEANING[status]) : MEANING[status],
     );
   return [
     h(
       "span",
       { class: "key ramp" },
-      "score 0",
+      term("score", "score"),
+      "0",
       h("span", { class: "scale", "aria-hidden": "true" }),
       "1",
     ),

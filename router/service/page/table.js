@@ -2,9 +2,11 @@
 
 import { table as loadTable } from "./api.js";
 import { curves } from "./curves.js";
-import { configuration } from "./decision.js";
+import { configuration, distinct } from "./decision.js";
 import { h, replace } from "./dom.js";
-import { count, interval, percent, plural, strategyName } from "./format.js";
+import { count, interval, percent, plural } from "./format.js";
+import { term } from "./terms.js";
+import { trouble } from "./troubles.js";
 
 export class TableView {
   constructor(root, session) {
@@ -23,7 +25,7 @@ export class TableView {
       this.root.replaceChildren(...(table ? this.show(table, provenance) : empty()));
     } catch (error) {
       this.opened = false;
-      this.root.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+      this.root.replaceChildren(told(trouble(error)));
     }
   }
 
@@ -40,7 +42,13 @@ export class TableView {
         h(
           "p",
           { class: "hint" },
-          `Accuracy and its 95% interval of the best search at each level and budget (in ${table.cost}).`,
+          "Accuracy and its 95% ",
+          term("interval"),
+          " of the best search at each ",
+          term("level"),
+          " and ",
+          term("budget"),
+          ` (in ${table.cost}). Choose a cell for all that was measured there.`,
         ),
         h("div", { class: "map-and-detail" }, this.map(), this.detail),
       ),
@@ -111,7 +119,7 @@ export class TableView {
       },
       h("strong", {}, percent(estimate.accuracy)),
       h("small", {}, interval(estimate.low, estimate.high)),
-      h("span", { class: "name" }, strategyName(parameters.name)),
+      h("span", { class: "name" }, parameters.words),
     );
   }
 
@@ -146,13 +154,14 @@ export class TableView {
 }
 
 function ranking({ level, budget, entries, winner, held_out: heldOut }) {
-  const rows = entries.map(({ parameters, cost, estimate }, index) =>
+  const isWinner = (entry) => entry === entries[winner];
+  const rows = distinct(entries, isWinner).map((entry) =>
     configuration(
-      parameters,
-      cost.generations,
-      estimate.accuracy,
-      [estimate.low, estimate.high],
-      index === winner,
+      entry.parameters,
+      entry.cost.generations,
+      entry.estimate.accuracy,
+      [entry.estimate.low, entry.estimate.high],
+      isWinner(entry),
     ),
   );
   return [
@@ -163,7 +172,8 @@ function ranking({ level, budget, entries, winner, held_out: heldOut }) {
       h(
         "p",
         { class: "hint" },
-        `On problems that did not choose the winner: ${percent(heldOut.accuracy)} (${interval(heldOut.low, heldOut.high)}).`,
+        term("held_out", "On held-out problems"),
+        `: ${percent(heldOut.accuracy)} (${interval(heldOut.low, heldOut.high)}).`,
       ),
   ];
 }
@@ -204,6 +214,8 @@ function provenanceOf(manifest) {
   );
 }
 
+const told = ({ title, text }) => h("p", { class: "error", role: "alert" }, `${title}. ${text}`);
+
 function empty() {
   return [
     h(
@@ -213,7 +225,7 @@ function empty() {
       h(
         "p",
         {},
-        "Until the service knows what pays, it spends the whole budget on best of n. Fit a table to your model and problems, and start it with that bundle:",
+        "Until the service knows what pays, it spends the whole budget on one vote. Fit a table to your model and problems, and start it with that bundle:",
       ),
       h("pre", {}, "router fit problems.jsonl --out my-bundle\nrouter serve --bundle my-bundle"),
     ),

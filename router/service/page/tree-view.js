@@ -1,8 +1,9 @@
 // Draws a search tree that grows: the problem on the left, a column for each step of a solution.
 
 import { svg } from "./dom.js";
-import { plainMath, score, shorten } from "./format.js";
+import { score } from "./format.js";
 import { layout } from "./tree.js";
+import { Labels } from "./tree-labels.js";
 
 const PAD = { left: 22, right: 24, top: 30, bottom: 16 };
 const COLUMN = { least: 18, most: 190 };
@@ -47,6 +48,7 @@ export class TreeView {
     this.canvas = svg("g", {}, this.columns, ...Object.values(this.links), this.halo, this.items);
     this.svg = svg("svg", { class: "tree" }, this.canvas);
     frame.append(this.svg);
+    this.labels = new Labels(frame);
     this.size = { width: 800, height: 480 }; // until the frame is first seen
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
     this.clear();
@@ -61,6 +63,7 @@ export class TreeView {
     this.drawn = new Map(); // node → its elements, and where it is now, on the way to its place
     this.items.replaceChildren();
     this.columns.replaceChildren();
+    this.labels.clear();
     for (const link of Object.values(this.links)) link.removeAttribute("d");
     this.halo.setAttribute("visibility", "hidden");
     this.fit();
@@ -160,12 +163,7 @@ export class TreeView {
     item.setAttribute("aria-label", describe(node));
     if (node.isFinished && node.answer != null && !entry.label) {
       entry.placed = false;
-      entry.label = svg(
-        "text",
-        { class: "answer", "aria-hidden": "true" },
-        shorten(plainMath(node.answer), 14),
-      );
-      this.items.append(entry.label);
+      entry.label = this.labels.add(node.answer);
     }
   }
 
@@ -187,10 +185,8 @@ export class TreeView {
         "transform",
         `translate(${entry.x.toFixed(1)} ${entry.y.toFixed(1)}) scale(${this.radius})`,
       );
-      entry.label?.setAttribute("x", (entry.x + this.radius + 7).toFixed(1));
-      entry.label?.setAttribute("y", (entry.y + 4).toFixed(1));
+      if (entry.label) this.labels.put(entry.label, entry.x + this.radius + 7, entry.y);
     }
-    this.svg.classList.toggle("labelled", this.dy * this.scale * this.zoom >= LABEL.room);
     this.link();
     this.ring();
     if (moving) this.frameRequest = requestAnimationFrame(() => this.move());
@@ -256,7 +252,7 @@ export class TreeView {
     const scale = (this.scale ?? 1) * this.zoom;
     this.canvas.setAttribute("transform", `translate(${this.pan.x} ${this.pan.y}) scale(${scale})`);
     this.svg.classList.toggle("zoomed", this.zoom > 1);
-    this.svg.classList.toggle("labelled", (this.dy ?? 0) * scale >= LABEL.room);
+    this.labels.look(this.pan, scale, (this.dy ?? 0) * scale >= LABEL.room);
   }
 
   // -- hands and keys -------------------------------------------------------------------
@@ -356,6 +352,6 @@ function describe(node) {
   if (!node.parent) return "The problem";
   const parts = [`Step ${node.depth}`, MEANING[node.status]];
   if (node.score != null) parts.push(`score ${score(node.score)}`);
-  if (node.answer != null) parts.push(`answer ${plainMath(node.answer)}`);
+  if (node.answer != null) parts.push(`answer ${node.answer}`);
   return parts.join(", ");
 }

@@ -1,5 +1,7 @@
 // The search tree: what the service said of each step, and where each step is drawn.
 
+import { said } from "./thoughts.js";
+
 const MAX_DRAWN = 4000; // steps; a longer search is counted on, but not drawn on
 
 const CUT_GAP = 0.6; // rows between two siblings that were pruned
@@ -76,10 +78,11 @@ export class Tree {
     }
   }
 
-  /** The finished step whose whole solution is `text`; null if there is none. */
+  /** The finished step whose solution says `text`, thoughts apart; null if there is none. */
   leaf(text) {
-    const matches = (node) => node.path.map((step) => step.text).join("") === text;
-    return this.finished.find(matches) ?? null;
+    const whole = (node) => node.path.map((step) => step.text).join("");
+    const wanted = said(text);
+    return this.finished.find((node) => said(whole(node)) === wanted) ?? null;
   }
 }
 
