@@ -48,8 +48,7 @@ async def _solved(
     )
     page = await context.new_page()
     await page.goto(url)
-    await page.wait_for_function("document.getElementById('model').textContent.trim()")
-    await page.wait_for_timeout(1000)  # until it is known what may be asked for
+    await page.wait_for_selector("#strategy option:nth-child(2)", state="attached")
     await page.select_option("#example", label=example)
     if width > 960:
         await page.click("#compare")

@@ -73,6 +73,10 @@ class Tab:
         assert not unexpected
         assert self._hosts <= {self._host}
 
+    async def ready(self) -> None:
+        """Wait until the page knows what may be asked for."""
+        await self.page.locator("#model", has_text="fake").wait_for()
+
     async def ask(self, problem: str, budget: int = 4, strategy: str = "auto") -> None:
         """Fill in the form and press Solve."""
         await self.page.fill("#problem", problem)

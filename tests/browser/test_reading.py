@@ -107,7 +107,7 @@ async def test_the_first_screen_has_three_examples_that_start(tab: Tab, plain: S
 
 async def test_only_what_can_run_at_the_budget_is_offered(tab: Tab, plain: Served) -> None:
     page = await tab.open(plain.url)
-    await page.wait_for_function("document.getElementById('model').textContent === 'fake'")
+    await tab.ready()
     offered: dict[str, list[str]] = {}
     for budget in ("1", "2", "4", "8"):
         await page.fill("#budget", budget)

@@ -37,16 +37,11 @@ def soon(service: Served, act: Callable[[], None]) -> None:
     connection.loop.call_soon_threadsafe(act)
 
 
-async def ready(tab: Tab) -> None:
-    """Wait until the page knows what it may ask for."""
-    await tab.page.wait_for_function("document.getElementById('model').textContent === 'fake'")
-
-
 async def test_an_engine_that_dies_and_the_way_on(tab: Tab) -> None:
     tab.expected = "503"
     with served() as service:
         await tab.open(service.url)
-        await ready(tab)
+        await tab.ready()
         service.engine.dead = True
         await tab.ask(SUM)
         told = await failed(tab)
@@ -54,7 +49,7 @@ async def test_an_engine_that_dies_and_the_way_on(tab: Tab) -> None:
         assert "secret" not in told
         service.engine.dead = False
         until(lambda: service.http.get("/ready").status_code == 200)
-        await tab.page.click("text=Try again")
+        await tab.page.click(".trouble button")
         await tab.until("done")
         assert await tab.text(".answer .katex-html") == "54"
         assert not await tab.page.is_visible(".trouble")
@@ -82,18 +77,18 @@ async def test_a_deadline_that_passes(tab: Tab) -> None:
     tab.expected = "504"
     with served(Engine(seconds_per_token=5)) as service:
         page = await tab.open(service.url)
-        await ready(tab)
+        await tab.ready()
         await page.click(".more summary")
         await page.fill("#deadline", "1")
         await tab.ask(SUM, budget=2)
         assert "Time ran out" in await failed(tab)
-        assert await page.is_visible("text=Try again")
+        assert await page.is_visible(".trouble button")
 
 
 async def test_a_server_that_dies_in_the_middle(tab: Tab) -> None:
     with served(Engine(seconds_per_token=0.05), drain=0) as service:
         await tab.open(service.url)
-        await tab.ask("What is 1 + 2 + 3 + 4 + 5?", budget=4)
+        await tab.ask("What is 1 + 2 + 3 + 4 + 5?", budget=4, strategy="beam_search")
         await tab.steps().first.wait_for(state="attached", timeout=30_000)
         soon(service, service.server.service.searches.end_all)
         await tab.until("failed")
@@ -105,7 +100,7 @@ async def test_a_service_that_is_gone(tab: Tab) -> None:
     tab.expected = "ERR_CONNECTION_REFUSED"
     with served() as service:
         await tab.open(service.url)
-        await ready(tab)
+        await tab.ready()
     await tab.ask(SUM)
     assert "The service cannot be reached" in await failed(tab)
 
@@ -114,7 +109,7 @@ async def test_a_connection_that_breaks_off(tab: Tab) -> None:
     tab.expected = "ERR_"
     with served(Engine(seconds_per_token=0.05)) as service:
         page = await tab.open(service.url)
-        await tab.ask("What is 1 + 2 + 3 + 4 + 5?", budget=4)
+        await tab.ask("What is 1 + 2 + 3 + 4 + 5?", budget=4, strategy="beam_search")
         await tab.steps().first.wait_for(state="attached", timeout=30_000)
         for connection in list(service.server.server_state.connections):
             soon(service, connection.transport.abort)
@@ -143,7 +138,7 @@ async def test_a_strategy_that_cannot_run(tab: Tab) -> None:
     tab.expected = "400"
     with served() as service:
         page = await tab.open(service.url)
-        await ready(tab)
+        await tab.ready()
         await page.fill("#budget", "8")
         await page.select_option("#strategy", "beam_search")
         await page.click(".fields summary")
@@ -165,19 +160,17 @@ async def test_a_key_is_asked_for_refused_and_changed(tab: Tab) -> None:
             assert await page.evaluate("sessionStorage.length") == 0  # nothing to be locked out by
         await page.fill("#key", "wrong-key-of-enough-characters")
         await page.click("#key-dialog .primary")
-        await page.wait_for_function(
-            "document.getElementById('key-error').textContent.includes('does not know')"
-        )
+        await page.locator("#key-error", has_text="does not know").wait_for()
         await page.fill("#key", SMALL)
         await page.keyboard.press("Enter")
-        await ready(tab)
+        await tab.ready()
         # The page offers what this key allows, and no more.
         assert await page.get_attribute("#budget", "max") == "8"
         assert await page.input_value("#budget") == "8"
         await page.click("#change-key")
         await page.fill("#key", KEY)
         await page.keyboard.press("Enter")
-        await page.wait_for_function("document.getElementById('budget').max === '256'")
+        await page.locator('#budget[max="256"]').wait_for()
         await tab.solve(SUM, budget=16)
         assert await tab.text(".answer .katex-html") == "54"
         await page.click("#change-key")
@@ -191,12 +184,12 @@ async def test_a_budget_over_the_keys_limit(tab: Tab) -> None:
         page = await tab.open(service.url)
         await page.fill("#key", SMALL)
         await page.keyboard.press("Enter")
-        await ready(tab)
+        await tab.ready()
         # Past the form's own check, as where a limit was lowered since.
         await page.evaluate("document.getElementById('budget').removeAttribute('max')")
         await tab.ask(SUM, budget=64)
         told = await failed(tab)
         assert "8 generations at most" in told
-        await page.click("text=Search with 8")
+        await page.click(".trouble button >> text=Search with 8")
         await tab.until("done")
         assert await page.get_attribute(".gauge", "aria-valuemax") == "8"

@@ -72,7 +72,6 @@ export class Ask {
   /** Take over what the service and the key allow. */
   limit(limits) {
     for (const settings of this.settings) settings.limit(limits);
-    if (!this.comparing) this.contrast();
     $("task").replaceChildren(
       ...limits.tasks.map((task) => h("option", { value: task === "maths" ? "" : task }, task)),
     );

@@ -137,7 +137,7 @@ export class Lane {
     clearTimeout(this.drawing);
     this.drawing = null;
     if (!this.tree.root) return;
-    this.root.dataset.grown = "";
+    if (this.tree.nodes.size > 1) this.root.dataset.grown = "";
     this.view.update(this.tree);
     this.reader.refresh();
     if (this.phase === "searching" && !this.solution) {

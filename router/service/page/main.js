@@ -46,6 +46,7 @@ const session = {
   },
 };
 
+explainTerms($("term"));
 const table = new TableView(views.table, session);
 const solving = new SolveView(session);
 
@@ -131,5 +132,4 @@ addEventListener("hashchange", route);
 route();
 themeButton();
 keyDialog();
-explainTerms($("term"));
 learnLimits();

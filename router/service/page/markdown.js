@@ -2,39 +2,52 @@
 // the elements are made here, so that nothing a model wrote ever passes through an HTML parser.
 
 import { h } from "./dom.js";
-import { LONGEST, mathematicsAt, typeset } from "./math.js";
+import { LONGEST, holdFormulas, typeset } from "./math.js";
 import { Marked } from "./vendor/marked/marked.esm.js";
 
-const extension = (level, start) => ({
-  name: `mathematics-${level}`,
-  level,
-  start: (text) => start.exec(text)?.index,
-  tokenizer(text) {
-    const found = mathematicsAt(text);
-    if (!found || (level === "block" && !found.display)) return undefined;
-    return { type: "mathematics", raw: found.raw, node: found.node };
-  },
-});
+const marked = new Marked({ breaks: true }); // models end lines on purpose
 
-const marked = new Marked({
-  breaks: true, // models end lines on purpose
-  extensions: [
-    extension("block", /^(?:\\\[|\$\$)/m), // a paragraph ends where one starts
-    extension("inline", /\\[([]|\$|\\boxed\{/),
-  ],
-});
+// Formulas are taken out first: their lines may begin as lists do, their bars are no table's. Each
+// leaves a number between two characters that Unicode gives no meaning.
+const [OPEN, CLOSE] = ["\uE000", "\uE001"];
+const HELD = new RegExp(`${OPEN}(\\d+)${CLOSE}`, "g");
+const MARKS = new RegExp(`[${OPEN}${CLOSE}]`, "g");
 
 /** `text` as nodes. */
 export function markdown(text) {
+  const shown = text.slice(0, LONGEST).replace(MARKS, "");
+  const formulas = [];
+  const held = holdFormulas(shown, (node, source) => {
+    formulas.push({ node, source });
+    return `${OPEN}${formulas.length - 1}${CLOSE}`;
+  });
   const nodes = document.createDocumentFragment();
   try {
-    nodes.append(...all(marked.lexer(text.slice(0, LONGEST))));
+    nodes.append(...all(marked.lexer(held)));
   } catch {
-    nodes.replaceChildren(typeset(text)); // nested too deep to be taken apart
-    return nodes;
+    return typeset(text); // nested too deep to be taken apart
   }
+  put(nodes, formulas);
   if (text.length > LONGEST) nodes.append(h("em", {}, ` … cut at ${LONGEST} characters`));
   return nodes;
+}
+
+/** Put formulas back where they were held: typeset in text, as they were written in code. */
+function put(nodes, formulas) {
+  const walker = document.createTreeWalker(nodes, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) if (walker.currentNode.data.includes(OPEN)) texts.push(walker.currentNode);
+  for (const text of texts) {
+    const isCode = text.parentElement?.closest("code");
+    const parts = text.data.split(HELD); // every second one is the number of a formula
+    text.replaceWith(
+      ...parts.map((part, index) => {
+        if (index % 2 === 0) return part;
+        const { node, source } = formulas[part];
+        return isCode ? source : node;
+      }),
+    );
+  }
 }
 
 const all = (tokens) => tokens.map(node).filter((made) => made !== null);
@@ -75,7 +88,6 @@ const MADE = {
   image: (token) => document.createTextNode(token.raw),
   html: (token) => document.createTextNode(token.raw),
   escape: (token) => document.createTextNode(token.text),
-  mathematics: (token) => token.node,
 };
 
 function node(token) {

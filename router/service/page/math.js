@@ -27,8 +27,6 @@ const MATH = new RegExp(
   "g",
 );
 
-const MATH_FIRST = new RegExp(`^(?:${MATH.source})`);
-
 const WORDS = /[a-zA-Z]{4}|[^ -~]|[^]{100}/; // or anything else that is no short formula
 
 /** Replace what `element` shows by `text`. */
@@ -58,13 +56,13 @@ export function typeset(text) {
   return nodes;
 }
 
-/** The mathematics that `text` begins with, `{raw, display, node}`; null if it begins with none. */
-export function mathematicsAt(text) {
-  const match = MATH_FIRST.exec(text);
-  if (!match || match.groups.bold) return null;
-  const { display, inline } = unwrap(match.groups);
-  const node = formula(display ?? inline, Boolean(display));
-  return { raw: match[0], display: Boolean(display), node };
+/** `text` with what `hold` returns in the place of each formula; it is given its node and source. */
+export function holdFormulas(text, hold) {
+  return text.replace(MATH, (source, ...rest) => {
+    const { display, inline, bold } = unwrap(rest.at(-1));
+    if (bold) return `**${holdFormulas(bold, hold)}**`;
+    return hold(formula(display ?? inline, Boolean(display)), source);
+  });
 }
 
 function unwrap({ square, display, round, dollar, boxed, bold }) {

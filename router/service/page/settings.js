@@ -20,11 +20,16 @@ export class Settings {
     this.about = this.root.querySelector(".about");
     this.fields = this.root.querySelector(".fields");
     this.offers = [{ strategy: AUTO, words: "whatever pays", least: 1, fields: {} }];
+    this.isOwn = false; // whether the budget was chosen, or is the service's usual one
     this.dial.addEventListener("input", () => {
+      this.isOwn = true;
       this.budget.value = Math.min(2 ** this.dial.value, this.budget.max || Infinity);
       this.follow();
     });
-    this.budget.addEventListener("input", () => this.follow());
+    this.budget.addEventListener("input", () => {
+      this.isOwn = true;
+      this.follow();
+    });
     this.strategy.addEventListener("change", () => this.explain());
     this.offer();
   }
@@ -33,7 +38,7 @@ export class Settings {
   limit({ budget, strategies }) {
     this.budget.max = budget.most;
     this.dial.max = Math.ceil(Math.log2(budget.most));
-    if (!this.budget.value || this.budget.value > budget.most) this.budget.value = budget.default;
+    if (!this.isOwn || this.budget.value > budget.most) this.budget.value = budget.default;
     this.offers = strategies;
     this.follow();
   }
@@ -43,6 +48,7 @@ export class Settings {
   }
 
   set value({ budget, strategy }) {
+    this.isOwn = true;
     this.budget.value = budget;
     this.follow();
     const [name, given] = parsed(strategy);

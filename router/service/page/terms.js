@@ -44,8 +44,10 @@ export function term(name, label = name) {
 
 /** Let every element with `data-term` explain itself in the one card for all of them. */
 export function explainTerms(card) {
-  for (const element of document.querySelectorAll("[data-term]"))
-    element.title = TERMS[element.dataset.term];
+  const templates = [...document.querySelectorAll("template")].map(({ content }) => content);
+  for (const part of [document, ...templates])
+    for (const element of part.querySelectorAll("[data-term]"))
+      element.title = TERMS[element.dataset.term];
   document.addEventListener("click", ({ target }) => {
     const asked = target.closest?.("[data-term]");
     if (!asked) return;
