@@ -23,7 +23,7 @@ export class Reader {
     this.title.textContent = "Problem";
     this.facts.textContent = "Choose a step in the tree to read it.";
     this.steps.replaceChildren(
-      h("li", { class: "chosen" }, h("div", { class: "prose" }, typeset(problem))),
+      h("li", { class: "step chosen" }, h("div", { class: "prose" }, typeset(problem))),
     );
   }
 
@@ -72,7 +72,7 @@ export class Reader {
     const chosen = step === this.node;
     return h(
       "li",
-      { class: chosen ? "chosen" : null },
+      { class: chosen ? "step chosen" : "step" },
       h(
         "button",
         {
