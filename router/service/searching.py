@@ -20,8 +20,8 @@ from router.service.queueing import Queue
 from router.strategies.tasks import get_task
 from router.strategies.trace import Node
 
-MAX_BATCH: Final = 2_000
-"""Nodes that are sent in one chunk."""
+MAX_BATCH: Final = 50
+"""Nodes that are sent in one event."""
 
 LEAVING_SECONDS: Final = 1.0
 """What a search that is ended gets to tell what it has spent."""
@@ -38,7 +38,7 @@ class Feed:
         self.decision: Decision | None = None
         self.usage: Usage | None = None
         self.steps = 0
-        self._trace = trace
+        self.trace = trace
         self._finished: set[int] = set()
         self._changed: dict[int, Node] = {}
         self._answers: dict[int, str | None] = {}
@@ -58,7 +58,7 @@ class Feed:
         self.steps = max(self.steps, node.id)
         if node.status == "finished":
             self._finished.add(node.id)
-        if self._trace:
+        if self.trace:
             with self._lock:
                 self._changed[node.id] = node
 

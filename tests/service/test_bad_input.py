@@ -66,11 +66,11 @@ def test_malformed_json(service: Served, content: bytes) -> None:
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": "What is 1 + 1?"}, "messages"),
-        ({"messages": ["What is 1 + 1?"]}, "messages.0"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages.0.role"),
-        ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "1"}]}, "messages.0.role"),
-        ({"messages": [{**ASK[0], "name": "Ann"}]}, "messages.0.name"),
+        ({"messages": ["What is 1 + 1?"]}, "messages[0]"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "1"}]}, "messages[0].role"),
+        ({"messages": [{**ASK[0], "name": "Ann"}]}, "messages[0].name"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": 3}, "temperature"),
@@ -124,7 +124,7 @@ def test_an_image_is_refused_and_not_dropped(service: Served) -> None:
     error = refused(
         post(service, {"model": "fake", "messages": [{"role": "user", "content": parts}]}), 400
     )
-    assert error["param"].startswith("messages.0.content")
+    assert error["param"].startswith("messages[0].content")
 
 
 def test_values_that_change_nothing_are_accepted(service: Served) -> None:
