@@ -97,7 +97,7 @@ class Tokens:
 def summary(solution: Solution, budget: int) -> dict[str, Any]:
     """The field `router`: decision, spend, votes and candidates of one search."""
     candidates = [candidate.to_dict() for candidate in solution.candidates]
-    if sum(len(candidate.text) for candidate in solution.candidates) > SMALL:
+    if sum(len(c.text) + len(c.thoughts or "") for c in solution.candidates) > SMALL:
         candidates = [_without_text(candidate) for candidate in candidates]
     return {
         "answer": solution.answer,
