@@ -26,6 +26,9 @@ from router.strategies.budget import MAX_GENERATIONS
 MAX_MESSAGES: Final = 2048
 MAX_TOKENS: Final = 1 << 20
 
+_ECHOED: Final = frozenset({"annotations", "cache_control", "logprobs"})
+"""Of parts, what clients add or send back."""
+
 _KINDS: Final[Mapping[str, str]] = {
     "audio": "audio is",
     "file": "files are",
@@ -94,6 +97,11 @@ class Part(Body):
         """
         if self.type in _KINDS:
             raise unsupported(f"{where}.{self.type}", f"{_KINDS[self.type]} not understood here")
+        if self.type == "refusal":
+            return ""  # there was no answer
+        for name, value in (self.model_extra or {}).items():
+            if name not in _ECHOED and value not in (None, "", [], {}):
+                raise unsupported(f"{where}.{name}")
         if self.type not in ("text", "input_text", "output_text"):
             raise unsupported(f"{where}.type", "only text is understood here")
         if self.text is None:
@@ -133,8 +141,8 @@ class ChatMessage(Body):
             ServiceError: it holds something else than text; `where` it stands.
         """
         for name, value in (self.model_extra or {}).items():
-            # Earlier progress and thoughts are no part of the conversation.
-            harmless = ("name", "reasoning_content", "reasoning")
+            # Earlier thoughts, and that there was no answer, are no part of the conversation.
+            harmless = ("name", "reasoning_content", "reasoning", "refusal")
             if name not in harmless and value not in (None, "", [], {}):
                 raise unsupported(f"{where}.{name}")
         if self.content is None and self.role != "assistant":

@@ -96,7 +96,9 @@ class ResponseWriter(Writer):
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         event = {"type": kind, "sequence_number": next(self._numbers), **fields}
-        return f"event: {kind}\ndata: {json.dumps(event)}\n\n".encode()
+        # Not in ASCII: the last events hold the whole text, and need not be longer than it is.
+        text = json.dumps(event, ensure_ascii=False)
+        return f"event: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
 
 
 def _message(response_id: str, answer: Answer) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def efforts_of(texts: Sequence[str]) -> Mapping[Effort, int]:
     for text in texts:
         name, _, budget = text.partition("=")
         if not budget.strip().isdecimal():
-            raise InputError(f"--effort {text!r}: write NAME=N, as in low=4")
+            raise InputError(f"--effort {text}: write NAME=N, as in low=4")
         efforts[name.strip()] = int(budget)
     return efforts
 

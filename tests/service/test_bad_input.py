@@ -145,6 +145,7 @@ def test_wrong_types_and_values(service: Served, change: dict[str, Any], param: 
         ({"type": "file", "file": {"file_id": "x"}}, "file", "files are not"),
         ({"type": "surprise"}, "type", "only text"),
         ({"type": "text"}, "text", "required"),
+        ({"type": "text", "text": "1", "image": "x"}, "image", "not supported"),
         ({"type": "text", "text": 7}, "text", "must be text"),
         ({"text": "1"}, "type", "required"),
     ],

@@ -74,6 +74,7 @@ def test_harmless(service: Served, body: dict[str, Any]) -> None:
     assert answer.status_code == 200, answer.text
 
 
+PART = {"type": "text", "text": QUESTION}
 ECHOED = {"role": "assistant", "content": "54"}
 
 
@@ -87,6 +88,11 @@ ECHOED = {"role": "assistant", "content": "54"}
         ([*ASK, {"role": "assistant", "content": ""}], []),
         ([*ASK, {"role": "assistant", "content": None, "name": "Bob"}], []),
         ([*ASK, {**ECHOED, "tool_calls": None, "refusal": None}, *ASK], [QUESTION, "54"]),
+        ([*ASK, {"role": "assistant", "content": None, "refusal": "no"}, *ASK], [QUESTION, ""]),
+        (
+            [{"role": "user", "content": [{**PART, "cache_control": {"type": "ephemeral"}}]}],
+            [],
+        ),
         ([*ASK, {**ECHOED, "reasoning_content": "hm", "tool_calls": []}, *ASK], [QUESTION, "54"]),
     ],
 )

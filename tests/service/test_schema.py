@@ -63,6 +63,7 @@ def test_every_route_of_the_api_is_in_the_document() -> None:
         "/v1/completions",
         "/v1/responses",
         "/v1/route",
+        "/v1/router/limits",
         "/v1/models",
         "/v1/models/{name}",
         "/v1/table",
