@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
+from router.models.errors import EngineError, InputError, NoCandidates, VerifierError
 from router.models.generators.endpoints import HTTPFailure
 
 _TYPES: Final = {
@@ -90,8 +90,6 @@ def described(error: Exception) -> ServiceError:
     match error:
         case ServiceError():
             return error
-        case PromptTooLong():
-            return ServiceError(400, str(error), "context_length_exceeded", "messages")
         case InputError():
             return ServiceError(400, str(error), "invalid_value", "router")
         case NoCandidates(ended="deadline"):

@@ -33,12 +33,14 @@ _STEP = 4
 class Job:
     """One search.
 
-    key: of who asks for it, as in `Client`. form: what its answer is put into, if anything.
+    key: of who asks for it, as in `Client`. field: of the body, that holds the problem.
+    form: what its answer is put into, if anything.
     give_up_at: when its deadline passes, in `time.monotonic` seconds.
     """
 
     key: str | None
     problem: Problem
+    field: str
     generations: int
     strategy: str
     tolerance: float
@@ -108,6 +110,7 @@ class Desk:
             problem=replace(
                 problem_of(ask.turns, own_system), task=task_id(options.task, "router.task")
             ),
+            field=ask.turns[-1].field,
             generations=generations,
             strategy=strategy(options.strategy, generations, models, "router.strategy"),
             tolerance=options.tolerance,

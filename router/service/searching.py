@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from router.models.errors import InputError
+from router.models.errors import InputError, PromptTooLong
 from router.models.types import Chain
 from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.service.engine import Engine
-from router.service.errors import ClientGone, shutting_down
+from router.service.errors import ClientGone, ServiceError, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
@@ -131,6 +131,9 @@ class Searches:
             feed.usage = getattr(error, "usage", None)
             if feed.usage is not None or not isinstance(error, InputError):  # refused: no search
                 count("left" if isinstance(error, asyncio.CancelledError) else "failed")
+            if isinstance(error, PromptTooLong):
+                code = "context_length_exceeded"
+                raise ServiceError(400, str(error), code, job.field) from error
             raise
         feed.usage = solution.usage
         count(solution.ended)

@@ -31,6 +31,9 @@ _LIMITS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 _LENGTHS: Final = ("minLength", "maxLength")
 _TYPES: Final = ("string", "integer", "number")
+_LONGEST: Final = 400
+"""Characters of an answer that may be a number."""
+
 _NESTED: Final = 8
 """References and alternatives that are followed to a property's own schema."""
 
@@ -62,7 +65,7 @@ class Form:
             return next((option for option in self.options if _same(option, answer)), None)
         if self.type == "string":
             return answer
-        exact = number(normal(answer))
+        exact = _number(answer)
         if exact is None or (self.type == "integer" and exact.denominator != 1):
             return None
         try:
@@ -167,8 +170,12 @@ def _fits(option: Value, kind: str | None) -> bool:
 def _same(option: Value, answer: str) -> bool:
     if isinstance(option, str):
         return option.casefold() == answer.casefold()
-    exact = number(normal(answer))
+    exact = _number(answer)
     return exact is not None and Fraction(str(option)) == exact
+
+
+def _number(answer: str) -> Fraction | None:
+    return number(normal(answer)) if len(answer) <= _LONGEST else None
 
 
 def _object(schema: Any, where: str) -> dict[str, Any]:

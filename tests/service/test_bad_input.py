@@ -250,6 +250,7 @@ def test_ten_thousand_messages(service: Served) -> None:
 def test_prompt_longer_than_the_context(service: Served) -> None:
     error = refused(service.chat("1 + 1 = " * 3000), 400, "context_length_exceeded")
     assert "context" in error["message"]
+    assert error["param"] == "messages[0].content"
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\x1b[31m", "\u202e", "\r\n\r\n", "\ufffe", "\x7f"])

@@ -49,6 +49,7 @@ def filled(own: dict[str, Any], answer: str | None, **further: Any) -> Any:
         ({"type": "number", "exclusiveMaximum": 2.5}, "2.5", None),
         ({"type": "number"}, "x + 1", None),
         ({"type": "number"}, "1e999", 10**999),
+        ({"type": "number"}, "9" * 5000, None),
         ({"type": ["number", "null"]}, "54", 54),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}, "54", 54),
         ({"enum": ["A", "B"]}, "b", "B"),
