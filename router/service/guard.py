@@ -48,6 +48,7 @@ class Guard:
                 401,
                 "no such API key; send one as `Authorization: Bearer KEY`",
                 "invalid_api_key",
+                "authorization",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return client
@@ -74,11 +75,16 @@ class Guard:
                     if not message.get("more_body"):
                         return bytes(body)
         except TimeoutError:
-            raise ServiceError(408, "the request's body did not come in time", "timeout") from None
+            raise ServiceError(
+                408, "the request's body did not come in time", "timeout", "body"
+            ) from None
 
     def _too_large(self) -> ServiceError:
         return ServiceError(
-            413, f"the body is over the limit of {self._settings.body} bytes", "body_too_large"
+            413,
+            f"the body is over the limit of {self._settings.body} bytes",
+            "body_too_large",
+            "body",
         )
 
 
@@ -96,7 +102,10 @@ def _check_type(content_type: str) -> None:
     # A form can be sent from any web page; JSON makes a browser ask first (Fetch, sec. 3.2.2).
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ServiceError(
-            415, "send JSON, with `Content-Type: application/json`", "unsupported_media_type"
+            415,
+            "send JSON, with `Content-Type: application/json`",
+            "unsupported_media_type",
+            "content-type",
         )
 
 
@@ -108,7 +117,10 @@ def _check_host(host: str) -> None:
         name = ""
     if not is_loopback(name):
         raise ServiceError(
-            403, f"this server is for localhost, not for {host[:200]!r}", "host_not_allowed"
+            403,
+            f"this server is for localhost, not for {host[:200]!r}; with --keys it is for any name",
+            "host_not_allowed",
+            "host",
         )
 
 

@@ -1,4 +1,4 @@
-"""From a chat request to what is to be searched, within what the service and the key allow."""
+"""From a request to what is to be searched, within what the service and the key allow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from router.choosing import AUTO
 from router.models.errors import InputError
 from router.models.prompts import get_prompt
 from router.models.types import Problem, Sampling
 from router.opening import Models
+from router.records import Solution
+from router.service.answers import Answer
 from router.service.conversation import problem_of
 from router.service.errors import ServiceError
 from router.service.keys import Client
-from router.service.protocol import ChatRequest
-from router.service.settings import Settings
+from router.service.protocol import Ask
+from router.service.settings import Effort, Settings
+from router.service.structured import Form
 from router.strategies.budget import Budget
+from router.strategies.registry import parse_strategy
+from router.strategies.search import check
 from router.strategies.tasks import get_task
 
 _STEP = 4
@@ -27,12 +33,14 @@ _STEP = 4
 class Job:
     """One search.
 
-    key: of who asks for it, as in `Client`.
+    key: of who asks for it, as in `Client`. field: of the body, that holds the problem.
+    form: what its answer is put into, if anything.
     give_up_at: when its deadline passes, in `time.monotonic` seconds.
     """
 
     key: str | None
     problem: Problem
+    field: str
     generations: int
     strategy: str
     tolerance: float
@@ -40,6 +48,11 @@ class Job:
     seed: int | None
     token_cap: int | None
     give_up_at: float
+    form: Form | None
+
+    def answer(self, solution: Solution) -> Answer:
+        """What the client is told of its solution."""
+        return Answer.of(solution, self.generations, self.form)
 
     def budget(self) -> Budget:
         """What is left to spend now; some time always is, so that the search says that it ended."""
@@ -59,6 +72,21 @@ def task_id(asked: str, field: str) -> str:
         raise ServiceError(400, str(error), "invalid_value", field) from None
 
 
+def strategy(asked: str, budget: int, models: Models, field: str) -> str:
+    """A strategy that was asked for in a field of a body, as it came.
+
+    Raises:
+        ServiceError: there is no such strategy, or it cannot run at this budget on these models.
+    """
+    try:
+        if asked != AUTO:
+            named = parse_strategy(asked, budget)
+            check(named, Budget(budget), has_verifier=models.verifier is not None)
+    except InputError as error:
+        raise ServiceError(400, str(error), "invalid_value", field) from None
+    return asked
+
+
 @dataclass(frozen=True)
 class Desk:
     """Takes requests on behalf of one router's settings. sampling: the router's own."""
@@ -66,48 +94,54 @@ class Desk:
     settings: Settings
     sampling: Sampling
 
-    def job(self, request: ChatRequest, header: int | None, client: Client, models: Models) -> Job:
-        """What a chat request asks for. header: its `x-router-budget`.
+    def job(self, ask: Ask, header: int | None, client: Client, models: Models) -> Job:
+        """What is to be searched. header: the request's `x-router-budget`.
 
         Raises:
             ServiceError: 404 for another model, 400 for what cannot be honoured.
         """
-        request.check()
-        options = request.router
-        suffix = self.suffix(request.model, models.generator.info.model)
+        options = ask.options
+        suffix = self.suffix(ask.model, models.generator.info.model)
         own_system = get_prompt(models.generator.info.prompt).system
         seconds = min(options.deadline or self.settings.deadline, self.settings.deadline)
+        generations = self.budget((options.budget, header, suffix), client, ask.effort)
         return Job(
             key=client.key,
             problem=replace(
-                problem_of(request.messages, own_system), task=task_id(options.task, "router.task")
+                problem_of(ask.turns, own_system), task=task_id(options.task, "router.task")
             ),
-            generations=self.budget((options.budget, header, suffix), client),
-            strategy=options.strategy,
+            field=ask.turns[-1].field,
+            generations=generations,
+            strategy=strategy(options.strategy, generations, models, "router.strategy"),
             tolerance=options.tolerance,
-            sampling=self._sampling(request),
-            seed=request.seed,
+            sampling=self._sampling(ask),
+            seed=ask.seed,
             token_cap=options.token_cap,
             give_up_at=time.monotonic() + seconds,
+            form=ask.form,
         )
 
-    def _sampling(self, request: ChatRequest) -> Sampling:
+    def _sampling(self, ask: Ask) -> Sampling:
         """The router's own settings, but for what the request names."""
-        usual, stop = self.sampling, request.stop
+        usual = self.sampling
         return replace(
             usual,
-            temperature=usual.temperature if request.temperature is None else request.temperature,
-            top_p=request.top_p or usual.top_p,
-            max_tokens=request.max_completion_tokens or request.max_tokens or usual.max_tokens,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop or usual.stop),
+            temperature=usual.temperature if ask.temperature is None else ask.temperature,
+            top_p=ask.top_p or usual.top_p,
+            max_tokens=ask.max_tokens or usual.max_tokens,
+            stop=ask.stop or usual.stop,
         )
 
     def most(self, client: Client) -> int:
         """The largest budget that a client may ask for."""
         return min(self.settings.max_budget, client.max_budget or self.settings.max_budget)
 
-    def budget(self, asked: Sequence[int | None], client: Client) -> int:
-        """The first budget that was asked for, else the service's own.
+    def budget(
+        self, asked: Sequence[int | None], client: Client, effort: Effort | None = None
+    ) -> int:
+        """The first budget that was asked for, else that of the effort, else the service's own.
+
+        An effort gets what is allowed, where its budget is over that.
 
         Raises:
             ServiceError: it is over what the service or the key allows.
@@ -115,7 +149,8 @@ class Desk:
         most = self.most(client)
         budget = next((value for value in asked if value is not None), None)
         if budget is None:
-            return min(self.settings.budget, most)
+            usual = self.settings.budget
+            return min(self.settings.efforts.get(effort, usual) if effort else usual, most)
         if not 1 <= budget <= most:
             raise ServiceError(
                 400,

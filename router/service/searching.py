@@ -8,20 +8,20 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from router.models.errors import InputError
+from router.models.errors import InputError, PromptTooLong
 from router.models.types import Chain
 from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.service.engine import Engine
-from router.service.errors import ClientGone, shutting_down
+from router.service.errors import ClientGone, ServiceError, shutting_down
 from router.service.jobs import Job
 from router.service.metrics import Metrics
 from router.service.queueing import Queue
 from router.strategies.tasks import get_task
 from router.strategies.trace import Node
 
-MAX_BATCH: Final = 2_000
-"""Nodes that are sent in one chunk."""
+MAX_BATCH: Final = 50
+"""Nodes that are sent in one event."""
 
 LEAVING_SECONDS: Final = 1.0
 """What a search that is ended gets to tell what it has spent."""
@@ -38,7 +38,7 @@ class Feed:
         self.decision: Decision | None = None
         self.usage: Usage | None = None
         self.steps = 0
-        self._trace = trace
+        self.trace = trace
         self._finished: set[int] = set()
         self._changed: dict[int, Node] = {}
         self._answers: dict[int, str | None] = {}
@@ -58,7 +58,7 @@ class Feed:
         self.steps = max(self.steps, node.id)
         if node.status == "finished":
             self._finished.add(node.id)
-        if self._trace:
+        if self.trace:
             with self._lock:
                 self._changed[node.id] = node
 
@@ -131,6 +131,9 @@ class Searches:
             feed.usage = getattr(error, "usage", None)
             if feed.usage is not None or not isinstance(error, InputError):  # refused: no search
                 count("left" if isinstance(error, asyncio.CancelledError) else "failed")
+            if isinstance(error, PromptTooLong):
+                code = "context_length_exceeded"
+                raise ServiceError(400, str(error), code, job.field) from error
             raise
         feed.usage = solution.usage
         count(solution.ended)

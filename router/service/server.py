@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router.core import Router
 from router.models.errors import InputError, RouterError
@@ -18,6 +17,7 @@ from router.service.app import create_app
 from router.service.guard import is_loopback
 from router.service.settings import Settings
 from router.service.state import Service
+from router.service.upgrades import StayingProtocol
 
 HEADER_SECONDS: Final = 10.0
 """What a client gets to send a request's headers, once it has begun."""
@@ -33,7 +33,7 @@ LAST_WORDS_SECONDS: Final = 5
 """What searches that were ended at the drain's deadline get to tell their clients."""
 
 
-class PatientProtocol(HttpToolsProtocol):
+class PatientProtocol(StayingProtocol):
     """Closes connections whose headers come too slowly, or never end; uvicorn waits for ever."""
 
     _timer: asyncio.TimerHandle | None = None

@@ -1,8 +1,8 @@
 """Server-sent events of one search: its progress, and then the answer (WHATWG HTML, sec. 9.2).
 
-The answer can only be chosen when the search is over, so its text comes in one piece. Until then
-there is progress: comments, which every client skips, or `reasoning_content`; with `trace`, chunks
-without choices that carry the decision and the growing tree.
+The answer can only be chosen when the search is over, so its text comes in quick pieces at the end.
+Until then there is progress: comments, which every client skips, or what the API has for it. No
+line is longer than clients take that read line by line.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from router.records import Solution
-from router.service import answers
-from router.service.errors import ClientGone, described
+from router.service.answers import Answer
+from router.service.errors import ClientGone, ServiceError, described
+from router.service.jobs import Job
 from router.service.observe import LogEntry
-from router.service.protocol import ChatRequest
 from router.service.searching import Feed, leave, result
 
 TRACE_SECONDS: Final = 0.05
@@ -29,40 +29,37 @@ PROGRESS_SECONDS: Final = 1.0
 SEND_SECONDS: Final = 30.0
 """A client that takes nothing for so long is gone."""
 
+DONE: Final = b"data: [DONE]\n\n"
+
 _HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-_DONE: Final = b"data: [DONE]\n\n"
 
+class Writer(ABC):
+    """Writes one response as an API has it: whole, or as the events of a stream."""
 
-@dataclass(frozen=True)
-class Chunks:
-    """Writes `chat.completion.chunk` objects of one completion."""
+    @abstractmethod
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The response's body."""
 
-    completion_id: str
-    created: int
-    model: str
-    include_usage: bool
+    @abstractmethod
+    def start(self) -> Iterator[bytes]:
+        """What comes before anything is known."""
 
-    def delta(self, delta: dict[str, Any], finish: str | None = None, **further: Any) -> bytes:
-        """A chunk of the answer."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return self._event([choice], **further)
+    @abstractmethod
+    def answer(self, answer: Answer) -> Iterator[bytes]:
+        """The answer, and the end of the stream."""
 
-    def aside(self, **further: Any) -> bytes:
-        """A chunk without choices."""
-        return self._event([], **further)
+    @abstractmethod
+    def failure(self, failure: ServiceError) -> Iterator[bytes]:
+        """A failure, and the end of the stream."""
 
-    def _event(self, choices: list[Any], **further: Any) -> bytes:
-        chunk = {
-            "id": self.completion_id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            **({"usage": None} if self.include_usage else {}),
-            **further,
-        }
-        return _data(chunk)
+    def progress(self, text: str) -> bytes:
+        """How far the search is; also keeps the connection from looking dead."""
+        return f": {text}\n\n".encode()
+
+    def event(self, event: dict[str, Any]) -> Iterable[bytes]:  # noqa: ARG002
+        """What the search tells of itself, where the API has a place for it."""
+        return ()
 
 
 class SearchStream(StreamingResponse):
@@ -71,20 +68,13 @@ class SearchStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self,
-        task: asyncio.Task[Solution],
-        feed: Feed,
-        request: ChatRequest,
-        chunks: Chunks,
-        budget: int,
-        entry: LogEntry,
+        self, task: asyncio.Task[Solution], feed: Feed, job: Job, writer: Writer, entry: LogEntry
     ) -> None:
         super().__init__(self._events(), headers=_HEADERS)
         self._task = task
         self._feed = feed
-        self._request = request
-        self._chunks = chunks
-        self._budget = budget
+        self._job = job
+        self._writer = writer
         self._entry = entry
         self._decided = False  # and told so
         self._sent = 0.0  # when the last event was, in `time.monotonic` seconds
@@ -105,68 +95,51 @@ class SearchStream(StreamingResponse):
             self._entry.spent(self._feed.usage)
 
     async def _events(self) -> AsyncIterator[bytes]:
-        yield self._chunks.delta({"role": "assistant", "content": ""})
+        for event in self._writer.start():
+            yield event
         self._sent = time.monotonic()
-        trace, over = self._request.router.trace, False
+        trace, over = self._feed.trace, False
         while not over:
             await asyncio.wait({self._task}, timeout=TRACE_SECONDS if trace else PROGRESS_SECONDS)
             over = self._task.done()
             if trace:
-                async for event in self._traced():
-                    yield event
+                async for told in self._told():
+                    for event in self._writer.event(told):
+                        yield event
+                    self._sent = time.monotonic()
             if not trace or time.monotonic() - self._sent > PROGRESS_SECONDS:
                 yield self._progress()
         try:
             solution = result(self._task)
         except Exception as error:
-            yield self._failure(error)
+            failure = described(error)
+            self._entry.failed(failure, error)
+            ending = self._writer.failure(failure)
         else:
-            self._entry.solved(solution, self._budget)
-            for event in self._answer(solution):
-                yield event
-        yield _DONE
+            self._entry.solved(solution, self._job.generations)
+            ending = self._writer.answer(self._job.answer(solution))
+        for event in ending:
+            yield event
 
-    async def _traced(self) -> AsyncIterator[bytes]:
+    async def _told(self) -> AsyncIterator[dict[str, Any]]:
         """The decision once it is there, and after it the nodes that are new."""
         decision = self._feed.decision
         if decision is None:
             return
         if not self._decided:
             self._decided = True
-            yield self._aside(router={"event": "decision", "decision": decision.to_dict()})
+            yield {"event": "decision", "decision": decision.to_dict()}
         while nodes := await asyncio.to_thread(self._feed.take):
-            yield self._aside(router={"event": "nodes", "nodes": nodes})
+            yield {"event": "nodes", "nodes": nodes}
 
     def _progress(self) -> bytes:
-        """How far the search is; also keeps the connection from looking dead."""
         self._sent = time.monotonic()
-        text = f"{self._feed.finished} solutions finished, {self._feed.steps} steps in the tree"
-        if self._request.router.reasoning:
-            return self._chunks.delta({"reasoning_content": text + "\n"})
-        return f": {text}\n\n".encode()
-
-    def _aside(self, **further: Any) -> bytes:
-        self._sent = time.monotonic()
-        return self._chunks.aside(**further)
-
-    def _answer(self, solution: Solution) -> Iterator[bytes]:
-        chunks = self._chunks
-        found = answers.summary(solution, self._budget)
-        if self._request.router.trace:
-            yield chunks.aside(router={"event": "spend", "usage": found["usage"]})
-            yield chunks.aside(router={"event": "solution", "solution": found})
-            found = {}
-        yield chunks.delta({"content": solution.text})
-        own = {"router": found} if found else {}
-        yield chunks.delta({}, answers.finish_reason(solution), **own)
-        if chunks.include_usage:
-            yield chunks.aside(usage=answers.usage(solution))
-
-    def _failure(self, error: Exception) -> bytes:
-        failure = described(error)
-        self._entry.failed(failure, error)
-        return _data(failure.to_dict())
+        feed = self._feed
+        return self._writer.progress(
+            f"{feed.finished} solutions finished, {feed.steps} steps in the tree"
+        )
 
 
-def _data(value: dict[str, Any]) -> bytes:
+def data(value: dict[str, Any]) -> bytes:
+    """One event."""
     return f"data: {json.dumps(value)}\n\n".encode()

@@ -8,7 +8,9 @@ import pytest
 
 from router import Router
 from router.models.fakes import FakeVerifier
+from router.models.types import Sampling
 from tests.browser.tab import PHONE, Tab
+from tests.router.test_thinking import writes
 from tests.service.serving import Engine, Served, served, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -162,3 +164,14 @@ async def test_a_search_without_an_answer_invents_none(tab: Tab) -> None:
         await tab.solve(SUM)
         assert await tab.text(".answer") == "no answer"
         assert "none states an answer" in await tab.text(".standing")
+
+
+async def test_long_solutions_arrive_in_parts_and_are_shown_whole(tab: Tab) -> None:
+    text = 5_000 * "所以" + "\\boxed{54}."
+    sampling = Sampling(max_tokens=1 << 20)
+    router = Router(generator=writes(text), verifier=None, sampling=sampling)
+    with served(router=router) as service:
+        await tab.open(service.url)
+        await tab.solve(SUM, budget=4)
+        assert await tab.text(".answer .katex-html") == "54"
+        assert await tab.steps(".finished").count() == 4

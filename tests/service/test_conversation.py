@@ -6,13 +6,14 @@ import pytest
 
 from router.models.prompts import PROMPTS
 from router.models.types import Message
-from router.service.conversation import problem_of
+from router.service.conversation import Turn, problem_of
 from router.service.errors import ServiceError
 from router.service.protocol import ChatMessage
 
 
-def turn(role: str, content: object) -> ChatMessage:
-    return ChatMessage.model_validate({"role": role, "content": content})
+def turn(role: str, content: object) -> Turn:
+    message = ChatMessage.model_validate({"role": role, "content": content})
+    return message.turn("messages[0]")
 
 
 def test_the_last_message_is_the_problem() -> None:
@@ -52,13 +53,13 @@ def test_other_conversations_have_other_ids() -> None:
 @pytest.mark.parametrize(
     ("turns", "param"),
     [
-        ([turn("user", "1 + 1?"), turn("assistant", "2")], "messages.1.role"),
-        ([turn("system", "Be brief.")], "messages.0.role"),
-        ([turn("user", " \n")], "messages.0.content"),
-        ([turn("user", [])], "messages.0.content"),
+        ([turn("user", "1 + 1?"), turn("assistant", "2")], "messages[0].role"),
+        ([turn("system", "Be brief.")], "messages[0].role"),
+        ([turn("user", " \n")], "messages[0].content"),
+        ([turn("user", [])], "messages[0].content"),
     ],
 )
-def test_a_conversation_without_a_problem_is_refused(turns: list[ChatMessage], param: str) -> None:
+def test_a_conversation_without_a_problem_is_refused(turns: list[Turn], param: str) -> None:
     with pytest.raises(ServiceError) as caught:
         problem_of(turns, None)
     assert caught.value.status == 400

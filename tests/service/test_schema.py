@@ -27,7 +27,14 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     schemas = deepcopy(document)["components"]["schemas"]
     for name, field, values in (
         ("ChatRequest", "model", ["fake", "fake@2"]),
+        ("ChatRequest", "response_format", [None, {"type": "json_object"}]),
         ("ChatMessage", "role", ["user"]),
+        ("ChatMessage", "content", ["1 + 1", [{"type": "text", "text": "1 + 1"}]]),
+        ("CompletionRequest", "model", ["fake", "fake@2"]),
+        ("CompletionRequest", "prompt", ["1 + 1", ["1 + 1", "2 + 2"]]),
+        ("ResponseRequest", "model", ["fake", "fake@2"]),
+        ("ResponseRequest", "input", ["1 + 1", [{"role": "user", "content": "1 + 1"}]]),
+        ("TextOptions", "format", [None, {"type": "json_object"}]),
         ("RouterOptions", "strategy", ["auto", "dvts"]),
         ("RouterOptions", "tolerance", [0.0]),
         ("RouterOptions", "budget", [None, 4, 8]),
@@ -53,7 +60,10 @@ OPERATIONS = [
 def test_every_route_of_the_api_is_in_the_document() -> None:
     assert DOCUMENT["paths"].keys() == {
         "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
         "/v1/route",
+        "/v1/router/limits",
         "/v1/models",
         "/v1/models/{name}",
         "/v1/table",

@@ -145,6 +145,18 @@ def test_serve_answers_and_ends_at_sigterm() -> None:
     assert [line["budget"] for line in lines if line.get("route") == CHAT] == [4]
 
 
+def test_efforts_and_origins() -> None:
+    options = ("--effort", "low=2", "--effort", "high=9", "--allow-origin", "https://app.example")
+    with process("-m", "cli", "serve", "--engine", "fake", "--port", "0", *options) as (_, url):
+        body = {"model": "fake", "messages": [{"role": "user", "content": QUESTION}]}
+        origin = {"Origin": "https://app.example"}
+        for effort, budget in (("low", 2), ("medium", 16), ("high", 9)):
+            asked = {**body, "reasoning_effort": effort}
+            answer = httpx.post(f"{url}{CHAT}", json=asked, headers=origin)
+            assert answer.json()["router"]["budget"] == budget
+            assert answer.headers["access-control-allow-origin"] == "https://app.example"
+
+
 def test_keys_from_the_environment() -> None:
     key = "0123456789abcdef"
     command = ("-m", "cli", "serve", "--engine", "fake", "--port", "0", "--host", "0.0.0.0")
@@ -239,6 +251,10 @@ def test_sigterm_waits_for_no_engine_that_hangs(tmp_path: Path) -> None:
         (["--budget", "0"], "at least 1"),
         (["--deadline", "0"], "deadline must be"),
         (["--port", "70000"], "70000"),
+        (["--effort", "low"], "write NAME=N"),
+        (["--effort", "low=0"], "at least 1"),
+        (["--effort", "lwo=4"], "no effort is called 'lwo'"),
+        (["--allow-origin", "app.example"], "is no origin"),
     ],
 )
 def test_bad_options(options: list[str], words: str) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from openai import APIError, OpenAI
 
+from router import Router
 from router.bundle import Bundle
 from router.models.types import Chain
 from router.service import searching
 from router.service.settings import Settings
 from tests.router.test_routing import bundle  # noqa: F401 (a fixture)
+from tests.router.test_thinking import writes
 from tests.service.serving import CHAT, QUESTION, Engine, Served, bundled, served, until
 
 
@@ -132,6 +134,42 @@ def test_long_answers_are_read_once_and_not_on_the_event_loop(
         reading.join()
         assert len(read) == 4
         assert slowest < 0.45
+
+
+CJK = "所以答案是五十四。"
+
+
+@pytest.mark.parametrize("api", ["chat", "trace", "completions"])
+def test_no_line_is_too_long_for_clients_that_read_by_lines(api: str) -> None:
+    thought = "<think>" + 2_000 * CJK + "</think>"
+    generator = writes(thought, 500 * CJK, 2_000 * CJK + "\\boxed{54}")
+    path, body = CHAT, {"messages": [{"role": "user", "content": "1 + 2"}]}
+    if api == "completions":
+        path, body = "/v1/completions", {"prompt": "1 + 2"}
+    asked = {"model": "fake@30", "stream": True, "max_tokens": 1 << 20, **body}
+    asked["router"] = {"trace": api == "trace"}
+    with served(router=Router(generator=generator, verifier=None)) as service:
+        lines = service.http.post(path, json=asked).text.splitlines()
+    assert max(map(len, lines)) < 16_000
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    choices = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    said = [choice.get("text") or choice.get("delta", {}).get("content") for choice in choices]
+    assert "".join(filter(None, said)) == 2_500 * CJK + "\\boxed{54}"
+    if api == "chat":
+        assert chunks[-1]["router"]["usage"]["generations"] == 30
+        thoughts = [choice["delta"].get("reasoning_content") for choice in choices]
+        assert "".join(filter(None, thoughts)) == 2_000 * CJK
+    if api == "trace":
+        parts, told = "", []
+        for event in (chunk["router"] for chunk in chunks if "router" in chunk):
+            if event["event"] == "part":
+                parts += event["text"]
+            if event.get("last", True):
+                told.append(json.loads(parts) if parts else event)
+                parts = ""
+        nodes = [node for event in told if event["event"] == "nodes" for node in event["nodes"]]
+        assert thought in {node["text"] for node in nodes}
+        assert told[-1]["solution"]["usage"]["generations"] == 30
 
 
 def test_progress_is_comments_unless_reasoning_is_asked_for() -> None:

@@ -55,6 +55,7 @@ export async function* solve(ask, signal) {
     body: JSON.stringify(asked),
   });
   let text = "";
+  let parts = ""; // of an event that is too long for one
   for await (const data of serverSentEvents(response.body)) {
     if (data === "[DONE]") {
       yield { event: "text", text };
@@ -62,7 +63,12 @@ export async function* solve(ask, signal) {
     }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(chunk.error.message, chunk.error);
-    if (chunk.router) yield chunk.router;
+    if (chunk.router?.event === "part") {
+      parts += chunk.router.text;
+      if (!chunk.router.last) continue;
+      yield JSON.parse(parts);
+      parts = "";
+    } else if (chunk.router) yield chunk.router;
     text += chunk.choices[0]?.delta.content ?? "";
   }
   throw lost();
