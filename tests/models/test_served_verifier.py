@@ -27,7 +27,7 @@ from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier
 from router.models.verifiers.trained_head import shipped_head
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
 from tests.prm_server import PrmServer, probability
@@ -248,7 +248,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
 
 
 def head() -> Path:
-    found = shipped_head(EMBEDDED.name)
+    found = shipped_head(DEFAULT.name)
     assert found is not None
     return found
 
@@ -282,6 +282,13 @@ async def test_our_own_head_is_known_by_its_name(
     serving(PrmServer(name, root=root))
     verifier = await load_served_verifier(str(head()) if named else None, [URL])
     assert verifier.info == VerifierInfo(HEAD, "self", "last")
+
+
+async def test_our_own_head_is_for_its_own_generator(serving: Serving) -> None:
+    serving(PrmServer(HEAD))
+    for model in ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"):
+        with pytest.raises(InputError, match=f"Coder-0.5B-Instruct, and the generator is '{model}'"):
+            await load_served_verifier(None, [URL], generator=GeneratorStates(model))
 
 
 async def test_a_directory_that_is_served_tells_what_it_is(
