@@ -18,8 +18,9 @@ from router.models.verifiers.identity import Identity, identity_of, identity_of_
 from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier, served_models
-from router.models.verifiers.trained_head import is_head, shipped_heads
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.verifiers.trained_head import HeadConfig, is_head, shipped_heads
+from router.models.weights.embedded import EMBEDDED
+from router.models.weights.find import find_model
 
 logger = logging.getLogger("router")
 
@@ -48,7 +49,7 @@ async def load_served_verifier(
     pool = EndpointPool(endpoints, api_key=key)
     try:
         cards = await served_models(pool)
-        named = _said(cards) if ref is None else ref
+        named = _said(cards, generator) if ref is None else ref
         identity, home = await asyncio.to_thread(_who, named, cards, format, generator)
         prompt = get_prompt(generator.prompt or identity.prompt)
         encoder = ChainEncoder(await asyncio.to_thread(_tokenizer, home), prompt)
@@ -61,11 +62,19 @@ async def load_served_verifier(
     return verifier
 
 
-def _said(cards: Sequence[Mapping[str, Any]]) -> str:
+def _said(cards: Sequence[Mapping[str, Any]], generator: GeneratorStates) -> str:
     """What to call the model that servers say they have: a head of ours, or where it comes from."""
-    heads = {identity_of_head(head).name: str(head) for head in shipped_heads()}
-    known = next((heads[name] for name in _names(cards) if name in heads), None)
-    return known or str(cards[0].get("root") or cards[0]["id"])
+    for head in shipped_heads():
+        name = identity_of_head(head).name
+        if name in _names(cards):
+            if generator.model and Path(generator.model).name != head.name:
+                raise InputError(
+                    f"the verifier's server has {name!r}, which reads the states of {head.name}, "
+                    f"and the generator is {generator.model!r}; if that is the same model, say "
+                    f"--verifier {head}"
+                )
+            return str(head)
+    return str(cards[0].get("root") or cards[0]["id"])
 
 
 def _who(
@@ -77,8 +86,9 @@ def _who(
         identity = identity_of_head(Path(ref))
         if format not in (None, identity.format):
             raise InputError(f"{ref} was trained for format {identity.format!r}, not {format!r}")
-        named = generator.model or EMBEDDED.name
-        home = str(find_model(named)) if named == EMBEDDED.name else named
+        backbone = HeadConfig.load(Path(ref)).backbone.name
+        embedded = backbone in EMBEDDED
+        home = str(find_model(backbone)) if embedded else generator.model or backbone
     else:
         identity = identity_of(ref, format)
     ours = home != ref or is_marked(Path(ref))

@@ -61,7 +61,7 @@ class _Api(Protocol):
 
 
 class _Rows:
-    """A server of a classifier. plugin: whether it runs ours."""
+    """Servers of a classifier. plugin: whether they run ours."""
 
     started: ClassVar[str] = f"`vllm serve` with {SERVE_FLAGS}"
 
@@ -74,7 +74,12 @@ class _Rows:
         return context
 
     async def read(self, ids: Sequence[int], reads: Sequence[int]) -> Scored:
-        rows, cached = await (self.new_rows(ids) if self.plugin else self._rows(ids))
+        try:
+            rows, cached = await (self.new_rows(ids) if self.plugin else self._rows(ids))
+        except HTTPFailure:
+            if not self.plugin:
+                raise
+            rows, cached = await self._rows(ids)  # by a server without it, or it says why not
         computed = len(ids) - cached
         if cached > reads[0]:
             # Known tokens, but not read before: a chain that was scored in longer steps.

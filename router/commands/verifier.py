@@ -207,9 +207,10 @@ def export(head: Path | None, out: Path, model: str | None) -> None:
     from router.models.verifiers.checkpoint import export_checkpoint
     from router.models.verifiers.served import SERVE_FLAGS
     from router.models.verifiers.trained_head import shipped_head
-    from router.models.weights.find import EMBEDDED, find_model
+    from router.models.weights.embedded import DEFAULT
+    from router.models.weights.find import find_model
 
-    head = head or shipped_head(model or EMBEDDED.name)
+    head = head or shipped_head(model or DEFAULT.name)
     if head is None:
         raise InputError(f"no verifier comes with `router` for {model}; name a HEAD")
     name = export_checkpoint(find_model(model), head, out).name

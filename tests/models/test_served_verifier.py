@@ -27,7 +27,7 @@ from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier
 from router.models.verifiers.trained_head import shipped_head
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
 from tests.prm_server import PrmServer, probability
@@ -184,22 +184,21 @@ async def test_a_format_without_an_api_is_refused(tokenizers: Tokenizers) -> Non
 
 
 class Dying:
-    """Two servers, of which one dies."""
+    """Two servers that die; the first may run the plugin."""
 
-    def __init__(self) -> None:
-        self.server = PrmServer()
+    def __init__(self, *, plugin: bool) -> None:
+        self.servers = {"prm.test": PrmServer(plugin=plugin), "other.test": PrmServer()}
         self.dead: set[str] = set()
-        self.asked: list[str] = []
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url.host)
         if request.url.host in self.dead:
             raise httpx.ReadError("connection reset")
-        return await self.server.over_http(request)
+        return await self.servers[request.url.host].over_http(request)
 
 
-async def test_a_dead_server_is_left_for_another(tokenizers: Tokenizers) -> None:
-    servers = Dying()
+@pytest.mark.parametrize("plugin", [False, True])
+async def test_a_dead_server_is_left_for_another(plugin: bool, tokenizers: Tokenizers) -> None:
+    servers = Dying(plugin=plugin)
     verifier = await opened(servers, tokenizers, endpoints=(URL, OTHER))
     servers.dead = {"prm.test"}
     chain = chain_of(*STEPS)
@@ -248,7 +247,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
 
 
 def head() -> Path:
-    found = shipped_head(EMBEDDED.name)
+    found = shipped_head(DEFAULT.name)
     assert found is not None
     return found
 
@@ -282,6 +281,15 @@ async def test_our_own_head_is_known_by_its_name(
     serving(PrmServer(name, root=root))
     verifier = await load_served_verifier(str(head()) if named else None, [URL])
     assert verifier.info == VerifierInfo(HEAD, "self", "last")
+
+
+async def test_our_own_head_is_for_its_own_generator(serving: Serving) -> None:
+    serving(PrmServer(HEAD))
+    for model in ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"):
+        with pytest.raises(
+            InputError, match=f"Coder-0.5B-Instruct, and the generator is '{model}'"
+        ):
+            await load_served_verifier(None, [URL], generator=GeneratorStates(model))
 
 
 async def test_a_directory_that_is_served_tells_what_it_is(
