@@ -31,6 +31,7 @@ from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
     SERVED,
     Models,
+    assumed,
     default_bundle,
     default_sampling,
     default_verifier,
@@ -410,7 +411,7 @@ class Router(Session):
         problem = _problem(problem)
         models = await self._models()
         limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling)
-        return await solve(
+        solution = await solve(
             problem,
             models,
             chooser,
@@ -420,6 +421,14 @@ class Router(Session):
             listener=listener,
             decided=decided,
         )
+        return replace(solution, notes=(*solution.notes, *self._assumed))
+
+    @cached_property
+    def _assumed(self) -> tuple[str, ...]:
+        """A note on what the shipped verifier or bundle rests on, where that is not certain."""
+        shipped = self.generator is None and AUTO in (self._asked_verifier, self.bundle)
+        note = assumed(self.model, self.engine, self.endpoints) if shipped else None
+        return () if note is None else (note,)
 
 
 def _problem(problem: str | Problem) -> Problem:

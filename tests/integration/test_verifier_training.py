@@ -25,7 +25,8 @@ from router.models.types import Chain, Sampling, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.reward_heads import rms_normalised
-from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.models.weights.fingerprint import fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 from tests.problem_file import problem_file
