@@ -131,7 +131,7 @@ class Router(Session):
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.chat_template_kwargs = chat_template_kwargs
-        self._asked_verifier = verifier
+        self.asked_verifier = verifier
         self.verifier_format = verifier_format
         self.verifier_endpoints = verifier_endpoints
         self.verifier_endpoint_key = verifier_endpoint_key
@@ -148,8 +148,8 @@ class Router(Session):
     @cached_property
     def verifier(self) -> str | Verifier | None:
         """The verifier that is, or will be, used: what `auto` stands for is resolved."""
-        if self._asked_verifier != AUTO:
-            return self._asked_verifier
+        if self.asked_verifier != AUTO:
+            return self.asked_verifier
         if self.verifier_endpoints:
             return SERVED
         if self.generator is not None:
@@ -426,7 +426,7 @@ class Router(Session):
     @cached_property
     def _assumed(self) -> tuple[str, ...]:
         """A note on what the shipped verifier or bundle rests on, where that is not certain."""
-        shipped = self.generator is None and AUTO in (self._asked_verifier, self.bundle)
+        shipped = self.generator is None and AUTO in (self.asked_verifier, self.bundle)
         note = assumed(self.model, self.engine, self.endpoints) if shipped else None
         return () if note is None else (note,)
 
