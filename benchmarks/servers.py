@@ -38,7 +38,8 @@ from router.models.verifiers.checkpoint import export_checkpoint
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.trained_head import shipped_head
-from router.models.weights.find import EMBEDDED, find_model
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.find import find_model
 from router.opening import Models
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
@@ -91,14 +92,14 @@ async def here() -> Models:
     """Both on engines of this process; the head reads a backbone of its own, as over there."""
     generator = await load_generator(engine="vllm", max_model_len=CONTEXT)
     verifier = await load_verifier(
-        str(shipped_head(EMBEDDED.name)), engine="vllm", engine_args={"max_model_len": CONTEXT}
+        str(shipped_head(DEFAULT.name)), engine="vllm", engine_args={"max_model_len": CONTEXT}
     )
     return Models(generator, verifier, (generator, verifier))
 
 
 async def there(generator_url: str, verifier_url: str) -> Models:
     generator = await load_generator(
-        EMBEDDED.name, endpoints=[generator_url], prompt=EMBEDDED.prompt
+        DEFAULT.name, endpoints=[generator_url], prompt=DEFAULT.prompt
     )
     verifier = await load_served_verifier(None, [verifier_url])
     return Models(generator, verifier, (generator, verifier))
@@ -172,14 +173,14 @@ def main(
 ) -> None:
     """Measure both ways, in turns."""
     chosen = read_problems(problems).problems[:count]
-    head = shipped_head(EMBEDDED.name)
+    head = shipped_head(DEFAULT.name)
     assert head is not None
     with ExitStack() as stack:
         exported = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "head"
         name = export_checkpoint(find_model(None), head, exported).name
         urls = [
             stack.enter_context(
-                serving(find_model(None), PORTS[0], "--served-model-name", EMBEDDED.name)
+                serving(find_model(None), PORTS[0], "--served-model-name", DEFAULT.name)
             ),
             stack.enter_context(
                 serving(

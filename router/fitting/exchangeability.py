@@ -39,7 +39,8 @@ class Halves:
 class Order:
     """What the order of one pool's samples says of them: of being right, and of their tokens.
 
-    problems: with two samples or more; samples: of these. tokens: None where they are not known.
+    problems: with two samples or more; samples: of these, a run of several counting as one.
+    tokens: None where they are not known.
     """
 
     configuration: str
@@ -60,10 +61,10 @@ def orders(
     for (problem, name), rows in groupby(store.outcomes(), key=lambda row: (row[0], row[1])):
         if problem not in only or name not in pools:
             continue
-        found = [(correct, count) for *_, correct, _, count in rows if correct is not None]
+        found = _units(name, rows)
         if len(found) > 1:
-            right[name].append([float(correct) for correct, _ in found])
-            tokens[name].append([np.nan if count is None else count for _, count in found])
+            right[name].append([float(np.mean([correct for correct, _ in unit])) for unit in found])
+            tokens[name].append([float(np.mean([count for _, count in unit])) for unit in found])
     return tuple(
         Order(
             name,
@@ -74,6 +75,19 @@ def orders(
         )
         for name, values in sorted(right.items())
     )
+
+
+def _units(name: str, rows: Iterable[tuple[Any, ...]]) -> list[list[tuple[float, float]]]:
+    """Right or not, and tokens, of each candidate of each unit: a sample, or a run's candidates."""
+    found = [
+        (repeat, float(correct), np.nan if tokens is None else float(tokens))
+        for _, _, repeat, _, correct, _, tokens in rows
+        if correct is not None
+    ]
+    if name == SAMPLES:
+        return [[unit[1:]] for unit in found]
+    runs = groupby(found, key=lambda unit: unit[0])
+    return [[unit[1:] for unit in run] for _, run in runs]
 
 
 def halves(rows: Sequence[Sequence[float]]) -> Halves:

@@ -31,7 +31,7 @@ from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier
 from router.models.verifiers.trained_head import shipped_head
 from router.models.verifiers.transformers import TransformersVerifier
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.opening import Models
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
@@ -71,14 +71,14 @@ def servers(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """Started at once, the second on what `router verifier export` writes, with our plugin."""
     pytest.importorskip("vllm")
     scratch = tmp_path_factory.mktemp("servers")
-    head = shipped_head(EMBEDDED.name)
+    head = shipped_head(DEFAULT.name)
     assert head is not None
     exported = scratch / "head"
     name = export_checkpoint(tokenizer_dir, head, exported).name
     sizes = ("--max-model-len", "2048", "--block-size", str(BLOCK))
     with ExitStack() as stack:
         generator = VllmServer(
-            tokenizer_dir, scratch / "generator", *sizes, "--served-model-name", EMBEDDED.name
+            tokenizer_dir, scratch / "generator", *sizes, "--served-model-name", DEFAULT.name
         )
         stack.enter_context(generator)
         verifier = VllmServer(
@@ -168,7 +168,7 @@ async def test_beam_search_through_both(servers: Servers) -> None:
         )
 
     router = Router(
-        EMBEDDED.name,
+        DEFAULT.name,
         endpoints=[servers.generator.url],
         verifier_endpoints=[servers.verifier.url],
     )

@@ -27,7 +27,7 @@ from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier
 from router.models.verifiers.trained_head import shipped_head
-from router.models.weights.find import EMBEDDED
+from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
 from tests.prm_server import PrmServer, probability
@@ -248,7 +248,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
 
 
 def head() -> Path:
-    found = shipped_head(EMBEDDED.name)
+    found = shipped_head(DEFAULT.name)
     assert found is not None
     return found
 

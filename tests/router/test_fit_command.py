@@ -337,5 +337,5 @@ def test_a_log_gets_a_line_now_and_then(
     assert "24 of 48 generations" not in log
     monkeypatch.setattr("router.commands.sampling.LOG_SECONDS", 0.0)
     log = run(*options).stderr
-    # The pools of ten problems, and nine searches on each of twelve.
-    assert log.count(" of 324 generations") == 10 + 12 * 9
+    # The pools of ten problems, and the searches of each kind on each of twelve.
+    assert log.count(" of 324 generations") == 10 + 12 * 6
