@@ -98,9 +98,7 @@ async def here() -> Models:
 
 
 async def there(generator_url: str, verifier_url: str) -> Models:
-    generator = await load_generator(
-        DEFAULT.name, endpoints=[generator_url], prompt=DEFAULT.prompt
-    )
+    generator = await load_generator(DEFAULT.name, endpoints=[generator_url], prompt=DEFAULT.prompt)
     verifier = await load_served_verifier(None, [verifier_url])
     return Models(generator, verifier, (generator, verifier))
 

@@ -19,7 +19,7 @@ from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.served import ServedVerifier, served_models
 from router.models.verifiers.trained_head import is_head, shipped_heads
-from router.models.weights.embedded import DEFAULT
+from router.models.weights.embedded import DEFAULT, EMBEDDED
 from router.models.weights.find import find_model
 
 logger = logging.getLogger("router")
@@ -79,7 +79,7 @@ def _who(
         if format not in (None, identity.format):
             raise InputError(f"{ref} was trained for format {identity.format!r}, not {format!r}")
         named = generator.model or DEFAULT.name
-        home = str(find_model(named)) if named == DEFAULT.name else named
+        home = str(find_model(named)) if named in EMBEDDED else named
     else:
         identity = identity_of(ref, format)
     ours = home != ref or is_marked(Path(ref))

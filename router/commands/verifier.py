@@ -184,7 +184,8 @@ def evaluate(
         if from_rollouts is None:
             fill_store(router, encoder.prompt, known, samples, 0, out / STORE, report)
         file = from_rollouts or out / STORE
-        pools = scored = read_pools(file, known, encoder)
+        pools = read_pools(file, known, encoder)
+        scored: Sequence[SolutionPool] = pools
         if scorer is not None and config is not None:
             name, way, how = scorer.name, config.aggregation, reads(config)
             if scored_by(file, pools) != name:

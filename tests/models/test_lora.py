@@ -17,5 +17,5 @@ def test_a_solution_weighs_one_however_few_its_steps_are(lengths: tuple[int, ...
     ]
     targets, weights = _targets(solutions, LoraSettings(rank=4))
     assert targets.shape == (sum(lengths), 2)
-    sums = [part.sum() for part in weights.split(list(lengths))]
+    sums = [part.sum() for part in torch.split(weights, list(lengths))]
     assert torch.allclose(torch.stack(sums), torch.ones(len(lengths)))

@@ -28,11 +28,12 @@ COLD = "best_of_n(n=4, select=majority, temperature=0.3)"
 
 def test_the_test_is_that_of_all_permutations() -> None:
     rng = np.random.default_rng(0)
+    rows: list[list[float]]
     rows = [list(rng.random(int(m)) < 0.3 * (k % 3)) for k, m in enumerate(rng.integers(2, 12, 60))]
     rows += [[*rng.normal(size=5) + 0.6, *rng.normal(size=5)] for _ in range(20)]
 
     def excess(some: list[list[float]]) -> float:
-        return sum(sum(row[: len(row) // 2]) - len(row) // 2 * np.mean(row) for row in some)
+        return sum(sum(row[: len(row) // 2]) - len(row) // 2 * float(np.mean(row)) for row in some)
 
     drawn = [excess([list(rng.permutation(row)) for row in rows]) for _ in range(1000)]
     exact = np.mean(np.abs(drawn) >= abs(excess(rows)))

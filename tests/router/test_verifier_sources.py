@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from router.verifier.scoring import score_with
 from router.verifier.sources import measure_sources, source_of, verdict
 
 
-def pool(id_: str, rows: list[tuple[str, float | None]], source: str | None = None) -> SolutionPool:
+def pool(
+    id_: str, rows: Sequence[tuple[str, float | None]], source: str | None = None
+) -> SolutionPool:
     """One problem, right answer 1; each row an answer and its score, None being unscorable."""
     found = [
         StoredCandidate(("x",), "stop", answer, answer == "1", scores=() if s is None else (s,))
