@@ -27,7 +27,7 @@ from router.models.verifiers.prm import SELF
 from router.models.weights.embedded import DEFAULT
 from router.models.weights.find import find_model
 from router.verifier.data import read_pools
-from router.verifier.report import render, save_pictures
+from router.verifier.report import reads, render, save_pictures
 from router.verifier.training import Training, train_verifier
 
 HERE = Path(__file__).parent
@@ -48,10 +48,11 @@ def main(features: Path) -> None:
     command = shlex.join(["python", "-m", "benchmarks.verifier", *sys.argv[1:]])
     trained = train_verifier(pools, training, {"command": command}, _say)
     trained.save(HERE.parent / "models" / "trained" / DEFAULT.name, model)
-    report = trained.held_out
+    report, config = trained.held_out, trained.config
     record = {"head": asdict(trained.config), "held_out": report.to_dict()}
     (RESULTS / "verifier.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "verifier.html").write_text(render(report, trained.config), encoding="utf-8")
+    page = render(report, config.name, reads(config))
+    (RESULTS / "verifier.html").write_text(page, encoding="utf-8")
     save_pictures(report, RESULTS)
 
 

@@ -21,6 +21,8 @@ class GeneratorInfo:
     context: longest prompt plus answer in tokens; None if the engine does not say.
     parameters: weights that multiply, as `models.usage.flops` counts them; None if unknown.
     seeds: whether a call may carry a seed.
+    fingerprint: of the weights (`models.weights.fingerprint`), as a name may be given to others;
+        None where they are not here.
     """
 
     model: str
@@ -29,6 +31,7 @@ class GeneratorInfo:
     context: int | None = None
     parameters: int | None = None
     seeds: bool = False
+    fingerprint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

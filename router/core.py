@@ -31,6 +31,7 @@ from router.models.types import AskedSampling, Problem, Sampling
 from router.opening import (
     SERVED,
     Models,
+    assumed,
     default_bundle,
     default_sampling,
     default_verifier,
@@ -130,7 +131,7 @@ class Router(Session):
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.chat_template_kwargs = chat_template_kwargs
-        self._asked_verifier = verifier
+        self.asked_verifier = verifier
         self.verifier_format = verifier_format
         self.verifier_endpoints = verifier_endpoints
         self.verifier_endpoint_key = verifier_endpoint_key
@@ -147,8 +148,8 @@ class Router(Session):
     @cached_property
     def verifier(self) -> str | Verifier | None:
         """The verifier that is, or will be, used: what `auto` stands for is resolved."""
-        if self._asked_verifier != AUTO:
-            return self._asked_verifier
+        if self.asked_verifier != AUTO:
+            return self.asked_verifier
         if self.verifier_endpoints:
             return SERVED
         if self.generator is not None:
@@ -410,7 +411,7 @@ class Router(Session):
         problem = _problem(problem)
         models = await self._models()
         limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling)
-        return await solve(
+        solution = await solve(
             problem,
             models,
             chooser,
@@ -420,6 +421,14 @@ class Router(Session):
             listener=listener,
             decided=decided,
         )
+        return replace(solution, notes=(*solution.notes, *self._assumed))
+
+    @cached_property
+    def _assumed(self) -> tuple[str, ...]:
+        """A note on what the shipped verifier or bundle rests on, where that is not certain."""
+        shipped = self.generator is None and AUTO in (self.asked_verifier, self.bundle)
+        note = assumed(self.model, self.engine, self.endpoints) if shipped else None
+        return () if note is None else (note,)
 
 
 def _problem(problem: str | Problem) -> Problem:

@@ -12,14 +12,14 @@ from typing import Any
 
 from router.bundle import shipped_bundle
 from router.models.base import Generator, Verifier
-from router.models.errors import InputError
+from router.models.errors import InputError, ModelError
 from router.models.placement import Wanted, on_gpu, placed
 from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_args
 from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
 from router.models.verifiers.load import GeneratorStates
-from router.models.weights.embedded import embedded_model
+from router.models.weights.embedded import EMBEDDED, embedded_model
 
 _HERE = ("vllm", "transformers")
 """Engines that take memory of this machine."""
@@ -38,15 +38,41 @@ def default_sampling(model: str | None, endpoints: Sequence[str] = ()) -> Sampli
 
 
 def known_model(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:
-    """Short name of the model, where it tells for certain which weights these are.
+    """Name of the embedded model that this is; None is unknown.
 
-    A directory may hold any weights, and so may a server that is not asked for a model: only
-    embedded models are known by name. None is unknown.
+    Here it is known by its weights, whatever they are called. Servers do not tell theirs, so the
+    name is believed, and `assumed` says so.
     """
     if engine == FAKE or (endpoints and model is None):
         return None
+    if not endpoints and model is not None and Path(model).is_dir():
+        return _known_weights(Path(model))
     embedded = embedded_model(model)
     return embedded.name if embedded else None
+
+
+def _known_weights(directory: Path) -> str | None:
+    if find_spec("torch") is None:
+        return None
+    from router.models.weights.fingerprint import fingerprint
+
+    try:
+        found = fingerprint(directory)
+    except ModelError:  # loading them will say what is wrong
+        return None
+    return next((m.name for m in EMBEDDED.values() if m.fingerprint == found), None)
+
+
+def assumed(model: str | None, engine: str, endpoints: Sequence[str]) -> str | None:
+    """What is believed of the weights behind endpoints where their name is an embedded model's."""
+    name = known_model(model, engine, endpoints) if endpoints else None
+    if name is None:
+        return None
+    return (
+        f"the servers do not tell their weights: they are taken for those that `router model pull"
+        f" {name}` gives, which come from a 4-bit file and are what the shipped verifier and"
+        " bundle were made for; for others of that name take --verifier none --bundle none"
+    )
 
 
 def default_verifier(model: str | None, engine: str, endpoints: Sequence[str] = ()) -> str | None:

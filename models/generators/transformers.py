@@ -30,6 +30,7 @@ from router.models.types import (
 )
 from router.models.usage import Usage
 from router.models.weights.count import count_parameters
+from router.models.weights.fingerprint import fingerprint
 
 
 class TransformersGenerator:
@@ -97,6 +98,7 @@ class TransformersGenerator:
             context=model.config.get_text_config().max_position_embeddings,
             parameters=count_parameters(Path(model_path)),
             seeds=True,
+            fingerprint=fingerprint(Path(model_path)),
         )
         return cls(model, ChainEncoder(tokenizer, prompt), info, state_layer)
 

@@ -35,6 +35,7 @@ from router.models.types import (
 )
 from router.models.usage import Usage
 from router.models.weights.count import count_parameters
+from router.models.weights.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -134,6 +135,7 @@ class VLLMGenerator:
                 parameters=count_parameters(model_path),
                 # A request with a seed kills the CPU build's engine (0.32).
                 seeds=not on_cpu,
+                fingerprint=await asyncio.to_thread(fingerprint, model_path),
             )
             if on_cpu and known() and not all(await engine.collective_rpc("draw_by_inversion")):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")

@@ -30,8 +30,8 @@ from router.models.runtime.numbers import compute_dtype
 from router.models.runtime.threads import map_on_cores
 from router.models.verifiers.prm import Encoded
 from router.models.verifiers.reward_heads import rms_normalised
-from router.models.verifiers.trained_head import fingerprint
 from router.models.verifiers.transformers import pretrained
+from router.models.weights.fingerprint import fingerprint
 
 _BATCH = 1024
 """Tokens in one pass, padding included; more made none faster on a CPU."""

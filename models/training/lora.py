@@ -165,7 +165,8 @@ def _targets(solutions: Sequence[Labelled], settings: LoraSettings) -> tuple[Ten
     for solution in solutions:
         earlier = len(solution.labels) - 1
         labels += solution.labels
-        weights += [(1 - settings.last_share) / earlier] * earlier
+        if earlier:
+            weights += [(1 - settings.last_share) / earlier] * earlier
         weights += [settings.last_share if earlier else 1.0]
     good = torch.tensor(labels, dtype=torch.float32)
     return torch.stack((1 - good, good), dim=1), torch.tensor(weights)

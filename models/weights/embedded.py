@@ -13,12 +13,15 @@ from router.models.weights.fetch import RemoteFile
 class EmbeddedModel:
     """A model that `router` can get by itself, and what it is used with unless told otherwise.
 
-    source: its GGUF file; licence: of the weights (SPDX); disk: bytes that fetching and
-    converting need at their peak; prompt: id in `models.prompts`; max_tokens: of one solution.
+    source: its GGUF file, quantised to 4 bits: what is converted from it bears the name of the
+    original weights and is not quite them, so `fingerprint` says which they are; licence: of the
+    weights (SPDX); disk: bytes that fetching and converting need at their peak; prompt: id in
+    `models.prompts`; max_tokens: of one solution.
     """
 
     name: str
     source: RemoteFile
+    fingerprint: str
     licence: str
     disk: int
     prompt: str
@@ -36,6 +39,7 @@ _ALL: Final = (
             size=491_400_064,
             sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         ),
+        fingerprint="c57a9ea536f958eb6e2bb17fb28f58ceb776ab22c8cf2d9b2ae982f10cfd9492",
         licence="Apache-2.0",
         disk=1_900_000_000,
         prompt="qwen-math",
@@ -51,6 +55,7 @@ _ALL: Final = (
             size=1_117_320_768,
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         ),
+        fingerprint="41d317bdd9a02f5f33f78dac42910b66215ec41621efb27f59a68e45f84a5c09",
         licence="Apache-2.0",
         disk=4_800_000_000,
         prompt="qwen-math",

@@ -20,6 +20,7 @@ from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.distributed import LOCAL, ray_workers
+from router.fitting.exchangeability import drifting
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
     DEFAULTS,
@@ -150,6 +151,8 @@ def fit(
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
+            if router.asked_verifier is None:
+                _check_unverified(rollouts)
             bundle = fit_bundle(rollouts, _expanded(template, strategies, verified), known)
         _finish(bundle, out, as_json)
         return
@@ -158,6 +161,9 @@ def fit(
     check_levels(levels, len(known), merge=merge_levels)
     settings = _expanded(template, strategies, router.verifier is not None)
     path = store or Path(f"{out or problems}.rollouts.sqlite")
+    if router.verifier is None and path.is_file():
+        with RolloutStore.read(path) as rollouts:
+            _check_unverified(rollouts)
     due = _price(path, known, settings, max_generations)
     if dry_run and as_json:
         click.echo(json.dumps(asdict(due) | {"at_most": allocation == "racing"}))
@@ -219,6 +225,19 @@ def _fits(text: str, budgets: tuple[int, ...], verified: bool) -> bool:
     return True
 
 
+def _check_unverified(rollouts: RolloutStore) -> None:
+    """Refuse a fit without a verifier on rollouts that one has scored.
+
+    Its bundle would bear the verifier's name, though it had none.
+    """
+    name = rollouts.origin.verifier
+    if name is not None:
+        raise InputError(
+            f"{rollouts.path} holds rollouts scored by verifier {name!r}, and this fit has none:"
+            " give that with --verifier, or sample without one into another --store"
+        )
+
+
 def _price(
     path: Path, problems: tuple[Problem, ...], settings: FitSettings, most: int | None
 ) -> Price:
@@ -264,6 +283,8 @@ def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
         return
     bundle.save(out)
     data = bundle.manifest["data"]
+    for told in drifting(data["pools"]):
+        click.echo(f"warning: {told}", err=True)
     result: dict[str, Any] = {
         "bundle": str(out),
         "cells": len(bundle.table.cells),

@@ -13,8 +13,9 @@ from router.io import short_digest
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.generators.load import choose_prompt
 from router.models.types import Problem
-from router.models.verifiers.trained_head import fingerprint, head_digest, is_head
+from router.models.verifiers.trained_head import head_digest, is_head
 from router.models.weights.embedded import DEFAULT, EMBEDDED
+from router.models.weights.fingerprint import fingerprint
 from router.opening import FAKE
 from router.provenance import package_version
 from router.strategies.budget import Budget

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,14 +27,17 @@ from router.problem_files import read_graded
 from router.words import counted
 
 if TYPE_CHECKING:
+    from router.models.base import Verifier, VerifierInfo
     from router.models.prompts import Prompt
     from router.models.tokens import ChainEncoder
+    from router.verifier.data import SolutionPool
     from router.verifier.evaluation import VerifierReport
     from router.verifier.training import Reporter
 
 FORMATS: Final = (SELF, "qwen-prm")
 STORE = "rollouts.sqlite"
 FEATURES = "features"
+SCORES = "scores.jsonl"
 
 _directory = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -135,7 +139,7 @@ def train(
 
 
 @verifier.command()
-@click.argument("head", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("judge", metavar="VERIFIER")
 @click.argument("problems", type=_file, required=False)
 @_out
 @_from_rollouts
@@ -143,7 +147,7 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
 @with_router
 def evaluate(
-    head: Path,
+    judge: str,
     problems: Path | None,
     out: Path,
     from_rollouts: Path | None,
@@ -151,46 +155,93 @@ def evaluate(
     as_json: bool,
     router: Router,
 ) -> None:
-    """Measure the trained verifier in directory HEAD on PROBLEMS that it was not trained on.
+    """Measure a verifier on PROBLEMS that it was not trained on: all together, and per source.
 
-    Writes verifier.json, a page verifier.html and its pictures to --out. An interrupted run goes
-    on where it stopped.
+    VERIFIER is the directory of a trained head, or any process reward model that --verifier takes
+    (with --verifier-format where its weights do not tell). A problem's source is what its record
+    says, else its id up to the first slash. Writes verifier.json, a page verifier.html and its
+    pictures to --out. An interrupted run goes on where it stopped.
     """
-    from router.models.prompts import get_prompt
+    from router.models.generators.load import choose_prompt
+    from router.models.verifiers.trained_head import HeadConfig, is_head
     from router.models.weights.find import find_model
     from router.report.page import check_drawable
-    from router.verifier.data import data_digest, read_pools
+    from router.verifier.data import data_digest, read_pools, scored_by
     from router.verifier.evaluation import measure
-    from router.verifier.report import render, save_pictures
+    from router.verifier.report import reads, render, save_pictures
     from router.verifier.sampling import fill_store
     from router.verifier.scoring import Scorer
+    from router.verifier.sources import measure_sources, verdict
 
     check_drawable()
     known = graded_problems(problems, from_rollouts)
-    scorer = Scorer.load(head, find_model(router.model))
-    encoder = _encoder(scorer.model, get_prompt(router.prompt or scorer.config.prompt))
+    model = find_model(router.model)
+    config = HeadConfig.load(Path(judge)) if is_head(Path(judge)) else None
+    prompt = router.prompt or (None if config is None else config.prompt)
+    encoder = _encoder(model, choose_prompt(prompt, router.model))
+    scorer = None if config is None else Scorer.load(Path(judge), model)
     with stage_progress() as report:
         if from_rollouts is None:
             fill_store(router, encoder.prompt, known, samples, 0, out / STORE, report)
-        pools = read_pools(from_rollouts or out / STORE, known, encoder)
-        scored = scorer.score(pools, encoder, out / FEATURES, report)
-    measured = measure(scored)
+        file = from_rollouts or out / STORE
+        pools = read_pools(file, known, encoder)
+        scored: Sequence[SolutionPool] = pools
+        if scorer is not None and config is not None:
+            name, way, how = scorer.name, config.aggregation, reads(config)
+            if scored_by(file, pools) != name:
+                scored = scorer.score(pools, encoder, out / FEATURES, report)
+        else:
+            info, scored = asyncio.run(_published(judge, router, pools, out / SCORES, report))
+            name, way, how = info.name, info.aggregation, f"Format {info.format}."
+    measured, sources = measure(scored), measure_sources(scored, way)
     record = {
         "command": _command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": data_digest(pools),
-        "head": asdict(scorer.config),
+        "verifier": name,
+        "aggregation": way,
+        "head": None if config is None else asdict(config),
+        "verdict": verdict(measured, way),
         "measured": measured.to_dict(),
+        "sources": {source.name: source.to_dict() for source in sources},
     }
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     (out / "verifier.json").write_text(text + "\n", encoding="utf-8")
-    (out / "verifier.html").write_text(render(measured, scorer.config), encoding="utf-8")
+    (out / "verifier.html").write_text(render(measured, name, how, sources), encoding="utf-8")
     save_pictures(measured, out)
     if as_json:
         click.echo(text)
+        return
+    _print(measured, f"on {counted(measured.problems, 'problem')}")
+    click.echo(f"all: {verdict(measured, way)}")
+    for source in sources:
+        click.echo(f"{source.name} ({counted(source.problems, 'problem')}): {source.verdict}")
+
+
+async def _published(
+    ref: str, router: Router, pools: Sequence[SolutionPool], cache: Path, report: Reporter
+) -> tuple[VerifierInfo, Sequence[SolutionPool]]:
+    """Scores by a whole model."""
+    from router.models.verifiers.load import load_verifier
+    from router.models.verifiers.load_served import load_served_verifier
+    from router.verifier.scoring import score_with
+
+    if router.verifier_endpoints:
+        judge: Verifier = await load_served_verifier(
+            ref,
+            router.verifier_endpoints,
+            key=router.verifier_endpoint_key,
+            format=router.verifier_format,
+        )
     else:
-        _print(measured, f"on {counted(measured.problems, 'problem')}")
+        judge = await load_verifier(
+            ref, format=router.verifier_format, engine_args=router.verifier_args
+        )
+    try:
+        return judge.info, await score_with(judge, pools, cache, report)
+    finally:
+        await judge.aclose()
 
 
 @verifier.command()
@@ -284,6 +335,7 @@ def _print(report: VerifierReport, where: str) -> None:
         "AUC inside problems, last step": report.within["last"],
         "AUC inside problems, all steps": report.step_within,
         "calibration error": report.calibration_error,
+        "Brier score": report.brier,
         "pass@1": report.pass_at_1,
         f"majority@{largest}": report.curve("majority").accuracy[-1],
         f"weighted@{largest} ({way})": weighted.accuracy[-1],

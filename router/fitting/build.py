@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from router.bundle import SCHEMA, Bundle, text_digest
 from router.difficulty.levels import Ints, fit_levels
 from router.difficulty.pilot import PilotLevels
 from router.fitting.cells import build_table
+from router.fitting.exchangeability import orders
 from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
 from router.models.errors import InputError
 from router.models.extras import require_fit
@@ -127,6 +128,7 @@ def _manifest(
     store: RolloutStore, settings: FitSettings, problems: Sequence[Problem], found: Measurements
 ) -> dict[str, Any]:
     data = sorted((p.id, p.text, p.answer) for p in problems)
+    ids = set(found.problems)
     return {
         "schema_version": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -138,6 +140,7 @@ def _manifest(
         "data": {
             "problems": len(found.problems),
             "sha256": digest(data),
+            "pools": [asdict(order) for order in orders(store, found.strategies, ids)],
             "texts": sorted(map(text_digest, problems)),
             "samples": int(found.samples.sum()),
             "monte_carlo_error": float(np.nanmax(found.error)),

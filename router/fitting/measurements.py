@@ -275,7 +275,7 @@ class StoredPools:
         """level_samples: for a pool of samples; None for runs."""
         stored = StoredPool(task)
         last: object = None
-        for _, _, repeat, answer, correct, scores in rows:
+        for _, _, repeat, answer, correct, scores, _ in rows:
             stored.drawn += correct is not None
             if level_samples is not None:
                 decides = level_samples == 0 or stored.drawn <= level_samples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import (
     Collection,
     Coroutine,
@@ -290,31 +291,44 @@ class Sampler:
         ]
 
     async def _all(self, jobs: Sequence[SearchJob], shift: Shift) -> None:
-        async def one(job: SearchJob) -> None:
-            async with shift.room.hold(job.strategy.cost):
-                if self.left < job.strategy.cost:
+        """Run searches. Those of one problem and kind are stored together or, after a kill, not at
+        all: were each kept as it ends, the short ones would be, and the others be drawn again."""
+        pools: defaultdict[tuple[str, str], list[SearchJob]] = defaultdict(list)
+        for job in jobs:
+            pools[job.problem.id, job.configuration].append(job)
+
+        async def one(pool: Sequence[SearchJob]) -> None:
+            cost = price(pool).generations
+            async with shift.room.hold(cost):
+                if self.left < cost:
                     self.capped = True
                     return
-                self.left -= job.strategy.cost
-                await self._one(job, shift)
-                shift.tick(job.strategy.cost)
+                self.left -= cost
+                await self._pool(pool, shift)
+                shift.tick(cost)
+
+        await gather(one(pool) for pool in pools.values())
+
+    async def _pool(self, jobs: Sequence[SearchJob], shift: Shift) -> None:
+        """Run searches at once and store them in their order."""
+        runs: dict[SearchJob, Run] = {}
+
+        async def one(job: SearchJob) -> None:
+            key = f"{self.seed}/{job.problem.id}/{job.configuration}/{job.repeat}"
+            seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+            search = shift.worker.search(job, None if self.seed is None else seed)
+            run = await self._tried(job.key, search, shift)
+            if run is not None:
+                runs[job] = run
 
         await gather(one(job) for job in jobs)
-
-    async def _one(self, job: SearchJob, shift: Shift) -> None:
-        """Run one search and store it."""
-        key = f"{self.seed}/{job.configuration}/{job.repeat}"
-        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        search = shift.worker.search(job, None if self.seed is None else seed)
-        run = await self._tried(job.key, search, shift)
-        if run is None:
-            return
         with self.store.transaction():
-            if job.configuration == SAMPLES:
-                self.store.add_samples(run.problem, run.candidates, run.usage)
-            else:
-                self.store.add(run)
-            self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
+            for run in (runs[job] for job in jobs if job in runs):
+                if run.configuration == SAMPLES:
+                    self.store.add_samples(run.problem, run.candidates, run.usage)
+                else:
+                    self.store.add(run)
+                self.store.add_pace(run.usage.sampled_tokens or 0, shift.lap())
 
     async def _tried(
         self, key: tuple[str, str, int], work: Coroutine[Any, Any, T], shift: Shift

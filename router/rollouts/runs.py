@@ -19,7 +19,7 @@ from router.models.prompts import PROMPTS
 from router.models.types import Chain, EndReason, FinishReason, Problem, Sampling, Step
 from router.models.usage import Usage
 
-_LEARNT = frozenset({"verifier", "format", "aggregation"})
+_LEARNT = frozenset({"verifier", "format", "aggregation", "fingerprint"})
 _COUNTS = frozenset({"parameters", "verifier_parameters"})
 
 
@@ -30,6 +30,8 @@ class Origin:
     The engine is no part of it: the same weights give the same distribution on every engine.
 
     prompt_digest: of the prompt's text; None for a prompt that is not in `models.prompts`.
+    fingerprint: of the generator's weights; None where they are not known, as behind an endpoint.
+        Where both are known they say whether these are the same weights, and names do not.
     verifier, format, aggregation: None until the first scored run.
     parameters, verifier_parameters: weights that multiply, for FLOPs; None if unknown. They are
         how `router` counts, not what it counts, so they need not agree.
@@ -47,6 +49,7 @@ class Origin:
     aggregation: Aggregation | None = None
     parameters: int | None = None
     verifier_parameters: int | None = None
+    fingerprint: str | None = None
 
     @classmethod
     def of(
@@ -66,6 +69,7 @@ class Origin:
             aggregation=None if verifier is None else verifier.aggregation,
             parameters=generator.parameters,
             verifier_parameters=None if verifier is None else verifier.parameters,
+            fingerprint=generator.fingerprint,
         )
 
     @property
@@ -93,6 +97,8 @@ class Origin:
             InputError: they differ; the message names each field.
         """
         known, new = self.to_dict(), other.to_dict()
+        if self.fingerprint is not None and self.fingerprint == other.fingerprint:
+            new["model"] = self.model
         different = [
             f"{name} was {known[name]!r} and is now {new[name]!r}"
             for name in known

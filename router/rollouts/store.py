@@ -353,13 +353,13 @@ class RolloutStore:
         return tokens, seconds
 
     def outcomes(self) -> Iterator[tuple[Any, ...]]:
-        """(problem, configuration, repeat, answer, correct, scores JSON) of every candidate.
+        """(problem, configuration, repeat, answer, correct, scores JSON, tokens) of each candidate.
 
         What estimates need, as plain rows: a store of 640,000 candidates is read in seconds. A run
         that found nothing is one row whose `correct` is None.
         """
         yield from self._db.execute(
-            "SELECT problem, configuration, repeat, answer, correct, scores"
+            "SELECT problem, configuration, repeat, answer, correct, scores, tokens"
             " FROM runs LEFT JOIN candidates ON run = runs.id"
             " ORDER BY problem, configuration, repeat, idx"
         )

@@ -88,6 +88,16 @@ def read_pools(
     return kept
 
 
+def scored_by(file: Path, pools: Sequence[SolutionPool]) -> str | None:
+    """Name of the verifier whose scores all these solutions of a store carry; None of no one."""
+    if file.suffix in SUFFIXES and not is_exported(file):
+        return None
+    if any(candidate.scores is None for pool in pools for candidate in pool.candidates):
+        return None
+    with open_rollouts(file) as store:
+        return store.origin.verifier
+
+
 def _pools(store: RolloutStore) -> list[SolutionPool]:
     completions: dict[str, list[tuple[StoredCandidate, int]]] = {}
     for run in store.runs():

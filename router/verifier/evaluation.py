@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
+from router.fitting.measurements import Answered, pool_of
 from router.intervals import RESAMPLES, Figure, mean_figure, resamples
 from router.models.base import Aggregation
 from router.models.errors import InputError
@@ -51,6 +52,7 @@ class VerifierReport:
     auc, within: by aggregation, over all solutions and inside problems. step_auc, step_within:
     over single steps, labelled with their solution's outcome. by_position: AUC inside problems of
     the steps in each fifth of their solutions, first fifth first. sizes: N of the curves.
+    Solutions that the verifier cannot take have no scores: they count for N and do not vote.
     """
 
     problems: int
@@ -64,6 +66,7 @@ class VerifierReport:
     step_within: Figure
     by_position: tuple[Figure, ...]
     calibration_error: Figure
+    brier: Figure
     reliability: tuple[ReliabilityBin, ...]
     sizes: tuple[int, ...]
     curves: tuple[SelectionCurve, ...]
@@ -89,13 +92,20 @@ class VerifierReport:
         return max(ways, key=lambda way: self.curve("weighted", way).accuracy[-1].value)
 
 
+def can_measure(pools: Sequence[SolutionPool]) -> bool:
+    """Whether there is anything to resample and to tell apart."""
+    return len(pools) > 1 and any(
+        len({c.correct for c in pool.candidates if c.scores}) == 2 for pool in pools
+    )
+
+
 def measure(pools: Sequence[SolutionPool], seed: int = 0) -> VerifierReport:
     """Measure the scores on the candidates of `pools`; pure, a few seconds for 3,000 solutions.
 
     Raises:
         InputError: fewer than two problems, or no problem has right and wrong solutions.
     """
-    if len(pools) < 2 or not any(pool.mixed for pool in pools):
+    if not can_measure(pools):
         raise InputError(
             f"cannot measure a verifier on {len(pools)} problems of which "
             f"{sum(pool.mixed for pool in pools)} have both right and wrong solutions"
@@ -117,6 +127,7 @@ def measure(pools: Sequence[SolutionPool], seed: int = 0) -> VerifierReport:
         step_within=steps.within(weights),
         by_position=tuple(steps.at(fifth).within(weights) for fifth in range(POSITIONS)),
         calibration_error=_resampled(finals, _calibration_error, seed),
+        brier=_resampled(finals, _brier, seed),
         reliability=reliability(finals.values, finals.right.astype(float)),
         sizes=sizes,
         curves=_curves(pools, sizes, weights),
@@ -139,9 +150,10 @@ class _Scores:
         return {
             way: cls._of(
                 [
-                    (aggregate(c.scores or (), way), c.correct, index, 0)
+                    (aggregate(c.scores, way), c.correct, index, 0)
                     for index, pool in enumerate(pools)
                     for c in pool.candidates
+                    if c.scores
                 ],
                 len(pools),
             )
@@ -202,6 +214,11 @@ def _calibration_error(scores: _Scores) -> float:
     return expected_calibration_error(reliability(scores.values, scores.right.astype(float)))
 
 
+def _brier(scores: _Scores) -> float:
+    """Mean square of score less outcome (Brier 1950)."""
+    return float(np.mean((scores.values - scores.right) ** 2))
+
+
 def _resampled(scores: _Scores, statistic: Callable[[_Scores], float], seed: int) -> Figure:
     """A statistic that is no mean over problems: recomputed on every resample."""
     rng = np.random.default_rng(seed)
@@ -213,12 +230,12 @@ def _resampled(scores: _Scores, statistic: Callable[[_Scores], float], seed: int
 def _curves(
     pools: Sequence[SolutionPool], sizes: Sequence[int], weights: Floats
 ) -> tuple[SelectionCurve, ...]:
-    def expected(select: Select, way: Aggregation, *, scored: bool) -> Floats:
+    def expected(select: Select, way: Aggregation | None) -> Floats:
         estimates = [_estimate_pool(pool, way) for pool in pools]
-        return expected_accuracy(estimates, sizes, select, scored=scored).accuracy
+        return expected_accuracy(estimates, sizes, select, scored=way is not None).accuracy
 
     # The baseline is what needs no verifier.
-    majority = expected("majority", "last", scored=False)
+    majority = expected("majority", None)
 
     def curve(select: str, way: Aggregation | None, each: Floats) -> SelectionCurve:
         return SelectionCurve(
@@ -230,7 +247,7 @@ def _curves(
 
     ways: tuple[Aggregation, ...] = get_args(Aggregation)
     scored = [
-        curve(select, way, expected(select, way, scored=True))
+        curve(select, way, expected(select, way))
         for select in get_args(Select)
         if select != "majority"
         for way in ways
@@ -252,22 +269,12 @@ def _pass_at(pools: Sequence[SolutionPool], sizes: Sequence[int]) -> Floats:
     )
 
 
-def _estimate_pool(pool: SolutionPool, way: Aggregation) -> Pool:
-    """The pool as `router.fitting.estimates` wants it: answers by index."""
-    task = get_task(pool.problem.task)
-    groups = task.group_sync([candidate.answer for candidate in pool.candidates]).representatives
-    answers = sorted({answer for answer in groups if answer is not None})
-    given = [index for index, answer in enumerate(groups) if answer is not None]
-    right = {
-        answer: pool.candidates[index].correct
-        for index, answer in enumerate(groups)
-        if answer is not None
-    }
-    scores = [aggregate(pool.candidates[index].scores or (), way) for index in given]
-    return Pool(
-        units=len(groups),
-        unit=np.array(given, dtype=np.int64),
-        group=np.array([answers.index(groups[index] or "") for index in given], dtype=np.int64),
-        correct=np.array([right[answer] for answer in answers], dtype=np.bool_),
-        score=np.array(scores, dtype=np.float64),
-    )
+def _estimate_pool(pool: SolutionPool, way: Aggregation | None) -> Pool:
+    """The pool as `router.fitting.estimates` wants it; way: None for a vote without scores."""
+    answered = [
+        Answered(index, c.answer, c.correct, {way: aggregate(c.scores, way)})
+        if way and c.scores
+        else Answered(index, c.answer, c.correct, None)
+        for index, c in enumerate(pool.candidates)
+    ]
+    return pool_of(get_task(pool.problem.task), answered, len(pool.candidates), way)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,6 +12,7 @@ from router.models.verifiers.trained_head import HeadConfig
 from router.report.page import Card, Draw, cards, page, picture, section, table
 from router.report.page import render as draw
 from router.verifier.evaluation import SelectionCurve, VerifierReport
+from router.verifier.sources import Source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,11 @@ _COLOURS = {
 }
 
 
-def render(report: VerifierReport, config: HeadConfig) -> str:
-    """The page. Needs matplotlib; its pictures follow the reader's light or dark theme."""
+def render(report: VerifierReport, name: str, reads: str, sources: Sequence[Source] = ()) -> str:
+    """The page. Needs matplotlib; its pictures follow the reader's light or dark theme.
+
+    name: of the verifier; reads: a sentence on how it scores.
+    """
     way = report.best_aggregation
     weighted, majority = report.curve("weighted", way), report.curve("majority")
     largest = report.sizes[-1]
@@ -38,12 +42,12 @@ def render(report: VerifierReport, config: HeadConfig) -> str:
         "AUC inside problems, last step": _plain(report.within["last"]),
         "AUC inside problems, all steps": _plain(report.step_within),
         "calibration error": _plain(report.calibration_error),
+        "Brier score": _plain(report.brier),
     }
     intro = (
         f"{report.solutions:,} solutions of {report.problems} problems, {report.mixed_problems} of"
-        f" them with right and wrong ones; pass@1 {report.pass_at_1.value:.1%}. Reads layer"
-        f" {config.layer} of {config.backbone.name} in format {config.format}. All intervals are"
-        " 95 %, by bootstrap over problems."
+        f" them with right and wrong ones; pass@1 {report.pass_at_1.value:.1%}."
+        f" {reads} All intervals are 95 %, by bootstrap over problems."
     )
     body = [
         cards(Card(value, small, name) for name, (value, small) in key.items()),
@@ -53,7 +57,14 @@ def render(report: VerifierReport, config: HeadConfig) -> str:
         ),
         _table(report),
     ]
-    return page(f"Verifier {config.name}", intro, body)
+    if len(sources) > 1:
+        body.insert(1, _by_source(sources))
+    return page(f"Verifier {name}", intro, body)
+
+
+def reads(config: HeadConfig) -> str:
+    """How a trained head scores."""
+    return f"Reads layer {config.layer} of {config.backbone.name} in format {config.format}."
 
 
 def save_pictures(report: VerifierReport, directory: Path) -> list[Path]:
@@ -186,6 +197,24 @@ def _table(report: VerifierReport) -> str:
     ]
     caption = "Accuracy of every selection at a few N, and what it gains, in points."
     return section("All curves", caption, table(["problems solved, %", *head], rows))
+
+
+def _by_source(sources: Sequence[Source]) -> str:
+    """What tells right from wrong in one source may not in another."""
+    head = ["source", "problems", "AUC inside, last step", "all steps", "calibration", "Brier", ""]
+    rows = [
+        [source.name, str(source.problems), *_figures(source.report), source.verdict]
+        for source in sources
+    ]
+    caption = "The same figures for each source of problems, and whether scores pay there."
+    return section("Sources", caption, table(head, rows))
+
+
+def _figures(report: VerifierReport | None) -> list[str]:
+    if report is None:
+        return ["–"] * 4
+    figures = (report.within["last"], report.step_within, report.calibration_error, report.brier)
+    return [" (".join(_plain(figure)) + ")" for figure in figures]
 
 
 def _name(curve: SelectionCurve) -> str:

@@ -24,7 +24,8 @@ from router.models.verifiers.checkpoint import check_architecture, save_checkpoi
 from router.models.verifiers.identity import identity_of_head, mark
 from router.models.verifiers.prm import SELF, Encoded, get_format
 from router.models.verifiers.reward_heads import RewardHead
-from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
+from router.models.weights.fingerprint import fingerprint
 from router.strategies.tasks import posed
 from router.verifier.data import SolutionPool, check_trainable, data_digest
 from router.verifier.evaluation import VerifierReport, measure

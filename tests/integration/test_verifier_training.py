@@ -21,11 +21,12 @@ from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.training import features
 from router.models.training.features import StateReader
-from router.models.types import Chain, Sampling, Step
+from router.models.types import Chain, Problem, Sampling, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.reward_heads import rms_normalised
-from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, fingerprint
+from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
+from router.models.weights.fingerprint import fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 from tests.problem_file import problem_file
@@ -230,6 +231,17 @@ def test_lora_is_refused_where_the_generators_own_states_are_read(
 
 
 # -- bad input --------------------------------------------------------------------------------
+
+
+def test_a_problem_too_long_for_the_model_is_skipped_and_named(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = Problem("endless", "1 + " * 5000 + "1", "5001")
+    file = problem_file(tmp_path / "problems.jsonl", [*fake_problems(8), long])
+    result = train(file, tiny_checkpoint, tmp_path / "out", "--layer", 1)
+    assert result.exit_code == 0, result.output
+    assert HeadConfig.load(tmp_path / "out").provenance["problems"] == 8
+    assert "problem endless is skipped" in caplog.text
 
 
 def test_problems_without_gold_answers_are_named(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -11,13 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from router.models.errors import ModelError
-from router.models.verifiers.trained_head import (
-    CONFIG_FILE,
-    Backbone,
-    HeadConfig,
-    fingerprint,
-    is_head,
-)
+from router.models.verifiers.trained_head import CONFIG_FILE, Backbone, HeadConfig, is_head
+from router.models.weights.fingerprint import fingerprint
 
 CONFIG = HeadConfig(
     name="toy-self-2",

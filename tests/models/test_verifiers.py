@@ -21,8 +21,9 @@ from router.models.verifiers.checkpoint import cached_checkpoint
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.reward_heads import RewardHead
-from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig, fingerprint
+from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.models.verifiers.transformers import TransformersVerifier
+from router.models.weights.fingerprint import fingerprint
 from tests.models import prm_models
 
 PATH = Chain(Problem("sum", "What is 2 + 3?")).extend(

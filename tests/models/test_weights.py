@@ -92,6 +92,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedModel:
             size=len(CONTENT),
             sha256=hashlib.sha256(CONTENT).hexdigest(),
         ),
+        fingerprint="",
         licence="Apache-2.0",
         disk=1,
         prompt="qwen-math",

@@ -54,6 +54,25 @@ def refused(*args: Any) -> str:
     return done.stderr
 
 
+def test_no_fit_without_a_verifier_takes_rollouts_that_one_has_scored(
+    problems: Path, tmp_path: Path
+) -> None:
+    bundle, store = tmp_path / "b", tmp_path / "s.sqlite"
+    out = ("--out", bundle, *SMALL, "--allocation", "grid")
+    fitted(problems, *out, "--store", store, *FAKE)
+    written = (bundle / "manifest.json").read_bytes()
+    none = ("--engine", "fake", "--verifier", "none")
+    only = ("--strategy", "best_of_n(select=majority)")
+    for source in (("--store", store), ("--from-rollouts", store)):
+        for more in ((), only):
+            said = refused(problems, *out, *none, *source, *more)
+            assert "scored by verifier 'fake'" in said
+            assert "--store" in said
+    assert (bundle / "manifest.json").read_bytes() == written
+    fitted(problems, *out, *none, "--store", tmp_path / "other.sqlite")
+    assert json.loads((bundle / "manifest.json").read_text())["origin"]["verifier"] is None
+
+
 def test_what_is_fitted_at_a_temperature_is_used_at_it(
     problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,5 +337,5 @@ def test_a_log_gets_a_line_now_and_then(
     assert "24 of 48 generations" not in log
     monkeypatch.setattr("router.commands.sampling.LOG_SECONDS", 0.0)
     log = run(*options).stderr
-    # The pools of ten problems, and nine searches on each of twelve.
-    assert log.count(" of 324 generations") == 10 + 12 * 9
+    # The pools of ten problems, and the searches of each kind on each of twelve.
+    assert log.count(" of 324 generations") == 10 + 12 * 6

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from router.core import Router
 from router.models.errors import InputError, ModelError
@@ -15,7 +18,9 @@ from router.models.placement import Wanted
 from router.models.runtime.engine_args import EngineArgs
 from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
-from router.opening import Models, default_verifier, load_models
+from router.models.weights.embedded import DEFAULT
+from router.models.weights.fingerprint import fingerprint
+from router.opening import Models, assumed, default_bundle, default_verifier, load_models
 
 
 class Loads:
@@ -127,6 +132,34 @@ def test_other_models_come_with_none(
     model: str | None, engine: str, endpoints: tuple[str, ...]
 ) -> None:
     assert Router(model, engine=engine, endpoints=endpoints).verifier is None
+
+
+def weights_of(directory: Path, value: float) -> str:
+    directory.mkdir(parents=True)
+    save_file({"model.layers.0.w": torch.full((2, 2), value)}, directory / "model.safetensors")
+    return str(directory)
+
+
+def test_weights_here_are_known_by_what_they_are_and_not_by_their_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = weights_of(tmp_path / "renamed", 1.0)
+    original = weights_of(tmp_path / EMBEDDED, 2.0)
+    model = replace(DEFAULT, fingerprint=fingerprint(Path(own)))
+    monkeypatch.setattr("router.opening.EMBEDDED", {model.name: model})
+    assert Router(own).verifier is not None
+    assert Router(original).verifier is None
+    assert default_bundle(own, "auto") is not None
+    assert default_bundle(original, "auto") is None
+
+
+def test_what_is_believed_of_a_servers_weights_is_said() -> None:
+    assert "4-bit" in (assumed(EMBEDDED, "auto", (URL,)) or "")
+    assert assumed(EMBEDDED, "vllm", ()) is None
+    assert assumed("other", "auto", (URL,)) is None
+    assert assumed(None, "auto", (URL,)) is None
+    assert Router(EMBEDDED, endpoints=(URL,))._assumed
+    assert not Router(EMBEDDED, endpoints=(URL,), verifier=None, bundle=None)._assumed
 
 
 def test_no_verifier_is_chosen_against_the_callers_wish_or_without_torch(

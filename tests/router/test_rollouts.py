@@ -221,6 +221,16 @@ def test_a_count_of_weights_is_no_part_of_the_origin_and_the_newer_wins(tmp_path
         assert s.origin.parameters == 494_032_768
 
 
+def test_weights_are_known_by_their_fingerprint_where_both_are_known() -> None:
+    ours, theirs = replace(ORIGIN, fingerprint="a1"), replace(ORIGIN, fingerprint="b2")
+    with pytest.raises(InputError, match="fingerprint was 'a1' and is now 'b2'"):
+        ours.joined(theirs)
+    assert ORIGIN.joined(ours).fingerprint == ours.joined(ORIGIN).fingerprint == "a1"
+    assert ours.joined(replace(ours, model="a copy")).model == ORIGIN.model
+    with pytest.raises(InputError, match="model was"):
+        ORIGIN.joined(replace(theirs, model="a copy"))
+
+
 def test_the_engine_is_no_part_of_the_origin() -> None:
     assert Origin.of(replace(GENERATOR, engine="transformers"), Sampling()) == ORIGIN
 

@@ -20,7 +20,7 @@ from router.rollouts.store import RolloutStore
 from router.strategies.tasks import get_task
 from router.verifier.data import SolutionPool, check_trainable, data_digest
 from router.verifier.evaluation import measure
-from router.verifier.report import render, save_pictures
+from router.verifier.report import reads, render, save_pictures
 from router.verifier.sampling import is_complete, sample_completions, sample_pools
 from router.verifier.training import left_out
 
@@ -113,12 +113,12 @@ def test_nothing_to_tell_apart_is_refused() -> None:
 def test_the_page_stands_alone_and_pictures_are_written(tmp_path: Path) -> None:
     report = measure([minority_right(index) for index in range(10)])
     config = HeadConfig("toy <1>", "self", 3, "plain", "last", Backbone("toy", "abc", 8))
-    page = render(report, config)
+    page = render(report, config.name, reads(config))
     assert "toy &lt;1&gt;" in page
     assert "100.0%" in page
     assert page.count("<svg") == 8  # four pictures, wide and narrow
     assert "http" not in page.replace("http-equiv", "")
-    assert render(report, config) == page
+    assert render(report, config.name, reads(config)) == page
     assert [file.stat().st_size > 5000 for file in save_pictures(report, tmp_path)] == [True] * 4
 
 
