@@ -242,7 +242,7 @@ async def served_models(pool: EndpointPool) -> list[Mapping[str, Any]]:
     )
     if not (whole and cards):
         raise VerifierError(f"{pool!r} does not say which models it serves, as vLLM does")
-    return cards
+    return list(cards)
 
 
 def _api(pool: EndpointPool, encoder: ChainEncoder, prm: PrmFormat) -> _Api:
