@@ -79,7 +79,7 @@ def _choice(raw: Any, sampled: int | None, chat: bool) -> CompletionChoice:
     reason = None if why is None else choice[why]  # an int is an end token's id
     ids = choice.get("token_ids")
     if ids is not None and not (isinstance(ids, list) and all(type(one) is int for one in ids)):
-        raise EngineError(f"the server answered token ids that are no list of them: {shown(ids)}")
+        raise EngineError("the server answered token ids that are no list of them", shown(ids))
     strings, logprobs = _per_token(_mapping(choice.get("logprobs")))
     # llama.cpp does not say, but lists the tokens of a stop string in no case, and the model's
     # end, which has no text, in every case.

@@ -40,15 +40,14 @@ _CONTEXT = re.compile(r"context.(length|size|window)", re.IGNORECASE)
 
 
 class HTTPFailure(EngineError):
-    """A server refused a call for good; `status` is its HTTP status, `reason` its own words."""
+    """A server refused a call for good; `status` is its HTTP status, `said` its own words."""
 
-    def __init__(self, plain: str, status: int, reason: str = "") -> None:
-        super().__init__(plain, reason)
+    def __init__(self, plain: str, status: int, said: str = "") -> None:
+        super().__init__(plain, said)
         self.status = status
-        self.reason = reason
 
     def __reduce__(self) -> tuple[type[HTTPFailure], tuple[str, int, str]]:
-        return type(self), (self.plain, self.status, self.reason)
+        return type(self), (self.plain, self.status, self.said)
 
     @property
     def denied(self) -> bool:
@@ -58,12 +57,12 @@ class HTTPFailure(EngineError):
     @property
     def by_template(self) -> bool:
         """Whether the model's chat template refused the turns."""
-        return not self.denied and _TEMPLATE.search(self.reason) is not None
+        return not self.denied and _TEMPLATE.search(self.said) is not None
 
     @property
     def by_context(self) -> bool:
         """Whether the prompt does not fit the model's context."""
-        return self.status in (400, 413, 422) and _CONTEXT.search(self.reason) is not None
+        return self.status in (400, 413, 422) and _CONTEXT.search(self.said) is not None
 
 
 @dataclass(eq=False)

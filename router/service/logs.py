@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from router.models.errors import RouterError
+from router.models.errors import InputError, RouterError
 
 log = logging.getLogger("router.service")
 
@@ -47,7 +47,9 @@ def log_as_json(prompts: bool) -> None:
 
 def kind(error: BaseException) -> str:
     """What went wrong, without words that may quote a prompt."""
-    return error.plain if isinstance(error, RouterError) else type(error).__qualname__
+    if isinstance(error, RouterError) and not isinstance(error, InputError):
+        return error.plain
+    return type(error).__qualname__
 
 
 class JsonFormatter(logging.Formatter):
