@@ -19,6 +19,9 @@ import numpy.typing as npt
 VERSION: Final = 1
 """Of the vector; a new one whenever a feature is added, removed or changed."""
 
+LONGEST: Final = 20_000
+"""Characters that are looked at: a longer text is long, whatever follows."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?|(?<=[A-Za-z{(^_])\d+(?:\.\d+)?")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -43,6 +46,7 @@ class Parsed:
 
     @classmethod
     def of(cls, text: str) -> Parsed:
+        text = text[:LONGEST]
         prose = _COMMAND.sub(" ", text)
         return cls(
             text,

@@ -29,11 +29,21 @@ if TYPE_CHECKING:
 class RouterError(Exception):
     """Base of every error that `router` raises on purpose.
 
+    said: the words of a server, an engine or a library, which may quote a prompt. They end the
+        text, and `plain` is the text without them, for logs that are to hold no prompt.
     usage: what was spent until then; None where nothing is known of it.
     """
 
     exit_code = 1
     usage: Usage | None = None
+
+    def __init__(self, plain: str = "", said: str = "") -> None:
+        super().__init__(plain, said)
+        self.plain = plain
+        self.said = said
+
+    def __str__(self) -> str:
+        return f"{self.plain}: {self.said}" if self.said else self.plain
 
 
 class InputError(RouterError):
@@ -59,7 +69,7 @@ class NotInstalled(InputError, ModelError):
 
 
 class EngineError(RouterError):
-    """A generator call failed. `__cause__` holds what the engine said."""
+    """A generator call failed. `said` or `__cause__` holds what the engine said."""
 
 
 class VerifierError(RouterError):

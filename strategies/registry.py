@@ -25,6 +25,9 @@ STRATEGIES: Final[dict[str, type[Strategy]]] = {
 ENTRY_POINTS: Final = "router.strategies"
 """Group of entry points by which other packages name their strategies: `name = module:Class`."""
 
+LONGEST: Final = 1000
+"""Characters of a strategy's text."""
+
 log = logging.getLogger("router")
 
 
@@ -86,6 +89,8 @@ def call_parts(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: it is not written so.
     """
+    if len(text) > LONGEST:
+        raise InputError(f"a strategy has {LONGEST} characters at most, not {len(text)}")
     malformed = InputError(
         f"cannot read strategy {text!r}; write it as name(param=value, …),"
         " for example beam_search(n=16, width=4)"
@@ -102,6 +107,8 @@ def call_parts(text: str) -> tuple[str, dict[str, Any]]:
     for keyword in node.keywords:
         if keyword.arg is None:
             raise malformed
+        if keyword.arg in params:
+            raise InputError(f"{node.func.id} has {keyword.arg!r} twice")
         if isinstance(keyword.value, ast.Name):
             params[keyword.arg] = keyword.value.id
             continue

@@ -40,15 +40,14 @@ _CONTEXT = re.compile(r"context.(length|size|window)", re.IGNORECASE)
 
 
 class HTTPFailure(EngineError):
-    """A server refused a call for good; `status` is its HTTP status, `reason` its own words."""
+    """A server refused a call for good; `status` is its HTTP status, `said` its own words."""
 
-    def __init__(self, message: str, status: int, reason: str) -> None:
-        super().__init__(message)
+    def __init__(self, plain: str, status: int, said: str = "") -> None:
+        super().__init__(plain, said)
         self.status = status
-        self.reason = reason
 
     def __reduce__(self) -> tuple[type[HTTPFailure], tuple[str, int, str]]:
-        return type(self), (str(self), self.status, self.reason)
+        return type(self), (self.plain, self.status, self.said)
 
     @property
     def denied(self) -> bool:
@@ -58,12 +57,12 @@ class HTTPFailure(EngineError):
     @property
     def by_template(self) -> bool:
         """Whether the model's chat template refused the turns."""
-        return not self.denied and _TEMPLATE.search(self.reason) is not None
+        return not self.denied and _TEMPLATE.search(self.said) is not None
 
     @property
     def by_context(self) -> bool:
         """Whether the prompt does not fit the model's context."""
-        return self.status in (400, 413, 422) and _CONTEXT.search(self.reason) is not None
+        return self.status in (400, 413, 422) and _CONTEXT.search(self.said) is not None
 
 
 @dataclass(eq=False)
@@ -160,7 +159,8 @@ class EndpointPool:
                 finally:
                     endpoint.in_flight -= 1
         assert failure is not None
-        raise EngineError(f"{failure} (tried {ATTEMPTS} times)") from failure.__cause__
+        plain = f"{failure.plain} (tried {ATTEMPTS} times)"
+        raise EngineError(plain, failure.said) from failure.__cause__
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -179,9 +179,8 @@ class EndpointPool:
             raise _Retryable(lost) from error
         if response.is_success:
             return _json_object(response, shown)
-        reason = _reason(response)
-        message = f"{method} {shown} answered {response.status_code}: {reason or 'no text'}"
-        failure = HTTPFailure(message, response.status_code, reason)
+        plain = f"{method} {shown} answered {response.status_code}"
+        failure = HTTPFailure(plain, response.status_code, _reason(response) or "no text")
         # 501 is for what it does not have; llama.cpp answers 500 where a chat template refuses.
         lasting = response.status_code == 501 or failure.by_template
         passing = response.is_server_error and not lasting
@@ -273,10 +272,11 @@ def _json_object(response: httpx.Response, shown: str) -> dict[str, Any]:
     try:
         answer = response.json()
     except (ValueError, RecursionError) as error:
-        start = _start(response)
-        raise EngineError(f"{shown} answered what is not JSON: {start!r}") from error
+        said = repr(_start(response))
+        raise EngineError(f"{shown} answered what is not JSON", said) from error
     if not isinstance(answer, dict):
-        raise EngineError(f"{shown} answered JSON that is not an object: {_start(response)[:80]!r}")
+        said = repr(_start(response)[:80])
+        raise EngineError(f"{shown} answered JSON that is not an object", said)
     return answer
 
 

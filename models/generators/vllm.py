@@ -308,7 +308,7 @@ class VLLMGenerator:
         except failures() as error:
             if sample is not None:
                 sample.lost = True
-            raise EngineError(f"vLLM failed on {self.info.model}: {error}") from error
+            raise EngineError(f"vLLM failed on {self.info.model}", str(error)) from error
         finally:
             if not last.done():  # it was cancelled while it was being submitted
                 last.cancel()

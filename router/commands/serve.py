@@ -64,6 +64,18 @@ KEYS_VARIABLE = "ROUTER_API_KEYS"
     default=0.5,
     help="Most of these that one key may hold, where there are several.",
 )
+@option(
+    "--key-requests",
+    type=click.IntRange(min=1),
+    default=1200,
+    help="Requests of each key in a minute.",
+)
+@option(
+    "--key-generations",
+    type=click.IntRange(min=1),
+    default=20_000,
+    help="Budgets that each key may ask for in a minute, summed.",
+)
 @option("--max-body", type=click.IntRange(min=1), default=1 << 20, help="Bytes of one request.")
 @option(
     "--drain",
@@ -88,6 +100,8 @@ def serve(
     generations: int,
     waiting: int,
     key_share: float,
+    key_requests: int,
+    key_generations: int,
     max_body: int,
     drain: float,
     log_prompts: bool,
@@ -101,7 +115,7 @@ def serve(
     """
     require("the service", "service", "fastapi", "httptools", "prometheus_client", "uvicorn")
     from router.service.keys import ApiKeys
-    from router.service.observe import JsonFormatter
+    from router.service.logs import log_as_json
     from router.service.server import Server, bind
     from router.service.settings import Settings, efforts_of
 
@@ -120,19 +134,14 @@ def serve(
         generations=generations,
         waiting=waiting,
         key_share=key_share,
+        key_requests=key_requests,
+        key_generations=key_generations,
         body=max_body,
         log_prompts=log_prompts,
     )
-    _log_as_json(JsonFormatter())
+    log_as_json(log_prompts)
     with bind(host, port, settings) as bound:
         shown, number = bound.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}"
         logging.getLogger("router.service").info("listening on %s", url)
         Server(router, settings, drain).serve_on(bound)
-
-
-def _log_as_json(formatter: logging.Formatter) -> None:
-    """Everything on stderr is a JSON line; one for each request, whatever the verbosity."""
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(formatter)
-    logging.getLogger("router.service").setLevel(logging.INFO)

@@ -47,12 +47,12 @@ async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str
     budget = service.desk.budget((body.budget,), entry.client)
     entry.asked(body.problem, budget)
     problem = Problem.of_text(body.problem, task_id(body.task, "task"))
-    decision = await service.engine.router.adecide(
-        problem,
-        budget,
-        strategy=strategy(body.strategy, budget, models, "strategy"),
-        tolerance=body.tolerance,
-    )
+    chosen = strategy(body.strategy, budget, models, "strategy")
+    give_up_at = time.monotonic() + service.settings.deadline
+    async with service.decisions.place(entry.client.key, 1, give_up_at):
+        decision = await service.engine.router.adecide(
+            problem, budget, strategy=chosen, tolerance=body.tolerance
+        )
     return {"decision": decision.to_dict(), "budget": budget}
 
 

@@ -23,6 +23,10 @@ NO_RETRY: Final = {"x-should-retry": "false"}
 
 RETRY_SECONDS: Final = 5
 
+LONGEST_MESSAGE: Final = 1000
+LONGEST_PARAM: Final = 200
+"""Characters: what was sent may be quoted, and may be a megabyte."""
+
 
 class ServiceError(Exception):
     """A request that gets no answer.
@@ -39,10 +43,10 @@ class ServiceError(Exception):
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(_shortened(message, LONGEST_MESSAGE))
         self.status = status
         self.code = code
-        self.param = param
+        self.param = param and _shortened(param, LONGEST_PARAM)
         self.headers = headers
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +114,12 @@ def described(error: Exception) -> ServiceError:
         case _:
             message = "internal error; the server's log has it by its x-request-id"
             return ServiceError(500, message, "internal_error")
+
+
+def _shortened(text: str, most: int) -> str:
+    """The beginning and the end of a long text."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
 def _retry() -> dict[str, str]:

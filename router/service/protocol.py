@@ -14,6 +14,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    model_validator,
 )
 
 from router.service.conversation import Turn
@@ -25,6 +26,7 @@ from router.strategies.budget import MAX_GENERATIONS
 
 MAX_MESSAGES: Final = 2048
 MAX_TOKENS: Final = 1 << 20
+MAX_FIELDS: Final = 100
 
 _ECHOED: Final = frozenset({"annotations", "cache_control", "logprobs"})
 """Of parts, what clients add or send back."""
@@ -79,6 +81,15 @@ class Body(BaseModel):
     """Bodies are read strictly: nothing is converted, nothing dropped."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        """Each field that is refused costs time: thousands of them too much."""
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            message = f"an object of the body has {len(value)} fields; {MAX_FIELDS} is the most"
+            raise ServiceError(400, message, "too_many_values")
+        return value
 
 
 class Part(Body):

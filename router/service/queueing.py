@@ -13,6 +13,7 @@ from typing import Final
 
 from router.service.errors import NO_RETRY, ServiceError
 from router.service.metrics import Metrics
+from router.service.rates import Rate
 from router.service.settings import Settings
 
 LONGEST_RETRY: Final = 60
@@ -52,15 +53,16 @@ class Queue:
 
     Where there are several keys, none holds more than its share of what runs and of what waits: no
     search is ended for another's sake, so a key that held all could lock others out for as long as
-    a deadline.
+    a deadline. metrics: told of it; None for a queue that nobody watches.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._share = settings.key_share if len(settings.keys) > 1 else 1.0
         self._room = _Room(settings.running, settings.generations)
         self._rooms: dict[str | None, _Room] = {}  # of each key
         self._lines: OrderedDict[str | None, list[_Ticket]] = OrderedDict()  # none is empty
+        self._rate = Rate(settings.key_generations, "generations")
         self._metrics = metrics
         self._mean = 1.0
 
@@ -71,8 +73,10 @@ class Queue:
         """Hold room for one search; waits for it until `give_up_at`, in `time.monotonic` seconds.
 
         Raises:
-            ServiceError: 429 where too many wait already, 504 when the time is up.
+            ServiceError: 429 where too many wait already or the key has had its generations of
+                this minute, 504 when the time is up.
         """
+        self._rate.take(key, generations)
         arrived = time.monotonic()
         ticket = _Ticket(key, generations)
         self._lines.setdefault(key, []).append(ticket)
@@ -80,7 +84,8 @@ class Queue:
             self._admit()
             await self._turn(ticket, give_up_at - arrived)
             started = time.monotonic()
-            self._metrics.queued(started - arrived)
+            if self._metrics is not None:
+                self._metrics.queued(started - arrived)
             try:
                 yield
             finally:
@@ -126,9 +131,10 @@ class Queue:
                 self._lines.move_to_end(ticket.key)
             self._hold(ticket, 1)
             ticket.turn.set()
-        self._metrics.running.set(self._room.searches)
-        self._metrics.allowed.set(self._room.generations)
-        self._metrics.waiting.set(self._waiting)
+        if self._metrics is not None:
+            self._metrics.running.set(self._room.searches)
+            self._metrics.allowed.set(self._room.generations)
+            self._metrics.waiting.set(self._waiting)
 
     def _next(self) -> _Ticket | None:
         for key, line in self._lines.items():

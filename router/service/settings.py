@@ -38,6 +38,7 @@ class Settings:
     running: searches at once; generations: what their budgets may come to together; waiting:
         further searches that queue up for them.
     key_share: the most that one key may hold of each of these, where there are several keys.
+    key_requests, key_generations: what one key may ask for in a minute.
     body: bytes of a request's body.
     log_prompts: whether problems and answers are logged.
 
@@ -56,13 +57,15 @@ class Settings:
     generations: int = 1024
     waiting: int = 256
     key_share: float = 0.5
+    key_requests: int = 1200
+    key_generations: int = 20_000
     body: int = 1 << 20
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
         Budget(self.budget)
         Budget(self.max_budget, seconds=self.deadline)
-        for name in ("running", "generations", "body"):
+        for name in ("running", "generations", "key_requests", "body"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.key_share <= 1:
@@ -70,6 +73,11 @@ class Settings:
         if self.budget > self.max_budget:
             raise InputError(
                 f"the default budget {self.budget} is over the largest one, {self.max_budget}"
+            )
+        if self.max_budget > self.key_generations:
+            raise InputError(
+                f"a budget of {self.max_budget}, the largest, is over what a key may ask for in a"
+                f" minute, {self.key_generations} generations"
             )
         for effort, budget in self.efforts.items():
             if effort not in get_args(Effort):

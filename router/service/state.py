@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from fastapi import Request
 
@@ -16,15 +17,22 @@ from router.service.queueing import Queue
 from router.service.searching import Searches
 from router.service.settings import Settings
 
+DECISIONS: Final = 4
+"""Decisions alone that are made at once: each takes a thread, and all of them one lock."""
+
 
 @dataclass(frozen=True)
 class Service:
-    """One router and all that guards it. started: seconds since the epoch."""
+    """One router and all that guards it.
+
+    decisions: where those wait that want no search. started: seconds since the epoch.
+    """
 
     settings: Settings
     metrics: Metrics
     engine: Engine
     searches: Searches
+    decisions: Queue
     desk: Desk
     started: int = field(default_factory=lambda: int(time.time()))
 
@@ -35,9 +43,10 @@ class Service:
         """A service of this router; opens nothing yet."""
         metrics = Metrics()
         engine = Engine(router, metrics, on_fatal)
-        queue = Queue(settings, metrics)
-        searches = Searches(engine, queue, metrics)
-        return cls(settings, metrics, engine, searches, Desk(settings, router.sampling))
+        searches = Searches(engine, Queue(settings, metrics), metrics)
+        decisions = Queue(replace(settings, running=DECISIONS, generations=DECISIONS))
+        desk = Desk(settings, router.sampling)
+        return cls(settings, metrics, engine, searches, decisions, desk)
 
 
 def the_service(request: Request) -> Service:

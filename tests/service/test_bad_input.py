@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from router.service import guard, server
-from router.service.observe import JsonFormatter
+from router.service.logs import JsonFormatter
 from tests.service.serving import CHAT, QUESTION, Served
 
 JSON = {"Content-Type": "application/json"}

@@ -31,7 +31,7 @@ SLOW = """
 import sys
 from router.models.fakes import FakeGenerator
 from router import Router
-from router.service.observe import JsonFormatter
+from router.service.logs import JsonFormatter
 from router.service.server import Server, bind
 from router.service.settings import Settings
 import logging
@@ -65,7 +65,7 @@ HUNG_ENGINE = """
 import sys
 from router import Router
 from router.service import engine
-from router.service.observe import JsonFormatter
+from router.service.logs import JsonFormatter
 from router.service.server import Server, bind
 from router.service.settings import Settings
 import logging

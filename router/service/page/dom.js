@@ -23,7 +23,19 @@ export function replace(element, ...children) {
   element.replaceChildren(...given(children));
 }
 
-const given = (children) => children.flat().filter((child) => child != null && child !== false);
+/** Text without characters that are not seen but change what is: that turn its direction, say.
+ *
+ * Joiners stay where they join, which in ASCII they do not. */
+export const seen = (text) => text.replace(UNSEEN, "\ufffd");
+
+const UNSEEN =
+  /(?![\t\n\r])\p{Cc}|(?<![^\0-\x7f])[\u200c\u200d]|(?![\u200c\u200d\u0600-\u0605])\p{Cf}/gu;
+
+const given = (children) =>
+  children
+    .flat()
+    .filter((child) => child != null && child !== false)
+    .map((child) => (typeof child === "string" ? seen(child) : child));
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {

@@ -1,7 +1,7 @@
 // Solutions as models write them, in Markdown with mathematics. Marked only takes the text apart;
 // the elements are made here, so that nothing a model wrote ever passes through an HTML parser.
 
-import { h } from "./dom.js";
+import { h, seen } from "./dom.js";
 import { LONGEST, holdFormulas, typeset } from "./math.js";
 import { Marked } from "./vendor/marked/marked.esm.js";
 
@@ -15,7 +15,7 @@ const MARKS = new RegExp(`[${OPEN}${CLOSE}]`, "g");
 
 /** `text` as nodes. */
 export function markdown(text) {
-  const shown = text.slice(0, LONGEST).replace(MARKS, "");
+  const shown = seen(text.slice(0, LONGEST)).replace(MARKS, "");
   const formulas = [];
   const held = holdFormulas(shown, (node, source) => {
     formulas.push({ node, source });

@@ -1,7 +1,7 @@
 // Text of problems and models, with its mathematics set by KaTeX. All of it is untrusted: it
 // becomes text nodes and KaTeX's own elements, and never passes through an HTML parser.
 
-import { h } from "./dom.js";
+import { h, seen } from "./dom.js";
 
 export const LONGEST = 20_000; // characters set at once; a longer text is cut, with a note
 const OPTIONS = {
@@ -9,7 +9,7 @@ const OPTIONS = {
   throwOnError: false,
   strict: "ignore",
   errorColor: "currentcolor",
-  maxSize: 20,
+  maxSize: 5,
   maxExpand: 300,
 };
 
@@ -38,7 +38,7 @@ export function show(element, text) {
 /** `text` as nodes: mathematics in any common delimiters, and bold. */
 export function typeset(text) {
   const nodes = document.createDocumentFragment();
-  const shown = text.slice(0, LONGEST);
+  const shown = seen(text.slice(0, LONGEST));
   let end = 0;
   for (const match of shown.matchAll(MATH)) {
     const { display, inline, bold } = unwrap(match.groups);
@@ -71,6 +71,7 @@ function unwrap({ square, display, round, dollar, boxed, bold }) {
 
 /** A final answer: models write it as LaTeX without delimiters, a number, or words. */
 export function answer(text) {
+  text = seen(text);
   const besidesCommands = text.replace(/\\(?:text|mathrm|mbox)\{[^{}]*\}|\\[a-zA-Z]+/g, "");
   if (WORDS.test(besidesCommands)) return typeset(text);
   return formula(text.replace(/(?<!\\)[$%]/g, "\\$&"), false);
