@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from router import cli
 from router.models.generators.endpoints import EndpointPool
 from router.models.generators.openai import OpenAIGenerator
+from router.models.generators.rendering import LocalText
 from router.models.prompts import Prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Sampled, Sampling
@@ -126,7 +127,8 @@ async def test_counts_equal_the_servers_own(generator, server):
 
 async def test_text_mode_gives_steps_their_delimiter_back(generator, server, encoder):
     """The same server, spoken to as if it knew nothing beyond the common API."""
-    plain = OpenAIGenerator(EndpointPool([server]), PROMPT, generator.info, encoder, exact=False)
+    text = LocalText(encoder)
+    plain = OpenAIGenerator(EndpointPool([server]), PROMPT, generator.info, text, exact=False)
     path = Chain(PROBLEM)
     for _ in range(2):
         sampled = await plain.sample(path, 1, STEP)
@@ -150,7 +152,7 @@ async def test_check_says_what_the_server_can_do(server):
     done = await asyncio.to_thread(
         CliRunner().invoke, cli.main, ["check", "--endpoint", server, "--verifier", "none"]
     )
-    assert done.exit_code == 0
+    assert done.exit_code == 0, done.stderr
     assert "tiny on openai" in done.stdout
     assert "the server's chat template; token ids" in done.stdout
     assert "1,024 tokens" in done.stdout

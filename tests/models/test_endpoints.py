@@ -210,7 +210,7 @@ def test_ctrl_c_ends_what_connects(answers: bool) -> None:
         process = subprocess.Popen(
             [*command, "--verifier", "none"], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
-        listener.settimeout(60)
+        listener.settimeout(240)
         connection, _ = listener.accept()
         if answers:
             connection.close()
@@ -218,6 +218,6 @@ def test_ctrl_c_ends_what_connects(answers: bool) -> None:
         started = time.monotonic()
         _, said = process.communicate(timeout=30)
         connection.close()
-    assert time.monotonic() - started < 2  # a second, and what a busy machine adds
+    assert time.monotonic() - started < 5  # a second, and what a busy machine adds to it
     assert process.returncode == 130
     assert said.endswith("interrupted\n")
