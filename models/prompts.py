@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from router.models.errors import InputError
 from router.models.types import Message, Problem
@@ -195,12 +195,28 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
 _FALLBACK = "qwen-math"
 
 
+def delimited(prompt_id: str | None, delimiter: str) -> str:
+    """The id of a prompt (None: of the model's own) whose steps end with another delimiter.
+
+    The id says it, so nothing that was fitted or trained with other steps is taken to fit.
+
+    Raises:
+        InputError: the delimiter is empty.
+    """
+    if not delimiter:
+        raise InputError("the step delimiter is empty")
+    return f"{prompt_id or ''}#{quote(delimiter, safe='')}"
+
+
 def get_prompt(prompt_id: str) -> Prompt:
-    """The registered prompt of that id, with the arguments for the template that the id names.
+    """The registered prompt of that id, with the template's arguments and delimiter that it names.
 
     Raises:
         InputError: no such id; names the nearest one.
     """
+    name, _, delimiter = prompt_id.partition("#")
+    if delimiter:
+        return replace(get_prompt(name), id=prompt_id, delimiter=unquote(delimiter))
     name, _, said = prompt_id.partition("?")
     try:
         prompt = PROMPTS[name]

@@ -8,15 +8,16 @@ hits), and a chat template that trims assistant text cannot touch them.
 from __future__ import annotations
 
 import logging
-import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from router.models.errors import InputError, PromptTooLong
 from router.models.prompts import Prompt, forms
+from router.models.steps import step_ends
 from router.models.thoughts import is_marker
 from router.models.types import Chain, FinishReason, Message, Problem, Step
 
@@ -141,6 +142,7 @@ class ChainEncoder:
         finish: FinishReason,
         stop: Sequence[str] = (),
         logprobs: Sequence[float] | None = None,
+        ahead: str = "",
     ) -> tuple[Step, ...]:
         """Cut one sampled continuation into steps, each ending with the token that completes it.
 
@@ -152,41 +154,34 @@ class ChainEncoder:
         token_ids: everything that the engine counts as sampled, shape (tokens,).
         finish: why the engine ended; the last step gets it, the others get `step`.
         logprobs: log-probability of each token, shape (tokens,); steps carry their mean.
+        ahead: of the step before, the text with which the first of these begins.
         """
         text = self.decode(token_ids)
         stops = [at for at in (text.find(string) for string in stop) if at >= 0]
         end = min(stops, default=len(text))
         if stops:
             finish = "stop"
-        cuts = self._cuts(token_ids, text, end)
-        steps = []
-        for (start, from_char), (stop_at, to_char) in pairwise(cuts):
-            ids = tuple(token_ids[start:stop_at])
-            mean = sum(logprobs[start:stop_at]) / len(ids) if logprobs and ids else None
-            steps.append(
-                Step(
-                    text=text[from_char : min(to_char, end)],
-                    finish=finish if stop_at == len(token_ids) else "step",
-                    tokens=len(ids),
-                    token_ids=ids,
-                    logprob=mean,
-                )
-            )
-        return tuple(steps)
+        cuts = self._cuts(token_ids, text, end, ahead)
+        return cut_steps(cuts, token_ids, text[:end], finish, logprobs or (), ahead)
 
-    def _cuts(self, token_ids: Sequence[int], text: str, end: int) -> list[tuple[int, int]]:
+    def _cuts(
+        self, token_ids: Sequence[int], text: str, end: int, ahead: str
+    ) -> list[tuple[int, int]]:
         """(token index, character index) of the start, of each inner step boundary, and the end."""
         content_end = len(text[:end].rstrip())
-        cuts = [(0, 0)]
-        for char in step_ends(text[:end], self.prompt.delimiter):
+        cuts, decoded = [(0, 0)], [(0, 0)]
+        for step in step_ends(ahead + text[:end], self.prompt.delimiter):
+            known, at = step.known - len(ahead), max(0, step.at - len(ahead))
             # Decoding from the step before the last cut costs the same anywhere in a long text. Not
             # from the cut itself: some tokenizers drop a space at the start of a text.
-            start = cuts[-2:][0][0]
-            cut = self._cut(token_ids, text, char, cuts[-1], start)
-            cut = cut or self._cut(token_ids, text, char, cuts[-1], 0)
+            start = decoded[-2:][0][0]
+            cut = self._cut(token_ids, text, known, decoded[-1], start)
+            cut = cut or self._cut(token_ids, text, known, decoded[-1], 0)
             assert cut is not None  # all tokens decode to `text`
-            if cut[0] > cuts[-1][0] and cut[1] < content_end:
-                cuts.append(cut)
+            at = cut[1] if step.at == step.known else at
+            if cut[0] > cuts[-1][0] and at < content_end:
+                decoded.append(cut)
+                cuts.append((cut[0], at))
         return [*cuts, (len(token_ids), len(text))]
 
     def _cut(
@@ -237,6 +232,29 @@ def next_turns(chain: Chain) -> tuple[str, ...]:
     return tuple(mark.lstrip() for mark in NEXT_TURN) if chain.steps else NEXT_TURN
 
 
+def cut_steps(
+    cuts: Sequence[tuple[int, int]],
+    token_ids: Sequence[int],
+    text: str,
+    finish: FinishReason,
+    logprobs: Sequence[float] = (),
+    ahead: str = "",
+) -> tuple[Step, ...]:
+    """The steps between cuts: token and character indices; the rest as of `ChainEncoder.split`."""
+    steps = []
+    for (start, from_char), (stop, to_char) in pairwise(cuts):
+        ids = tuple(token_ids[start:stop])
+        mean = sum(logprobs[start:stop]) / len(ids) if logprobs and ids else None
+        steps.append(Step(text[from_char:to_char], "step", len(ids), ids, mean))
+    steps[0] = replace(steps[0], text=ahead + steps[0].text)
+    if finish == "step" and len(steps) > 1 and not steps[-1].tokens:
+        # Only its heading was sampled, which told that the step before it had ended.
+        begun = steps.pop()
+        steps[-1] = replace(steps[-1], ahead=begun.text)
+    steps[-1] = replace(steps[-1], finish=finish)
+    return tuple(steps)
+
+
 def text_ends(steps: Sequence[Step], special: Collection[int]) -> list[int]:
     """How many sampled tokens there are up to each step's last token that is not special.
 
@@ -251,36 +269,6 @@ def text_ends(steps: Sequence[Step], special: Collection[int]) -> list[int]:
                 text_end = sampled
         ends.append(text_end)
     return ends
-
-
-def step_ends(text: str, delimiter: str) -> list[int]:
-    """Character indices just after each delimiter that ends a step and has a step after it.
-
-    A run of delimiters and blank lines counts as one; a run at the very start ends nothing.
-    """
-    mark = re.escape(delimiter)
-    runs = re.finditer(rf"{mark}(?:\s*{mark})*(?:\s*\n)?", text)
-    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
-    return [run.end() for run in runs if run.start() > first and run.end() < last]
-
-
-def split_text(
-    text: str, finish: FinishReason, delimiter: str, tokens: int | None = None
-) -> tuple[Step, ...]:
-    """Cut a continuation whose engine reports text only; same rules as `ChainEncoder.split`.
-
-    tokens: the engine's own count, kept only where there is one step to give it to.
-    """
-    bounds = [0, *step_ends(text, delimiter), len(text)]
-    pieces = [text[start:end] for start, end in pairwise(bounds)]
-    return tuple(
-        Step(
-            text=piece,
-            finish=finish if index == len(pieces) - 1 else "step",
-            tokens=tokens if len(pieces) == 1 else None,
-        )
-        for index, piece in enumerate(pieces)
-    )
 
 
 def room(

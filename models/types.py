@@ -101,13 +101,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One unit of a solution: text up to and including the step delimiter.
+    """One unit of a solution, as `models.steps` tells where it ends.
 
     token_ids: exactly the tokens that the engine sampled, so that a longer chain's prompt starts
         with its parent's tokens; None where an engine reports text only.
     tokens: how many were sampled for this step; None where the engine does not say.
     finish: `step` when more may follow, `stop` at the model's own end, `length` at a limit.
     logprob: mean log-probability of the step's tokens; None where the engine does not give it.
+    ahead: the heading of the step after it, where that told that this one had ended; its tokens are
+        among this one's, its text is that of the next.
     state: hidden state of the step's last text token at the layer that the generator was asked
         for, shape (hidden,), float32; None otherwise. Lets a verifier score at no cost.
     """
@@ -117,6 +119,7 @@ class Step:
     tokens: int | None = None
     token_ids: tuple[int, ...] | None = None
     logprob: float | None = None
+    ahead: str = ""
     state: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
@@ -155,6 +158,11 @@ class Chain:
     def apart(self) -> tuple[str | None, str]:
         """What was thought, None if no thought is shown, and what was said."""
         return thoughts(self.text)
+
+    @property
+    def ahead(self) -> str:
+        """What is written already of the next step."""
+        return self.step.ahead if self.step else ""
 
     @property
     def finished(self) -> bool:

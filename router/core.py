@@ -69,7 +69,8 @@ class Router(Session):
         endpoint_key: their API key.
         endpoint_seeds: whether they may be sent seeds; vLLM's CPU build dies of one.
         tokenizer: directory or hub id, for servers that cannot render a chat.
-        prompt: id in `models.prompts`; None is the model's own.
+        prompt: id in `models.prompts`; None is the model's own. `models.prompts.delimited` gives
+            the id of one whose steps end otherwise.
         chat_template_kwargs: what the model's chat template is told besides, as
             `{"enable_thinking": False}`.
         verifier: directory or hub id of a process reward model, or a ready-made verifier; None

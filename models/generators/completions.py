@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import isfinite
 from reprlib import repr as shown
 from typing import Any
 
 from router.models.errors import EngineError
-from router.models.tokens import split_text, step_ends
+from router.models.steps import split_text, step_ends, step_stops
+from router.models.tokens import cut_steps
 from router.models.types import Continuation, FinishReason, Sampling, Step
 
 
@@ -141,61 +142,66 @@ def joined(first: CompletionChoice, rest: CompletionChoice, between: str) -> Com
 
 
 def exact_continuation(
-    choice: CompletionChoice, sampling: Sampling, delimiter: str
+    choice: CompletionChoice, sampling: Sampling, delimiter: str, ahead: str
 ) -> Continuation:
-    """Steps of a choice that reports token ids, and keeps its stop string in the text."""
+    """Steps of a choice that reports token ids, and keeps its stop string in the text.
+
+    ahead: as of `ChainEncoder.split`.
+    """
     finish = _finish(choice, sampling, delimiter)
     text = choice.text
     if finish == "stop" and choice.stop_reason is not None:
         text = text.partition(choice.stop_reason)[0]
     elif finish == "step":
-        text = _up_to_last_token(text, choice.strings, delimiter)
-    ends = step_ends(text, delimiter) if sampling.until == "end" else []
-    steps = _cut(choice, text, ends, delimiter, finish)
-    return Continuation(steps, choice.tokens)
+        text = _up_to_last_token(text, choice.strings, choice.stop_reason or "")
+    return Continuation(_cut(choice, text, delimiter, finish, ahead), choice.tokens)
 
 
-def text_continuation(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> Continuation:
+def text_continuation(
+    choice: CompletionChoice, sampling: Sampling, delimiter: str, ahead: str
+) -> Continuation:
     """Steps of a choice that reports text only, from which the server cut the stop string.
 
     In step mode, some do not say whether the delimiter or the model's own end came. Then text
-    counts as a step, and gets the delimiter back; no text means that the solution has ended.
+    counts as a step, and gets the delimiter back; no text means that the solution has ended. Such
+    servers stop at the delimiter alone, so a text may hold several steps with headings.
     """
     if sampling.until == "end":
         finish: FinishReason = "stop" if choice.finish_reason == "stop" else "length"
         if len(choice.strings) != choice.tokens:
             steps = split_text(choice.text, finish, delimiter, choice.tokens)
         else:
-            ends = step_ends(choice.text, delimiter)
-            steps = _cut(choice, choice.text, ends, delimiter, finish)
+            steps = _cut(choice, choice.text, delimiter, finish, ahead)
         return Continuation(steps, choice.tokens)
     if choice.finish_reason == "length":
         finish = "length"
-    elif ended_by(choice, delimiter) and choice.text.strip():
+    elif ended_by(choice, (delimiter,)) and choice.text.strip():
         finish = "step"
     else:
         finish = "stop"
     text = choice.text + delimiter if finish == "step" else choice.text
-    logprob = _mean(choice.logprobs)
-    return Continuation((Step(text, finish, choice.tokens, logprob=logprob),), choice.tokens)
+    steps = split_text(ahead + text, finish, delimiter, choice.tokens)
+    if len(steps) == 1:
+        steps = (replace(steps[0], logprob=_mean(choice.logprobs)),)
+    return Continuation(steps, choice.tokens)
 
 
-def ended_by(choice: CompletionChoice, delimiter: str) -> bool:
-    """Whether the delimiter ended it, or may have, where the server does not say."""
+def ended_by(choice: CompletionChoice, stops: Collection[str]) -> bool:
+    """Whether one of these ended it, or may have, where the server does not say."""
     if choice.finish_reason != "stop":
         return False
-    return choice.stop_reason == delimiter or not choice.says_why
+    return choice.stop_reason in stops or not choice.says_why
 
 
-def _up_to_last_token(text: str, strings: Sequence[str], delimiter: str) -> str:
-    """The text with what its last token says after the delimiter.
+def _up_to_last_token(text: str, strings: Sequence[str], stop: str) -> str:
+    """The text with what its last token says after a stop string.
 
     vLLM cuts that from the text, but not from the tokens; SGLang cuts it from neither.
     """
     sampled = "".join(strings)
     last = len(strings[-1]) if strings else 0
-    in_text = text.find(delimiter, max(0, len(text) - last - len(delimiter) + 1))
-    at = sampled.find(delimiter, max(0, len(sampled) - last - len(delimiter) + 1))
+    in_text = text.find(stop, max(0, len(text) - last - len(stop) + 1))
+    at = sampled.find(stop, max(0, len(sampled) - last - len(stop) + 1))
     if in_text < 0 or at < 0:
         return text
     return text[:in_text] + sampled[at:]
@@ -204,42 +210,37 @@ def _up_to_last_token(text: str, strings: Sequence[str], delimiter: str) -> str:
 def _finish(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> FinishReason:
     if choice.finish_reason == "length":
         return "length"
-    at_step = sampling.until == "step" and choice.stop_reason == delimiter
+    at_step = sampling.until == "step" and choice.stop_reason in step_stops(delimiter)
     return "step" if at_step else "stop"
 
 
 def _cut(
-    choice: CompletionChoice, text: str, ends: Sequence[int], delimiter: str, finish: FinishReason
+    choice: CompletionChoice, text: str, delimiter: str, finish: FinishReason, ahead: str
 ) -> tuple[Step, ...]:
     """Cut text and tokens where steps end; the steps' token ids joined are the choice's, if any.
 
     The tokens' own strings differ from the text only in characters that span tokens and after the
-    end of the text, so the k-th step ends at the k-th delimiter of both.
+    end of the text, so the k-th step ends at the k-th end of both.
     """
     ids = choice.token_ids
     count = len(choice.strings) if ids is None else len(ids)
-    bounds = [(0, 0)]
     reached = list(accumulate(len(string) for string in choice.strings))
-    same = step_ends("".join(choice.strings), delimiter)[: len(ends)]
+    ends = list(step_ends(ahead + text, delimiter))
+    same = list(step_ends(ahead + "".join(choice.strings), delimiter))[: len(ends)]
     if ends and (len(same) < len(ends) or len(reached) != count):
-        return split_text(text, finish, delimiter, choice.tokens)
+        return split_text(ahead + text, finish, delimiter, choice.tokens)
+    cuts = [(0, 0)]
     for in_strings, in_text in zip(same, ends, strict=True):
-        token = bisect_left(reached, in_strings) + 1
-        # The whole token belongs to the step that it completes.
-        char = in_text + reached[token - 1] - in_strings
-        if bounds[-1][0] < token < count:
-            bounds.append((token, char))
-    bounds.append((count, len(text)))
-    return tuple(
-        Step(
-            text=text[from_char:to_char],
-            finish=finish if stop == count else "step",
-            tokens=stop - start,
-            token_ids=None if ids is None else ids[start:stop],
-            logprob=_mean(choice.logprobs[start:stop]),
-        )
-        for (start, from_char), (stop, to_char) in pairwise(bounds)
-    )
+        known = in_strings.known - len(ahead)
+        token = bisect_left(reached, known) + 1
+        # Where the delimiter tells, the whole token belongs to the step that it completes.
+        rest = reached[token - 1] - known if in_text.at == in_text.known else 0
+        char = max(0, in_text.at - len(ahead) + rest)
+        if cuts[-1][0] < token <= count and char < len(text.rstrip()):
+            cuts.append((token, char))
+    cuts.append((count, len(text)))
+    steps = cut_steps(cuts, ids or range(count), text, finish, choice.logprobs, ahead)
+    return steps if ids is not None else tuple(replace(step, token_ids=None) for step in steps)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -9,11 +9,19 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from router.models.base import Generator
 from router.models.errors import InputError, NotInstalled
 from router.models.extras import install
-from router.models.prompts import NO_ARGS, Prompt, TemplateArgs, default_prompt, get_prompt
+from router.models.prompts import (
+    NO_ARGS,
+    Prompt,
+    TemplateArgs,
+    default_prompt,
+    delimited,
+    get_prompt,
+)
 from router.models.runtime.vllm_internals import known
 from router.models.weights.embedded import DEFAULT, embedded_model
 from router.models.weights.find import find_model
@@ -133,13 +141,15 @@ def choose_prompt(
     Raises:
         InputError: no such prompt, or an argument that no template gets.
     """
-    if prompt is not None:
-        chosen = get_prompt(prompt)
+    name, _, delimiter = (prompt or "").partition("#")
+    if prompt is not None and not prompt.startswith("#"):
+        chosen = get_prompt(name)
     elif not served and (embedded := embedded_model(model)):
         chosen = get_prompt(embedded.prompt)
     else:
         chosen = default_prompt(model or "")
-    return chosen.with_args(chat_template_kwargs)
+    told = chosen.with_args(chat_template_kwargs)
+    return get_prompt(delimited(told.id, unquote(delimiter))) if delimiter else told
 
 
 def short_name(model: str | None) -> str:

@@ -44,6 +44,7 @@ from router.models.generators.rendering import (
     ServerTokens,
 )
 from router.models.prompts import Prompt
+from router.models.steps import first_end, step_stops
 from router.models.tokens import ChainEncoder, room
 from router.models.types import Chain, Problem, Sampled, Sampling, Step
 
@@ -62,8 +63,8 @@ _EXACT: Mapping[str, Any] = {
 _TEXT: Mapping[str, Any] = {"logprobs": 1}
 """Of text requests. 0 would do, but llama.cpp takes that for none."""
 
-_BLANKS = 3
-"""Times that a model may begin with a delimiter before the step counts as ended."""
+_MOST_STOPS = 16
+"""Times that a server may stop at what ends no step before the step counts as ended."""
 
 _LLAMA = "llamacpp"
 """How llama.cpp's server says who owns its models."""
@@ -177,11 +178,11 @@ class OpenAIGenerator:
             raise InputError(f"seed={sampling.seed}: it was not said that the servers take seeds")
         answers = await self._answers(await self._request(chain, sampling), n, sampling.seed)
         if sampling.until == "step":
-            answers = [await self._with_content(chain, sampling, answer) for answer in answers]
+            answers = [await self._to_step_ends(chain, sampling, answer) for answer in answers]
         read = exact_continuation if self._exact else text_continuation
         return Sampled(
             continuations=tuple(
-                read(choice, sampling, self._prompt.delimiter)
+                read(choice, sampling, self._prompt.delimiter, chain.ahead)
                 for answer in answers
                 for choice in answer.choices
             ),
@@ -191,13 +192,13 @@ class OpenAIGenerator:
 
     async def _request(self, chain: Chain, sampling: Sampling) -> dict[str, Any]:
         """The body of a request, without n and seed."""
-        delimiter = [self._prompt.delimiter] if sampling.until == "step" else []
+        ends = self._stops if sampling.until == "step" else ()
         body: dict[str, Any] = {
             "model": self._info.model,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "stop": [*delimiter, *sampling.stop, *self._renderer.stops(chain)],
+            "stop": [*ends, *sampling.stop, *self._renderer.stops(chain)],
             **await self._renderer.fields(chain),
         }
         if not self._exact:
@@ -238,8 +239,8 @@ class OpenAIGenerator:
             raise EngineError(f"the server answered {len(answer.choices)} choices for n={n}")
         return answer
 
-    async def _with_content(self, chain: Chain, sampling: Sampling, answer: Answer) -> Answer:
-        """Sample on where a model began with the delimiter itself: no step is blank.
+    async def _to_step_ends(self, chain: Chain, sampling: Sampling, answer: Answer) -> Answer:
+        """Sample on where the server stopped at what ends no step.
 
         A server that does not say why it stopped is believed to have met the delimiter only where
         a solution begins: later, its end is likelier.
@@ -248,9 +249,9 @@ class OpenAIGenerator:
         between = "" if self._exact else self._prompt.delimiter
         for choice in answer.choices:
             whole = choice
-            for _ in range(_BLANKS):
+            for _ in range(_MOST_STOPS):
                 left = sampling.max_tokens - (whole.tokens or 0)
-                if not self._blank(whole, chain) or left < 1:
+                if not self._goes_on(whole, chain) or left < 1:
                     break
                 blank = Step(whole.text + between, "step", whole.tokens, whole.token_ids)
                 request = await self._request(
@@ -265,10 +266,19 @@ class OpenAIGenerator:
             cached_tokens=total(answer.cached_tokens for answer in answers),
         )
 
-    def _blank(self, choice: CompletionChoice, chain: Chain) -> bool:
-        if choice.text.strip() or not ended_by(choice, self._prompt.delimiter):
+    def _goes_on(self, choice: CompletionChoice, chain: Chain) -> bool:
+        """Whether a step was stopped before it has text, in a code block or in mid-sentence."""
+        if not ended_by(choice, self._stops):
             return False
-        return choice.says_why or not chain.steps
+        text = choice.text if self._exact else choice.text + self._prompt.delimiter
+        if first_end(chain.ahead + text, self._prompt.delimiter) is not None:
+            return False
+        return choice.says_why or bool(choice.text.strip()) or not chain.steps
+
+    @property
+    def _stops(self) -> tuple[str, ...]:
+        """What may end a step; servers that speak text take as few as 4 stop strings."""
+        return step_stops(self._prompt.delimiter)[: None if self._exact else 1]
 
     async def _singles(
         self, request: Mapping[str, Any], indices: range, seed: int | None

@@ -17,6 +17,7 @@ from router.models.errors import EngineError, InputError, ModelError
 from router.models.generators.decoding import Decoder, Ended, Request, Row
 from router.models.prompts import Prompt
 from router.models.runtime.numbers import compute_dtype
+from router.models.steps import first_end, step_stops
 from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
     Chain,
@@ -131,12 +132,12 @@ class TransformersGenerator:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
-            ended=lambda: self._ended(sampling),
+            ended=lambda: self._ended(sampling, path.ahead),
         )
         try:
             await self._decoder.decode(request)
             continuations = await asyncio.to_thread(
-                lambda: tuple(self._continuation(row, sampling) for row in request.rows)
+                lambda: tuple(self._continuation(row, sampling, path.ahead) for row in request.rows)
             )
         except (asyncio.CancelledError, EngineError) as error:
             error.usage = Usage.of_generator(  # type: ignore[union-attr]
@@ -163,7 +164,7 @@ class TransformersGenerator:
         ids = self._encoder.chain_ids(Chain(problem))
         if self._context is not None:
             room(len(ids), self._context, 1)
-        ended = partial(self._ended, Sampling())
+        ended = partial(self._ended, Sampling(), "")
         request = Request(ids, 1, 1, 0.0, 1.0, None, ended)
         await self._decoder.decode(request)
         state = request.rows[0].states[0].numpy()
@@ -173,38 +174,32 @@ class TransformersGenerator:
         """End the decoding thread; calls still running fail."""
         await self._decoder.aclose()
 
-    def _ended(self, sampling: Sampling) -> Ended:
-        """A test for one row: has it reached a stop string or, in step mode, a delimiter?
+    def _ended(self, sampling: Sampling, ahead: str) -> Ended:
+        """A test for one row: has it reached a stop string or, in step mode, the end of a step?
 
-        As in `models.tokens.step_ends`, blank text at the very start ends no step.
+        ahead: as of `ChainEncoder.split`.
         """
-        delimiter = self._encoder.prompt.delimiter if sampling.until == "step" else None
-        marks = [mark for mark in (delimiter, *sampling.stop) if mark]
+        delimiter = self._encoder.prompt.delimiter
+        ends = step_stops(delimiter) if sampling.until == "step" else ()
         # A token adds one byte or more, and some tokenizers drop a space at the start of a text.
-        window = max((len(mark.encode()) for mark in marks), default=0) + 1
-        blank = 0
+        window = max((len(mark.encode()) for mark in (*ends, *sampling.stop)), default=0) + 1
 
         def ended(ids: list[int]) -> FinishReason | None:
-            nonlocal blank
-            if not marks:
+            if window == 1:
                 return None
-            start = max(blank, len(ids) - window)
-            tail = self._encoder.decode(ids[start:])
-            if start == blank:
-                body = tail.lstrip()
-                if not body:
-                    blank = len(ids)
-            else:
-                body = tail
+            tail = self._encoder.decode(ids[-window:])
             if any(string in tail for string in sampling.stop):
                 return "stop"
-            return "step" if delimiter is not None and delimiter in body else None
+            if not any(string in tail for string in ends):
+                return None
+            whole = ahead + self._encoder.decode(ids)
+            return None if first_end(whole, delimiter) is None else "step"
 
         return ended
 
-    def _continuation(self, row: Row, sampling: Sampling) -> Continuation:
+    def _continuation(self, row: Row, sampling: Sampling, ahead: str) -> Continuation:
         assert row.finish is not None
-        steps = self._encoder.split(row.ids, row.finish, sampling.stop, row.logprobs)
+        steps = self._encoder.split(row.ids, row.finish, sampling.stop, row.logprobs, ahead)
         if row.states:
             steps = tuple(self._with_states(steps, row))
         return Continuation(steps, len(row.ids))

@@ -22,6 +22,7 @@ from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_internals import failures, known, refusals
 from router.models.runtime.vllm_process import runs_on_cpu, start_engine, stop_engine
+from router.models.steps import first_end, step_stops
 from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
     Chain,
@@ -52,8 +53,12 @@ _ABORT_SECONDS = 0.25
 
 @dataclass(slots=True)
 class _Sample:
-    """One continuation as the engine reports it, over all requests that it needed."""
+    """One continuation as the engine reports it, over all requests that it needed.
 
+    ahead: what the step before has of it already.
+    """
+
+    ahead: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: FinishReason = "step"
@@ -169,7 +174,7 @@ class VLLMGenerator:
             )
         ids = self._encoder.chain_ids(path)
         sampling = replace(sampling, stop=(*sampling.stop, *self._encoder.stops(path)))
-        samples = [_Sample() for _ in range(n)]
+        samples = [_Sample(path.ahead) for _ in range(n)]
         tasks = [
             asyncio.create_task(self._continue(ids, sampling, index, sample))
             for index, sample in enumerate(samples)
@@ -229,7 +234,9 @@ class VLLMGenerator:
     ) -> Continuation:
         """Sample one continuation; `sample` says what was done for it, also if this fails."""
         await self._sample(ids, sampling, index, sample)
-        steps = self._encoder.split(sample.token_ids, sample.finish, sampling.stop, sample.logprobs)
+        steps = self._encoder.split(
+            sample.token_ids, sample.finish, sampling.stop, sample.logprobs, sample.ahead
+        )
         if self._states is not None:
             steps = await self._with_states(self._states, ids, sample, steps)
         return Continuation(steps, len(sample.token_ids))
@@ -239,8 +246,10 @@ class VLLMGenerator:
     ) -> None:
         """Let the engine sample after `ids`.
 
-        A model may begin with the delimiter itself; then this goes on until the step has content.
+        What ends a step may come before it has content, in a code block or in mid-sentence; then
+        this goes on.
         """
+        delimiter = self._encoder.prompt.delimiter
         while True:
             prompt = [*ids, *sample.token_ids]
             wanted = sampling.max_tokens - len(sample.token_ids)
@@ -248,13 +257,14 @@ class VLLMGenerator:
             output = await self._request(prompt, self._params(sampling, limit, index), sample)
             [completion] = output.outputs
             finish = self._finish(completion.finish_reason, completion.stop_reason, sampling)
-            blank = finish == "step" and not self._encoder.decode(sample.token_ids).strip()
+            text = sample.ahead + self._encoder.decode(sample.token_ids)
+            goes_on = finish == "step" and first_end(text, delimiter) is None
             context_full = len(ids) + len(sample.token_ids) >= self._context
             if finish == "step" and (
-                context_full or (blank and len(sample.token_ids) >= sampling.max_tokens)
+                context_full or (goes_on and len(sample.token_ids) >= sampling.max_tokens)
             ):
                 finish = "length"
-            if finish != "step" or not blank:
+            if finish != "step" or not goes_on:
                 sample.finish = finish
                 return
 
@@ -320,13 +330,13 @@ class VLLMGenerator:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        delimiter = [self._encoder.prompt.delimiter] if sampling.until == "step" else []
+        ends = step_stops(self._encoder.prompt.delimiter) if sampling.until == "step" else ()
         try:
             return SamplingParams(
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=max_tokens,
-                stop=[*delimiter, *sampling.stop],
+                stop=[*ends, *sampling.stop],
                 include_stop_str_in_output=True,
                 seed=None if sampling.seed is None else sampling.seed + index,
                 logprobs=0,  # of the sampled tokens alone
@@ -343,5 +353,6 @@ class VLLMGenerator:
             return "length"
         if finish_reason != "stop":
             raise EngineError(f"vLLM ended a request of {self.info.model} with {finish_reason!r}")
-        at_step = sampling.until == "step" and stop_reason == self._encoder.prompt.delimiter
+        ends = step_stops(self._encoder.prompt.delimiter)
+        at_step = sampling.until == "step" and stop_reason in ends
         return "step" if at_step else "stop"

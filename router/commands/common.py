@@ -16,7 +16,7 @@ from router.bundle import shipped_bundle
 from router.choosing import AUTO, Difficulty
 from router.core import Router
 from router.models.errors import InputError
-from router.models.prompts import PROMPTS
+from router.models.prompts import PROMPTS, delimited
 from router.models.runtime.engine_args import parse_engine_args
 from router.models.types import AskedSampling, Sampling
 from router.models.weights.embedded import DEFAULT
@@ -87,6 +87,13 @@ _OPTIONS: Final = (
         metavar="KEY=VALUE",
         help="Argument for the model's chat template, as enable_thinking=false; repeat it for"
         " more.",
+    ),
+    option(
+        "--delimiter",
+        metavar="TEXT",
+        help="What ends a step of the model's solutions, as '\\n' for a model that writes a step a"
+        " line.",
+        show_default="a blank line, or the next `Step k`",
     ),
     option(
         "--verifier",
@@ -167,6 +174,7 @@ def with_router(command: Command) -> Command:
         tokenizer: str | None,
         prompt: str | None,
         template_args: tuple[str, ...],
+        delimiter: str | None,
         verifier: str,
         verifier_format: str | None,
         verifier_endpoints: tuple[str, ...],
@@ -186,7 +194,7 @@ def with_router(command: Command) -> Command:
             endpoint_key=endpoint_key,
             endpoint_seeds=endpoint_seeds,
             tokenizer=tokenizer,
-            prompt=prompt,
+            prompt=prompt if delimiter is None else delimited(prompt, _unescaped(delimiter)),
             chat_template_kwargs=parse_engine_args(
                 "--chat-template-arg", template_args, "enable_thinking=false"
             ),
@@ -205,6 +213,13 @@ def with_router(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         decorated = decorate(decorated)
     return decorated
+
+
+def _unescaped(text: str) -> str:
+    r"""A text in which `\n`, `\r` and `\t` stand for what no shell writes easily."""
+    for written, meant in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
+        text = text.replace(written, meant)
+    return text
 
 
 _ROUTING: Final = (

@@ -8,7 +8,8 @@ from typing import Any
 
 from router.models.errors import InputError
 from router.models.prompts import Prompt
-from router.models.tokens import ChainEncoder, split_text
+from router.models.steps import split_text
+from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Step
 from router.models.usage import Usage
 from router.rollouts.lines import read_lines

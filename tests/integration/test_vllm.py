@@ -383,6 +383,26 @@ async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: Path) -> None:
     assert (result.prompt_tokens, result.cached_tokens) == (2 * len(prompt) + 1, 32)
 
 
+async def test_what_ends_no_step_is_sampled_past(tokenizer_dir: Path) -> None:
+    encode = AutoTokenizer.from_pretrained(tokenizer_dir).encode
+    script = [
+        (encode("From Step 1"), "stop", "Step 1"),
+        (encode(" on:\n```\nx\n\n"), "stop", "\n\n"),
+        (encode("y\n```\n**Step 2"), "stop", "Step 2"),
+        (encode(":** z"), "stop", None),
+    ]
+    generator, engine = scripted(tokenizer_dir, *script)
+    first = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=50))
+    [step] = first.continuations[0].steps
+    assert (step.text, step.finish) == ("From Step 1 on:\n```\nx\n\ny\n```\n", "step")
+    path = Chain(LONG).extend(step)
+    second = await generator.sample(path, 1, Sampling(until="step", max_tokens=50))
+    [last] = second.continuations[0].steps
+    assert (last.text, last.finish) == ("**Step 2:** z", "stop")
+    written = [token for ids, _, _ in script[:3] for token in ids]
+    assert engine.asked[-1][0] == generator._encoder.chain_ids(Chain(LONG)) + written
+
+
 async def test_blanks_up_to_the_limit_end_by_length(tokenizer_dir: Path) -> None:
     blank = (BLANK, "stop", "\n\n")
     generator, _ = scripted(tokenizer_dir, blank, blank)

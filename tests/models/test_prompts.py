@@ -1,9 +1,12 @@
 """Prompts: what a model is told, and how an id finds it."""
 
+from dataclasses import replace
+
 import pytest
 
 from router.models.errors import InputError
-from router.models.prompts import PROMPTS, Prompt, default_prompt, get_prompt
+from router.models.generators.load import choose_prompt
+from router.models.prompts import PROMPTS, Prompt, default_prompt, delimited, get_prompt
 from router.models.types import Message, Problem
 
 PROBLEM = Problem("p", r"What is \frac{1}{2} of {8}?")
@@ -80,3 +83,16 @@ def test_unusable_prompts_are_refused() -> None:
         Prompt("bad", template="no place for it")
     with pytest.raises(InputError, match="delimiter"):
         Prompt("bad", delimiter="")
+
+
+def test_an_id_may_name_the_delimiter() -> None:
+    own = choose_prompt(None, "Llama-3.1-8B-Instruct")
+    for delimiter in ("\n", "###", "ки\t?#"):
+        for name in (None, own.id):
+            prompt = choose_prompt(delimited(name, delimiter), "Llama-3.1-8B-Instruct")
+            assert prompt == replace(own, id=delimited(own.id, delimiter), delimiter=delimiter)
+            assert get_prompt(prompt.id) == prompt
+    with pytest.raises(InputError, match="no prompt 'lama-eval'; did you mean"):
+        get_prompt(delimited("lama-eval", "\n"))
+    with pytest.raises(InputError, match="delimiter is empty"):
+        delimited(None, "")
