@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -28,6 +35,8 @@ COMMANDS = {
 """Name and help line; kept here so that `--help` imports no command."""
 
 INTERRUPTED = 130
+LAST_SECONDS = 0.7
+"""From Ctrl-C to the end, at most."""
 
 
 class Commands(click.Group):
@@ -42,13 +51,24 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"router.commands.{name}"), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(COMMANDS)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _ending_soon():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
@@ -56,6 +76,29 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
         except Exception as error:
             ctx.exit(_report(error, debug=ctx.params["debug"]))
+
+
+@contextmanager
+def _ending_soon() -> Iterator[None]:
+    """Ctrl-C ends the process within a second, whatever a thread or a library is busy with.
+
+    Until then it is an exception like any other, so what is written so far is kept.
+    """
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        last = threading.Timer(LAST_SECONDS, os._exit, (INTERRUPTED,))
+        last.daemon = True
+        last.start()
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _report(error: Exception, *, debug: bool) -> int:

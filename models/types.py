@@ -187,6 +187,32 @@ class Chain:
             chain = chain.parent
 
 
+MAX_TEMPERATURE = 2.0
+"""As servers allow; what is sampled beyond is noise."""
+
+
+def check_sampling(
+    temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None
+) -> None:
+    """The one place that says what may be asked for; None is always in range.
+
+    Raises:
+        InputError: a value that is out of range, or no number; names it.
+    """
+    if temperature is not None and not (_real(temperature) and 0 <= temperature <= MAX_TEMPERATURE):
+        raise InputError(
+            f"temperature must lie between 0 and {MAX_TEMPERATURE:g}, not {temperature!r}"
+        )
+    if top_p is not None and not (_real(top_p) and 0 < top_p <= 1):
+        raise InputError(f"top_p must be over 0 and at most 1, not {top_p!r}")
+    if max_tokens is not None and (isinstance(max_tokens, bool) or max_tokens < 1):
+        raise InputError(f"max_tokens must be at least 1, not {max_tokens!r}")
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to sample one call.
@@ -195,6 +221,9 @@ class Sampling:
     max_tokens: limit on the tokens of each continuation of this call.
     stop: further stop strings; the text before them is kept, and the solution is finished there.
     seed: only for generators whose info says `seeds`; others raise InputError.
+
+    Raises:
+        InputError: as `check_sampling`.
     """
 
     until: Literal["step", "end"] = "end"
@@ -204,15 +233,25 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_p, self.max_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class AskedSampling:
-    """What a caller asks for of a `Sampling`; None leaves it to what is usual."""
+    """What a caller asks for of a `Sampling`; None leaves it to what is usual.
+
+    Raises:
+        InputError: as `check_sampling`.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_p, self.max_tokens)
 
     @classmethod
     def of(cls, sampling: Sampling) -> AskedSampling:

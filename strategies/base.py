@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal, get_args
 
 from router.models.base import Aggregation
 from router.models.errors import InputError
-from router.models.types import Chain, Problem
+from router.models.types import Chain, Problem, check_sampling
 from router.strategies.search import Search
 
 Select = Literal["majority", "best", "weighted"]
@@ -74,16 +74,10 @@ class Strategy(ABC):
                 f"{self.name}: aggregate must be one of {', '.join(get_args(Aggregation))},"
                 f" not {self.aggregate!r}"
             )
-        self._check_temperature()
-
-    def _check_temperature(self) -> None:
-        value = self.temperature
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-            raise InputError(
-                f"{self.name}: temperature must lie between 0 and 2, not {self.temperature!r}"
-            )
+        try:
+            check_sampling(self.temperature)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
 
     @property
     def cost(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from click.testing import CliRunner
 
 from router import cli
 from router.models.errors import EngineError, InputError
+from router.models.fakes import fake_problems
+from tests.problem_file import problem_file
 
 ROOT = Path(__file__).parent.parent
 HELP_SECONDS = 0.5
@@ -111,3 +114,87 @@ def _fail_with(
 
     monkeypatch.setattr(cli.Commands, "get_command", lambda self, ctx, name: broken)
     return CliRunner().invoke(cli.main, [*flags, "broken"])
+
+
+BUSY = """
+import asyncio, time
+from router.models.fakes import FakeGenerator
+from router.models.generators import load
+
+class Stubborn(FakeGenerator):
+    async def sample(self, *args):
+        print("busy", flush=True)
+        {work}
+
+async def slow(*args, **options):
+    if {while_loading}:
+        print("busy", flush=True)
+        {work}
+    return Stubborn()
+
+load.load_generator = slow
+from router.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("while_loading", [True, False])
+@pytest.mark.parametrize("work", ["time.sleep(60)", "await asyncio.to_thread(time.sleep, 60)"])
+@pytest.mark.parametrize("command", ["solve 1+1", "fit {file} --out {out}"])
+def test_ctrl_c_ends_within_a_second_whatever_is_busy(
+    command: str, work: str, while_loading: bool, tmp_path: Path
+) -> None:
+    file = problem_file(tmp_path / "p.jsonl", fake_problems(20))
+    words = command.format(file=file, out=tmp_path / "out").split()
+    script = BUSY.format(work=work, while_loading=while_loading)
+    options = ("--verifier", "none", "--budget" if words[0] == "solve" else "--budgets", "2")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words, *options], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        assert process.wait(10) == 130
+        assert time.monotonic() - pressed < 2  # a second, and a loaded machine
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["slove", "1+1"], "'solve'"),
+        (["verifer"], "'verifier'"),
+        (["verifier", "trian"], "'train'"),
+        (["solve", "1+1", "--budgte", "3"], "'--budget'"),
+        (["solve", "1+1", "--difficulty", "plot"], "'pilot'"),
+        (["solve", "1+1", "--prompt", "qwen-mat"], "'qwen-math'"),
+        (["solve", "1+1", "--task", "mats"], "'maths'"),
+        (["solve", "1+1", "--engine", "fkae"], "'fake'"),
+        (["solve", "1+1", "--engine", "fake", "--verifier", "noen"], "'none'"),
+        (["solve", "1+1", "--engine", "fake", "--strategy", "best_of_m(n=4)"], "'best_of_n'"),
+        (["solve", "1+1", "--engine", "fake", "--strategy", "best_of_n(selct=best)"], "'select'"),
+        (["fit", "p.jsonl", "--cost", "token"], "'tokens'"),
+    ],
+)
+def test_typing_errors_get_the_nearest_name(typed: list[str], meant: str) -> None:
+    done = CliRunner().invoke(cli.main, typed)
+    assert done.exit_code == 2
+    assert meant in done.stderr
+    assert "id you mean" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(f"--temperature {value}" for value in ("nan", "inf", "2.1", "-0.1")),
+        *(f"--top-p {value}" for value in ("nan", "0", "1.1")),
+        *(f"--deadline {value}" for value in ("nan", "inf", "0", "-1")),
+        *(f"--tolerance {value}" for value in ("nan", "2")),
+        *("--max-tokens 0", "--token-cap 0", "--budget 0", "--budget 65537"),
+        "--strategy best_of_n(n=2,temperature=3)",
+    ],
+)
+def test_numbers_out_of_range_are_refused(option: str) -> None:
+    done = CliRunner().invoke(cli.main, ["solve", "1+1", "--engine", "fake", *option.split()])
+    assert done.exit_code == 2
+    assert done.stdout == ""

@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -18,9 +19,9 @@ from router.core import Router
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS, delimited
 from router.models.runtime.engine_args import parse_engine_args
-from router.models.types import AskedSampling, Sampling
+from router.models.types import MAX_TEMPERATURE, AskedSampling, Sampling
 from router.models.weights.embedded import DEFAULT
-from router.opening import Models
+from router.opening import FAKE, Models
 from router.problem_files import STDIN, Problems, problems_or_text, source
 
 Command = Callable[..., Any]
@@ -36,9 +37,21 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
+class Names(click.Choice[str]):
+    """One of several names; a typing error gets the nearest one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            near = get_close_matches(str(value), [str(name) for name in self.choices], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            self.fail(f"{error.message}{hint}", param, ctx)
+
+
 tolerance_option: Final = option(
     "--tolerance",
-    type=click.FloatRange(min=0, max=1),
+    type=float,
     default=0.0,
     help="Accuracy to give up for a cheaper search, where a bundle decides.",
 )
@@ -76,7 +89,7 @@ _OPTIONS: Final = (
     ),
     option(
         "--prompt",
-        type=click.Choice(sorted(PROMPTS)),
+        type=Names(sorted(PROMPTS)),
         help="How problems are put to the model.",
         show_default="the model's own",
     ),
@@ -133,19 +146,19 @@ _OPTIONS: Final = (
     ),
     option(
         "--temperature",
-        type=click.FloatRange(min=0, max=10),
-        help="Sampling temperature.",
+        type=float,
+        help=f"Sampling temperature, from 0 to {MAX_TEMPERATURE:g}.",
         show_default=f"the deciding bundle's, else {_DEFAULTS.temperature:g}",
     ),
     option(
         "--top-p",
-        type=click.FloatRange(min=0, max=1, min_open=True),
+        type=float,
         help="Nucleus of the sampling.",
         show_default=f"the deciding bundle's, else {_DEFAULTS.top_p:g}",
     ),
     option(
         "--max-tokens",
-        type=click.IntRange(min=1),
+        type=int,
         help="Limit on the tokens of one solution.",
         show_default=f"the deciding bundle's, else {DEFAULT.max_tokens} for embedded models and"
         f" {_DEFAULTS.max_tokens} for others",
@@ -198,7 +211,7 @@ def with_router(command: Command) -> Command:
             chat_template_kwargs=parse_engine_args(
                 "--chat-template-arg", template_args, "enable_thinking=false"
             ),
-            verifier=None if verifier == _NONE else verifier,
+            verifier=_verifier(verifier),
             verifier_format=verifier_format,
             verifier_endpoints=verifier_endpoints,
             verifier_endpoint_key=verifier_endpoint_key,
@@ -213,6 +226,14 @@ def with_router(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         decorated = decorate(decorated)
     return decorated
+
+
+def _verifier(name: str) -> str | None:
+    """What `--verifier` stands for; a word that is nearly one of its own is a typing error."""
+    near = get_close_matches(name, (AUTO, _NONE, FAKE), n=1)
+    if near and name != near[0] and not Path(name).exists():
+        raise InputError(f"no verifier {name!r}; did you mean {near[0]!r}?")
+    return None if name == _NONE else name
 
 
 def _unescaped(text: str) -> str:
@@ -232,7 +253,7 @@ _ROUTING: Final = (
     ),
     option(
         "--difficulty",
-        type=click.Choice(get_args(Difficulty)),
+        type=Names(get_args(Difficulty)),
         default="text",
         help="What the bundle judges difficulty by: the problem's text; a prefill, which is the"
         " state of the model once it has read the problem; or a pilot, which is the first quarter"

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from router.bundle import Bundle
-from router.commands.common import opened, option, with_router
+from router.commands.common import Names, opened, option, with_router
 from router.commands.sampling import parse_budgets, price_text, sampling_progress
 from router.core import Router
 from router.difficulty.levels import check_levels
@@ -62,13 +62,13 @@ _out = Console(stderr=True, highlight=False)
 @option("--merge-levels", is_flag=True, help="Join levels that have too few problems.")
 @option(
     "--cost",
-    type=click.Choice(get_args(CostUnit)),
+    type=Names(get_args(CostUnit)),
     default="generations",
     help="What budgets count; tokens and FLOPs in units of one plain sample's.",
 )
 @option(
     "--allocation",
-    type=click.Choice(get_args(Kind)),
+    type=Names(get_args(Kind)),
     default="racing",
     help="`racing` stops what cannot win at a level any more; `grid` samples everything.",
 )

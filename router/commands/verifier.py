@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from router.commands.common import option, with_router
+from router.commands.common import Names, option, with_router
 from router.core import Router
 from router.models.errors import InputError
 from router.models.extras import require
@@ -71,7 +71,7 @@ _from_rollouts = click.option(
 @option(
     "--format",
     "format_id",
-    type=click.Choice(FORMATS),
+    type=Names(FORMATS),
     default=SELF,
     help="Where scores are read: `self` at each step's own last token on the generator's hidden"
     " states; `qwen-prm` at a tag after each step, as a checkpoint that vLLM serves.",

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from router.models.types import MAX_TEMPERATURE
 from router.service.conversation import Turn
 from router.service.errors import ServiceError
 from router.service.fields import check_neutral, unsupported
@@ -226,7 +227,7 @@ class SearchBody(Body):
     model_config = ConfigDict(extra="allow")
 
     model: Text
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop = None
