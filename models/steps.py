@@ -1,8 +1,8 @@
 r"""Where one step of a solution ends and the next begins.
 
 A step ends after the delimiter, which is a blank line unless the prompt says otherwise. Where it is
-a blank line, a step also ends before a line that begins with its number (`Step 2:`, `## Step 2`,
-`**步骤 2**`, `第二步`). Neither counts inside a code block or displayed mathematics.
+a blank line, a step also ends before a line that begins as headings of steps do (`Step 2:`,
+`## Step 2`, `**步骤 2**`, `第二步`). Neither counts inside a code block or displayed mathematics.
 
 Whether a step has ended is told by its own text alone, up to the point where it is known: a step
 sampled on its own ends where the whole solution would be cut.
@@ -24,11 +24,9 @@ BLANK_LINE: Final = "\n\n"
 LONGEST_BLOCK: Final = 4000
 """Characters of a code block or of displayed mathematics; what is never closed holds no more."""
 
-_NUMBERED: Final = (
-    *(f"Step {digit}" for digit in range(1, 10)),
-    *(f"{word}{digit}" for word in ("步骤", "步骤 ") for digit in range(1, 10)),
-    *(f"第{number}步" for number in "123456789一二三四五六七八九十"),
-)
+_NUMBERED: Final = ("Step ", "步骤", *(f"第{number}步" for number in "123456789一二三四五六七八九"))
+"""What a heading begins with; few, because an engine looks for each of them at every token."""
+
 _HEADING: Final = rf"\n(?=(?P<heading>[ \t>#*_-]*(?:{'|'.join(map(re.escape, _NUMBERED))})))"
 _BLOCKS: Final[Mapping[str, str]] = {
     "fence": r"^[ \t]*(?:`{3}|~{3})",

@@ -198,3 +198,24 @@ def test_numbers_out_of_range_are_refused(option: str) -> None:
     done = CliRunner().invoke(cli.main, ["solve", "1+1", "--engine", "fake", *option.split()])
     assert done.exit_code == 2
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("router sol", "solve"),
+        ("router solve --diff", "--difficulty"),
+        ("router verifier t", "train"),
+    ],
+)
+def test_the_shell_completes(typed: str, offered: str) -> None:
+    done = CliRunner().invoke(
+        cli.main,
+        prog_name="router",
+        env={
+            "_ROUTER_COMPLETE": "bash_complete",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(typed.count(" ")),
+        },
+    )
+    assert f"plain,{offered}\n" in done.stdout

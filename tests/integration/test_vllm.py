@@ -289,22 +289,13 @@ async def test_what_does_not_fit_the_context_is_refused(generator: VLLMGenerator
     assert result.continuations[0].finish == "length"
 
 
-@pytest.mark.parametrize(
-    ("sampling", "word"),
-    [
-        (Sampling(seed=1), "seed=1"),
-        (Sampling(temperature=-1.0), "temperature"),
-        (Sampling(top_p=2.0), "top_p"),
-        (Sampling(max_tokens=0), "max_tokens"),
-    ],
-)
-async def test_settings_that_the_engine_cannot_take_leave_it_alive(
-    generator: VLLMGenerator, sampling: Sampling, word: str
+async def test_a_seed_that_the_engine_cannot_take_leaves_it_alive(
+    generator: VLLMGenerator,
 ) -> None:
-    if sampling.seed is not None and generator.info.seeds:
+    if generator.info.seeds:
         pytest.skip("this build takes seeds")
-    with pytest.raises(InputError, match=word):
-        await generator.sample(Chain(LONG), 2, sampling)
+    with pytest.raises(InputError, match="seed=1"):
+        await generator.sample(Chain(LONG), 2, Sampling(seed=1))
     result = await generator.sample(Chain(LONG), 1, Sampling(max_tokens=2))
     assert result.continuations[0].tokens == 2
 
@@ -386,10 +377,10 @@ async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: Path) -> None:
 async def test_what_ends_no_step_is_sampled_past(tokenizer_dir: Path) -> None:
     encode = AutoTokenizer.from_pretrained(tokenizer_dir).encode
     script = [
-        (encode("From Step 1"), "stop", "Step 1"),
-        (encode(" on:\n```\nx\n\n"), "stop", "\n\n"),
-        (encode("y\n```\n**Step 2"), "stop", "Step 2"),
-        (encode(":** z"), "stop", None),
+        (encode("From Step "), "stop", "Step "),
+        (encode("1 on:\n```\nx\n\n"), "stop", "\n\n"),
+        (encode("y\n```\n**Step "), "stop", "Step "),
+        (encode("2:** z"), "stop", None),
     ]
     generator, engine = scripted(tokenizer_dir, *script)
     first = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=50))
