@@ -23,6 +23,7 @@ class GeneratorInfo:
     seeds: whether a call may carry a seed.
     fingerprint: of the weights (`models.weights.fingerprint`), as a name may be given to others;
         None where they are not here.
+    thinks: whether its prompts end inside a thought, which the chat template has opened.
     """
 
     model: str
@@ -32,6 +33,7 @@ class GeneratorInfo:
     parameters: int | None = None
     seeds: bool = False
     fingerprint: str | None = None
+    thinks: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

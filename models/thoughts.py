@@ -74,6 +74,16 @@ def thoughts(text: str) -> tuple[str | None, str]:
     return "\n\n".join(thought.strip() for thought in apart).strip(), said
 
 
+def opens_thought(prompt: str) -> bool:
+    """Whether a rendered prompt ends inside a thought, which its template has opened."""
+    *_, last = [None, *_MARKER.finditer(prompt)]
+    return (
+        last is not None
+        and (last.lastgroup or "").startswith("open")
+        and not prompt[last.end() :].strip()
+    )
+
+
 def is_marker(token: str) -> bool:
     """Whether a token of this text opens or closes a thought."""
     return _MARKER.fullmatch(token) is not None

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 from router.models.errors import InputError, PromptTooLong
 from router.models.prompts import Prompt, forms
 from router.models.steps import step_ends
-from router.models.thoughts import is_marker
+from router.models.thoughts import is_marker, opens_thought
 from router.models.types import Chain, FinishReason, Message, Problem, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _RECENT_PROBLEMS = 1024
+_TAIL = 32  # tokens of a prompt, more than any marker has
 
 logger = logging.getLogger("router")
 
@@ -101,6 +102,15 @@ class ChainEncoder:
         raise InputError(
             f"the model's chat template refuses {why}; choose another prompt"
         ) from refusals[0]
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether its prompts end inside a thought; False where the template takes none."""
+        try:
+            ids = self.prompt_ids(Problem("probe", "1 + 1 = ?"))
+        except InputError:
+            return False
+        return opens_thought(self.tokenizer.decode(ids[-_TAIL:], skip_special_tokens=False))
 
     def chain_ids(self, chain: Chain) -> list[int]:
         """Prompt token ids that continue `chain`: the rendered problem, then every step's tokens.

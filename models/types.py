@@ -39,7 +39,8 @@ class Problem:
 
     `history` holds earlier chat turns (a service's callers have them); a `system` turn there
     replaces the prompt's own system text. `task` is the id of what it asks for; `ask` is said after
-    the text when it is put to a model (`strategies.tasks.posed`), and is in no file.
+    the text when it is put to a model (`strategies.tasks.posed`), and is in no file. Nor is
+    `thinks`, whether that model's solutions begin inside a thought.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Problem:
     history: tuple[Message, ...] = ()
     task: str = "maths"
     ask: str = ""
+    thinks: bool = False
 
     @classmethod
     def of_text(cls, text: str, task: str = "maths") -> Problem:
@@ -154,10 +156,15 @@ class Chain:
         """All that was written, thoughts included."""
         return "".join(step.text for step in self.steps)
 
+    @property
+    def marked(self) -> str:
+        """All of it, with the mark that opens a thought also where a chat template wrote it."""
+        return f"<think>{self.text}" if self.problem.thinks else self.text
+
     @cached_property
     def apart(self) -> tuple[str | None, str]:
         """What was thought, None if no thought is shown, and what was said."""
-        return thoughts(self.text)
+        return thoughts(self.marked)
 
     @property
     def ahead(self) -> str:

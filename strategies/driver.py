@@ -46,9 +46,8 @@ async def open_search(
     limit on tokens of one solution. seed: makes every call on a generator that takes seeds
     reproducible. listener: told of every node as the tree grows.
     """
-    search = Search(
-        posed(problem), generator, verifier, budget, sampling, seed=seed, listener=listener
-    )
+    asked = replace(posed(problem), thinks=generator.info.thinks)
+    search = Search(asked, generator, verifier, budget, sampling, seed=seed, listener=listener)
     try:
         try:
             yield search
@@ -112,7 +111,7 @@ async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
             " solution was finished; raise the limit or take a smaller n",
         )
     read = get_task(search.root.problem.task).read
-    return [replace(c, answer=read(c.text, c.chain.truncated)) for c in found]
+    return [replace(c, answer=read(c.chain.marked, c.chain.truncated)) for c in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class OpenAIGenerator:
             )
             if tokenizer:
                 encoder = await asyncio.to_thread(_local_tokenizer, tokenizer, prompt)
+                info = replace(info, thinks=encoder.thinks)
                 exact = cls(pool, prompt, info, LocalTokens(encoder), exact=True)
                 if await exact._probe() is None:
                     return exact

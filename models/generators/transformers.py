@@ -92,6 +92,7 @@ class TransformersGenerator:
         if state_layer is not None and not 1 <= state_layer <= len(layers):
             raise InputError(f"{name!r} has layers 1 to {len(layers)}, not {state_layer}")
         model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        encoder = ChainEncoder(tokenizer, prompt)
         info = GeneratorInfo(
             model=name,
             engine="transformers",
@@ -100,8 +101,9 @@ class TransformersGenerator:
             parameters=count_parameters(Path(model_path)),
             seeds=True,
             fingerprint=fingerprint(Path(model_path)),
+            thinks=encoder.thinks,
         )
-        return cls(model, ChainEncoder(tokenizer, prompt), info, state_layer)
+        return cls(model, encoder, info, state_layer)
 
     @property
     def info(self) -> GeneratorInfo:

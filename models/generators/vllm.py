@@ -132,6 +132,7 @@ class VLLMGenerator:
             from transformers import AutoTokenizer
 
             tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, model_path)
+            encoder = ChainEncoder(tokenizer, prompt)
             info = GeneratorInfo(
                 model=name,
                 engine="vllm",
@@ -141,11 +142,12 @@ class VLLMGenerator:
                 # A request with a seed kills the CPU build's engine (0.32).
                 seeds=not on_cpu,
                 fingerprint=await asyncio.to_thread(fingerprint, model_path),
+                thinks=encoder.thinks,
             )
             if on_cpu and known() and not all(await engine.collective_rpc("draw_by_inversion")):
                 logger.warning("this vLLM's sampler is not known, so it draws tokens slowly")
             states = None if state_layer is None else await States.of_layer(engine, state_layer)
-            return cls(engine, ChainEncoder(tokenizer, prompt), info, states)
+            return cls(engine, encoder, info, states)
         except BaseException:
             await stop_engine(engine)
             raise

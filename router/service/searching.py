@@ -142,7 +142,7 @@ class Searches:
 
 def read(chain: Chain) -> str | None:
     """The answer that a solution states."""
-    return get_task(chain.problem.task).read(chain.text, chain.truncated)
+    return get_task(chain.problem.task).read(chain.marked, chain.truncated)
 
 
 async def settled(

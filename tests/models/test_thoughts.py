@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from router.models.thoughts import thoughts
+from router.models.thoughts import opens_thought, thoughts
 
 HARMONY = "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b"
 
@@ -54,3 +54,18 @@ def test_it_takes_linear_time(part: str) -> None:
     start = time.process_time()
     thoughts(text)
     assert time.process_time() - start < 1.0  # a tenth of a second, on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("prompt", "inside"),
+    [
+        ("<|im_start|>assistant\n<think>\n", True),  # QwQ, Qwen3-Thinking, DeepSeek-R1
+        ("[INST]1 + 1?[/INST][THINK]", True),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),  # Qwen3, told not to think
+        ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("<|im_start|>assistant\n", False),
+        ("", False),
+    ],
+)
+def test_a_template_may_open_a_thought(prompt: str, inside: bool) -> None:
+    assert opens_thought(prompt) == inside

@@ -259,3 +259,12 @@ def test_special_tokens_that_mark_a_thought_stay_in_the_text(tokenizer_dir: Path
     ids = [*tokenizer.encode(text), tokenizer.eos_token_id]
     assert encoder.decode(ids) == text.removesuffix("[IMG]")
     assert_nothing_is_lost(encoder, ids, encoder.split(ids, "stop"))
+
+
+def test_an_encoder_knows_that_its_template_opens_a_thought(tokenizer_dir: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    assert not ChainEncoder(tokenizer, get_prompt("qwen-math")).thinks
+    tokenizer.chat_template += "{{ '<think>\\n' }}"
+    assert ChainEncoder(tokenizer, get_prompt("qwen-math")).thinks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -27,6 +28,13 @@ def writes(*steps: str, end: FinishReason = "stop") -> FakeGenerator:
         return steps[chain.depth], end if last else "step"
 
     return FakeGenerator(script)
+
+
+def opened(*steps: str, end: FinishReason) -> FakeGenerator:
+    """The same, where the chat template has opened the thought."""
+    generator = writes(*steps, end=end)
+    generator._info = replace(generator.info, thinks=True)
+    return generator
 
 
 def solved(steps: Sequence[str], end: FinishReason = "stop") -> Solution:
@@ -57,6 +65,22 @@ def test_a_cut_thought_is_no_text() -> None:
     solution = solved([THOUGHT[0], "So 3"], end="length")
     assert solution.text == ""
     assert solution.thoughts == "1 + 2 = \\boxed{4}?\n\nSo 3"
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "answer", "thought", "said"),
+    [
+        (["It is 4?\n\n", "No.\n</think>\n\n", SAID], "stop", "3", "It is 4?\n\nNo.", SAID),
+        (["It is 4?\n\n", "It may be 5."], "length", None, "It is 4?\n\nIt may be 5.", ""),
+        (["<think>4?</think>", SAID], "stop", "3", "<think>4?", SAID),
+    ],
+)
+def test_a_thought_that_the_template_opened(
+    steps: list[str], end: FinishReason, answer: str | None, thought: str, said: str
+) -> None:
+    with Router(generator=opened(*steps, end=end), verifier=None) as router:
+        solution = router.solve(QUESTION, budget=1)
+    assert (solution.answer, solution.thoughts, solution.text) == (answer, thought, said)
 
 
 def test_the_command_folds_them(monkeypatch: pytest.MonkeyPatch) -> None:
