@@ -78,7 +78,7 @@ export function trouble(error, most = null) {
     const [title, text, offer] = known(error, most);
     return { title, text, offer };
   }
-  if (error.param === "router.strategy") {
+  if (/^router(\.strategy)?$/.test(error.param)) {
     return { title: "This search cannot run so", text: sentence(error.message) };
   }
   if (error.status >= 400 && error.status < 500) {
