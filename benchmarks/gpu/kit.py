@@ -34,6 +34,7 @@ from benchmarks.gpu.picture import draw
 from benchmarks.provenance import provenance
 from router.models.errors import NoCandidates, RouterError
 from router.models.placement import measure_cards
+from router.models.prompts import delimited
 from router.models.types import Chain, Problem, Sampling
 from router.models.usage import Usage
 from router.models.weights.find import find_model
@@ -167,8 +168,7 @@ async def opened(
         model=str(model),
         engine=engine,
         endpoints=(),
-        prompt="plain",
-        delimiter=delimiter,
+        prompt=delimited("plain", delimiter) if delimiter else "plain",
     )
     try:
         assert models.verifier is not None

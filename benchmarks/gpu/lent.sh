@@ -2,7 +2,7 @@
 # What runs on a machine with a card that is lent for minutes: no network, torch and transformers
 # installed, and 64 MB a call. README.md beside this has the order of the calls.
 #
-#   carry               (here)  write the wheels that are missing there to .whl, and a model to .parts
+#   carry               (here)  write the wheels that are missing there to .whl, $MODEL to .parts
 #   receive             (there) keep the parts that came with this call
 #   test | kit | sample (there) results go to $OUT
 set -euo pipefail
@@ -22,7 +22,19 @@ carry() {
         latex2sympy2-extended math-verify platformdirs pydantic pydantic-core \
         pytest-asyncio pytest-timeout rich typing-inspection
     mkdir -p "$PARTS"
-    split --bytes "$PART_BYTES" --numeric-suffixes --suffix-length 2 "$1" "$PARTS/$MODEL.gguf."
+    PYTHONPATH=. "${PYTHON:-.venv/bin/python}" - "$MODEL" "$PARTS" <<'END'
+import sys
+from pathlib import Path
+from rich.console import Console
+from router.models.weights.embedded import EMBEDDED
+from router.models.weights.fetch import fetch
+
+source = EMBEDDED[sys.argv[1]].source
+fetch(source, Path(sys.argv[2]), Console(stderr=True)).rename(Path(sys.argv[2]) / "model.gguf")
+END
+    split --bytes "$PART_BYTES" --numeric-suffixes --suffix-length 2 \
+        "$PARTS/model.gguf" "$PARTS/$MODEL.gguf."
+    rm -r "$PARTS/model.gguf" "$PARTS/parts"
     ls "$PARTS"
 }
 
@@ -40,7 +52,7 @@ ready() {
         cat "$KEPT/$MODEL".gguf.* >"$KEPT/$MODEL.gguf"
         sha256sum "$KEPT/$MODEL.gguf"
         # Its standard input stays open: the converter ends when its caller does.
-        sleep 600 | python3 -P models/weights/convert.py "$KEPT/$MODEL.gguf" "$KEPT/partial"
+        python3 -P models/weights/convert.py "$KEPT/$MODEL.gguf" "$KEPT/partial" < <(sleep 600)
         mkdir -p "$(dirname "$CHECKPOINT")"
         mv "$KEPT/partial" "$CHECKPOINT"
     fi
