@@ -203,8 +203,8 @@ async def _wanted_verifier(
 
 def _check_served(verifier: str | Verifier | None) -> None:
     """Make sure that a verifier is one that servers can have."""
-    if verifier is None or verifier == FAKE or not isinstance(verifier, str):
-        named = {None: "none", FAKE: FAKE}.get(verifier, "a ready-made one")
+    if not isinstance(verifier, str) or verifier == FAKE:
+        named = "none" if verifier is None else FAKE if verifier == FAKE else "a ready-made one"
         raise InputError(
             f"verifier endpoints were given and the verifier is {named}; name what they serve, or "
             "leave it out"

@@ -236,13 +236,13 @@ async def served_models(pool: EndpointPool) -> list[Mapping[str, Any]]:
         answer = await pool.call("GET", "v1/models")
     except EngineError as error:
         raise VerifierError(f"the verifier's server: {error}") from error
-    cards = answer.get("data")
+    cards: Any = answer.get("data")
     whole = isinstance(cards, list) and all(
         isinstance(card, dict) and isinstance(card.get("max_model_len"), int) for card in cards
     )
     if not (whole and cards):
         raise VerifierError(f"{pool!r} does not say which models it serves, as vLLM does")
-    return cards
+    return list(cards)
 
 
 def _api(pool: EndpointPool, encoder: ChainEncoder, prm: PrmFormat) -> _Api:
