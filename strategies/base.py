@@ -11,16 +11,21 @@ from router.models.base import Aggregation
 from router.models.errors import InputError
 from router.models.types import Chain, Problem, check_sampling
 from router.strategies.search import Search
+from router.strategies.stopping import Stopping
 
-Select = Literal["majority", "best", "weighted"]
+Select = Literal["majority", "best", "weighted", "confident"]
 """How candidates become one answer: see `strategies.selection`."""
 
 SELECTIONS: Final[dict[Select, str]] = {
     "majority": "majority vote",
     "best": "best score",
     "weighted": "weighted vote",
+    "confident": "vote weighted by confidence",
 }
 """The same in words."""
+
+UNSCORED: Final = frozenset({"majority", "confident"})
+"""Selections that need no verifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,13 @@ class Strategy(ABC):
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 
+    def _check_number(self, name: str, most: float) -> None:
+        """Refuse what is neither None nor a number from 0 to `most`."""
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value <= most):
+            raise InputError(f"{self.name}: {name} must lie between 0 and {most}, not {value!r}")
+
     @property
     def cost(self) -> int:
         """Most generations that it can spend."""
@@ -98,6 +110,11 @@ class Strategy(ABC):
         """Whole solutions that were sampled before it runs (`Search.kept`) are its own first."""
         return False
 
+    @property
+    def stopping(self) -> Stopping | None:
+        """When its vote is over; None where it always runs all its parts."""
+        return None
+
     @abstractmethod
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         """Search; return every finished chain that may answer."""
@@ -114,12 +131,12 @@ class Strategy(ABC):
             raise InputError(f"{one} needs {one.cost} generations, but the budget is {budget}")
         return cls(n=budget // one.cost, **params)
 
-    def parts(self) -> tuple[Strategy, int]:
-        """A strategy and how many independent runs of it make up this one; selection apart.
+    def parts(self) -> tuple[tuple[Strategy, int], ...]:
+        """Strategies, and how many independent runs of each make up this one; selection apart.
 
-        So that rollouts of the part serve every size of the whole.
+        So that rollouts of the parts serve every size of the whole.
         """
-        return self, 1
+        return ((self, 1),)
 
     def to_dict(self) -> dict[str, Any]:
         """Its name, its text, its words and every parameter: nobody has to read the text."""
@@ -162,8 +179,12 @@ class Strategy(ABC):
 
     def _parameters(self) -> list[str]:
         """`n`, and whatever is not at its default, as it is written."""
-        return [
-            f"{f.name}={getattr(self, f.name)}"
-            for f in fields(self)
-            if f.name == "n" or getattr(self, f.name) != f.default
-        ]
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = [f.name for f in fields(self) if f.name == "n" or own[f.name] != f.default]
+        return [f"{name}={_written(own[name])}" for name in changed]
+
+
+def _written(value: Any) -> str:
+    """A parameter as `strategies.registry` reads it: one word, or a literal."""
+    is_text = isinstance(value, str) and not value.isidentifier()
+    return f'"{value}"' if is_text else str(value)

@@ -28,8 +28,8 @@ class DVTS(BeamSearch):
     name: ClassVar[str] = "dvts"
     title: ClassVar[str] = "DVTS"
 
-    def parts(self) -> tuple[DVTS, int]:
-        return replace(self, n=self.width), self.n // self.width
+    def parts(self) -> tuple[tuple[DVTS, int], ...]:
+        return ((replace(self, n=self.width), self.n // self.width),)
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         how = search.aggregation(self.aggregate)

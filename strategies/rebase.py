@@ -53,10 +53,22 @@ class Rebase(Strategy):
             if not live:
                 break
             values = await step_values(search, live, how)
-            shares = balanced(self.n - len(done), values, self.balance)
+            shares = self._shares(self.n - len(done), values, search)
             beam = list(zip(live, shares, strict=True))
             search.prune([chain for chain, share in beam if not share])
         return await candidates(search, done, scored=True)
+
+    def _shares(self, total: int, values: Sequence[float], search: Search) -> list[int]:
+        """How many continuations each chain gets, `total` in all."""
+        return balanced(total, values, self.balance)
+
+
+def softmax(values: Sequence[float], temperature: float) -> list[float]:
+    """Shares that add up to 1. Minus infinity gets nothing, unless all are."""
+    top = max(values)
+    weights = [1.0 if v == top else math.exp((v - top) / temperature) for v in values]
+    whole = math.fsum(weights)
+    return [weight / whole for weight in weights]
 
 
 def balanced(total: int, values: Sequence[float], temperature: float) -> list[int]:
@@ -65,10 +77,7 @@ def balanced(total: int, values: Sequence[float], temperature: float) -> list[in
     What rounding down leaves over goes to the largest remainders, of equal ones to the first. A
     value of minus infinity gets nothing, unless all are.
     """
-    top = max(values)
-    weights = [1.0 if v == top else math.exp((v - top) / temperature) for v in values]
-    whole = math.fsum(weights)
-    exact = [total * weight / whole for weight in weights]
+    exact = [total * share for share in softmax(values, temperature)]
     shares = [int(share) for share in exact]
     by_remainder = sorted(range(len(values)), key=lambda i: shares[i] - exact[i])
     for index in by_remainder[: total - sum(shares)]:

@@ -15,10 +15,11 @@ from router.strategies.base import Strategy
 from router.strategies.beam_search import BeamSearch, Lookahead
 from router.strategies.best_of_n import BestOfN
 from router.strategies.dvts import DVTS
+from router.strategies.particle_filter import ParticleFilter
 from router.strategies.rebase import Rebase
 
 STRATEGIES: Final[dict[str, type[Strategy]]] = {
-    cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead, Rebase)
+    cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead, Rebase, ParticleFilter)
 }
 """Those that come with `router`."""
 

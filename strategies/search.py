@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -90,6 +92,12 @@ class Search:
         """Generations that may still be spent."""
         return self.budget.generations - self._generations.spent
 
+    @cached_property
+    def random(self) -> random.Random:
+        """What a strategy draws by itself; the same under the same seed."""
+        seed = None if self._seed is None else f"{self._seed}/{self.root.problem.id}"
+        return random.Random(seed)
+
     @property
     def limit_reached(self) -> bool:
         """Whether a limit of the budget has ended the search."""
@@ -138,31 +146,35 @@ class Search:
         self._usage += Usage.of_generator(0, read.prompt_tokens, read.cached_tokens, parameters)
         return read
 
-    async def sample(self, chain: Chain, n: int, *, whole: bool = False) -> list[Chain]:
+    async def sample(
+        self, chain: Chain, n: int, *, whole: bool = False, temperature: float | None = None
+    ) -> list[Chain]:
         """n continuations of `chain`: one more step each, or (`whole`) to the end.
 
         At temperature 0 they would all be equal, so there is one, and one is charged.
+
+        temperature: in place of the strategy's or the caller's own.
 
         Raises:
             BudgetExhausted: the generations or tokens left do not cover it.
             EngineError: the generator failed.
         """
-        if (
-            whole
-            and chain is self.root
-            and self.kept
-            and self._temperature == self._sampling.temperature
-        ):
+        if temperature is None:
+            temperature = self._temperature
+        alike = temperature == self._sampling.temperature
+        if whole and chain is self.root and self.kept and alike:
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
-            return taken + (await self.sample(chain, n, whole=True) if n else [])
-        n = 1 if self.greedy else n
+            return taken + (
+                await self.sample(chain, n, whole=True, temperature=temperature) if n else []
+            )
+        n = n if temperature else 1
         self._generations.charge(chain.depth, n, whole=whole)
         sampling = replace(
             self._sampling,
             until="end" if whole else "step",
             max_tokens=max(1, self._sampling.max_tokens - chain.tokens),
-            temperature=self._temperature,
+            temperature=temperature,
         )
         apart = self._purse.capped or (whole and (self._apart or self._early))
         if n == 1 or not apart:
@@ -349,7 +361,7 @@ def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
     if strategy.needs_verifier and not has_verifier:
         raise InputError(
             f"{strategy} needs a verifier and there is none: give one with --verifier,"
-            " or take best_of_n(select=majority)"
+            " or take best_of_n(select=majority) or best_of_n(select=confident)"
         )
 
 

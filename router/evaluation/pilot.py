@@ -15,7 +15,8 @@ import numpy as np
 from router.evaluation.outcomes import Columns, Outcomes, shares
 from router.evaluation.study import Study
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.measurements import Answered, StoredPools, pool_of, unit_of
+from router.fitting.measurements import Answered, StoredPools, Weight, pool_of, units_of
+from router.fitting.replay import run_length
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
@@ -49,11 +50,13 @@ class PilotReplay:
             for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
                 drawn = [samples[i] for i in order]
                 candidates = self._candidates(problem, strategy, drawn, size, draw)
-                known = [bool(candidate.scores) for candidate in candidates]
+                by = self._weight(strategy)
+                known = [by is None or c.weight(by) is not None for c in candidates]
                 select = voters(strategy.select, known).how
                 scored = strategy.needs_verifier and (select != "majority" or all(known))
-                how = strategy.aggregate or self._stored.aggregation if scored else None
-                pool = pool_of(get_task(problem.task), candidates, 1, how)
+                if select == "majority" and not scored:
+                    by = None
+                pool = pool_of(get_task(problem.task), candidates, 1, by)
                 pools[select, scored].append((row * draws + draw, pool))
                 costs[row, draw] = self._cost(row, strategy, size)
         accuracy, coverage = np.zeros((2, len(picks) * draws))
@@ -78,26 +81,44 @@ class PilotReplay:
         if not strategy.takes_samples:
             own = index[strategy]
             return (
-                strategy.cost + size,
+                found.generations[row, own] + size,
                 found.tokens[row, own] + found.tokens[row, pilot],
                 found.flops[row, own] + found.flops[row, pilot],
             )
-        own = index[replace(strategy, n=max(strategy.n, size))]
+        own = index.get(replace(strategy, n=max(strategy.n, size)), index[strategy])
         flops = found.flops[row, own]
         if not strategy.needs_verifier:  # but the pilot was scored
             flops += found.flops[row, pilot]
             flops -= found.flops[row, index[BestOfN(size, select="majority")]]
-        return max(strategy.cost, size), found.tokens[row, own], flops
+        return max(found.generations[row, own], size), found.tokens[row, own], flops
 
     def _candidates(
         self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], size: int, draw: int
     ) -> list[Answered]:
         """What the search finds, and its pilot of `size` samples, as one unit."""
-        found = list(drawn[: max(size, strategy.n if strategy.takes_samples else 0)])
-        if not strategy.takes_samples:
-            unit = unit_of(strategy)
+        found: list[list[Answered]] = []
+        taken = 0 if strategy.takes_samples else size
+        for unit in units_of(strategy):
+            if unit.configuration == SAMPLES:
+                samples = drawn[taken : taken + unit.count]
+                taken += unit.count
+                found += [[candidate] for candidate in samples]
+                continue
             stored = self._stored.pools[unit.configuration][problem.id]
             # Other runs in each draw, as far as there are any.
             turn = [(draw + k) % stored.units for k in range(unit.count)]
-            found += [c for k in turn for c in stored.candidates if c.unit == k]
-        return [candidate._replace(unit=0) for candidate in found]
+            found += [[c for c in stored.candidates if c.unit == k] for k in turn]
+        flat = [c._replace(unit=i) for i, unit in enumerate(found) for c in unit]
+        if strategy.stopping is not None:
+            pool = pool_of(get_task(problem.task), flat, len(found), self._weight(strategy))
+            end = run_length(pool, strategy)
+            flat = [candidate for candidate in flat if candidate.unit < end]
+        # A search that takes samples begins with those that were observed.
+        flat = [*drawn[:size], *flat[size if strategy.takes_samples else 0 :]]
+        return [candidate._replace(unit=0) for candidate in flat]
+
+    def _weight(self, strategy: Strategy) -> Weight | None:
+        if strategy.select == "confident":
+            return "confidence"
+        how = strategy.aggregate or self._stored.aggregation
+        return how if strategy.needs_verifier else None

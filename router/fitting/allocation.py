@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 Kind = Literal["racing", "grid"]
@@ -47,11 +46,11 @@ class Allocation:
                 total = int(np.ceil(total * self.growth))
         return [*totals, problems]
 
-    def survivors(self, accuracy: Floats, costs: Ints, alive: Bools) -> Bools:
+    def survivors(self, accuracy: Floats, costs: Floats, alive: Bools) -> Bools:
         """Configurations that may still win, after a round.
 
         accuracy: of one level's problems so far, shape (problems, configurations), NaN where not
-            measured; costs, alive: shape (configurations,).
+            measured; costs: mean generations; alive; both of shape (configurations,).
         """
         if self.first is None:
             return alive

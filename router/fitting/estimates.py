@@ -10,8 +10,8 @@ an answer is known by its representative in the whole pool.
 | pass@k | exact: Chen et al. 2021, sec. 2.1 |
 | majority, without scores | exact: counts of answers are multivariate hypergeometric |
 | best | exact by order statistics; if a score is shared by different answers, as weighted |
-| weighted, and majority with scores | exact over all subsets while there are at most `EXACT`; \
-else a fixed set of `DRAWS` random subsets, unbiased, with its standard error |
+| weighted, confident, and majority with scores | exact over all subsets while there are at \
+most `EXACT`; else a fixed set of `DRAWS` random subsets, unbiased, with its standard error |
 """
 
 from __future__ import annotations
@@ -257,13 +257,33 @@ def _over_subsets(
         )  # (subsets, pools, answers)
         if select == "best":
             sums = _only_tops(sums, chosen, pools[0])
-        tied = (sums == sums.max(axis=2, keepdims=True)) & (sums > 0)
-        right = (tied & correct).sum(axis=2) / np.maximum(tied.sum(axis=2), 1)
+        right = _right(sums, correct)
         accuracy[:, column] = right.mean(axis=0)
         if blocks:
             means = right.reshape(-1, blocks, len(pools)).mean(axis=1)
             error[:, column] = means.std(axis=0, ddof=1) / np.sqrt(len(means))
     return Expected(accuracy, error)
+
+
+def winners(pool: Pool, orders: Ints, drawn: Ints, select: Select, *, scored: bool) -> Floats:
+    """Chance that the winner is right once so many units of each order are drawn.
+
+    orders: units in the order in which they are drawn, (orders, units). drawn: shape (sizes,).
+    Returns shape (orders, sizes).
+    """
+    if not len(pool.correct):
+        return np.zeros((len(orders), len(drawn)))
+    keys = _unit_keys(pool, len(pool.correct), select, scored)
+    return _right(keys[orders].cumsum(axis=1)[:, drawn - 1], pool.correct)
+
+
+def _right(sums: Floats, correct: Bools) -> Floats:
+    """Chance that the first answer by rank is right; those that tie share it.
+
+    sums: ranks, 0 of what nobody gave, shape (…, answers).
+    """
+    tied = (sums == sums.max(axis=-1, keepdims=True)) & (sums > 0)
+    return np.asarray((tied & correct).sum(axis=-1) / np.maximum(tied.sum(axis=-1), 1), np.float64)
 
 
 def _unit_keys(pool: Pool, answers: int, select: Select, scored: bool) -> Floats:

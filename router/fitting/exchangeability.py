@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from router.fitting.measurements import unit_of
+from router.fitting.measurements import units_of
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Strategy
 
@@ -54,7 +54,7 @@ def orders(
     store: RolloutStore, strategies: Iterable[Strategy], only: Collection[str]
 ) -> tuple[Order, ...]:
     """Of every pool that these strategies are measured on: of samples, and of DVTS's subtrees."""
-    units = map(unit_of, strategies)
+    units = (unit for strategy in strategies for unit in units_of(strategy))
     pools = {SAMPLES, *(unit.configuration for unit in units if unit.count > 1)}
     right: defaultdict[str, list[list[float]]] = defaultdict(list)
     tokens: defaultdict[str, list[list[float]]] = defaultdict(list)
@@ -81,7 +81,7 @@ def _units(name: str, rows: Iterable[tuple[Any, ...]]) -> list[list[tuple[float,
     """Right or not, and tokens, of each candidate of each unit: a sample, or a run's candidates."""
     found = [
         (repeat, float(correct), np.nan if tokens is None else float(tokens))
-        for _, _, repeat, _, correct, _, tokens in rows
+        for _, _, repeat, _, correct, _, tokens, *_ in rows
         if correct is not None
     ]
     if name == SAMPLES:

@@ -2,7 +2,8 @@
 
 What is run is smaller than what is known: a pool of whole solutions serves best-of-N at every N and
 selection (one pool for each temperature), DVTS is a pool of independent subtrees, and any other
-search serves every selection.
+search serves every selection. Votes that stop, and votes over several pools, are replayed on the
+same pools (`fitting.replay`).
 
 The first samples of each problem decide the problem's level and nothing else. Were pass@1 and
 best-of-N taken from the same few samples, problems would be called hard because these samples
@@ -16,23 +17,27 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any, NamedTuple
+from itertools import accumulate, groupby
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
+from router.fitting.replay import replay
 from router.models.base import Aggregation
 from router.models.errors import InputError
 from router.models.usage import flops
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
-from router.strategies.selection import aggregate, voters
+from router.strategies.selection import aggregate, confidence, voters
 from router.strategies.tasks import Task, get_task
 
 Floats = npt.NDArray[np.float64]
+
+Weight = Aggregation | Literal["confidence"]
+"""What a vote weighs: the verifier's score, aggregated so, or the generator's own confidence."""
 
 LEVEL_SAMPLES = 8
 """Samples of each problem that decide its level and nothing else."""
@@ -40,10 +45,10 @@ LEVEL_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is run to know a strategy.
+    """What is run to know a strategy, or a part of it.
 
     configuration: the text under which its runs are stored; strategy: what is run, once a unit;
-    count: units that make up the strategy.
+    count: units that make up the part.
     """
 
     configuration: str
@@ -51,14 +56,15 @@ class Unit:
     count: int
 
 
-def unit_of(strategy: Strategy) -> Unit:
-    """The unit that a strategy is made of; selection is no part of it."""
-    part, count = strategy.parts()
-    one = replace(part, select="weighted")
-    return Unit(SAMPLES if strategy.takes_samples else str(one), one, count)
+def units_of(strategy: Strategy) -> tuple[Unit, ...]:
+    """The units that a strategy is made of, part by part; selection is nothing to them."""
+    ones = [(replace(part, select="weighted"), count) for part, count in strategy.parts()]
+    return tuple(
+        Unit(SAMPLES if one.takes_samples else str(one), one, count) for one, count in ones
+    )
 
 
-BY_STRATEGY = ("accuracy", "error", "coverage", "tokens", "flops")
+BY_STRATEGY = ("accuracy", "error", "coverage", "generations", "tokens", "flops")
 """Arrays of `Measurements` with a column for each strategy."""
 
 
@@ -68,8 +74,8 @@ class Measurements:
 
     accuracy: expected over subsets of what is stored; error: its Monte-Carlo standard error.
     coverage: chance that some candidate is right, which is what a perfect selection would reach.
-    tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape (problems,):
-        of one plain sample.
+    generations, tokens, flops: expected cost of one search; sample_tokens and sample_flops, shape
+        (problems,): of one plain sample.
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
     scores: of each problem, the verifier's scores of its other samples; NaN where one has none.
     prefills: where each problem's prompt led the generator; None where it was not looked up.
@@ -80,6 +86,7 @@ class Measurements:
     accuracy: Floats
     error: Floats
     coverage: Floats
+    generations: Floats
     tokens: Floats
     flops: Floats
     sample_tokens: Floats
@@ -88,6 +95,14 @@ class Measurements:
     samples: npt.NDArray[np.int64]
     scores: tuple[Floats, ...]
     prefills: tuple[StoredPrefill | None, ...]
+
+    @property
+    def cost(self) -> Floats:
+        """Mean generations of each strategy, shape (strategies,); the most where none was run."""
+        some = ~np.isnan(self.generations).all(axis=0)
+        most = np.array([strategy.cost for strategy in self.strategies], np.float64)
+        most[some] = np.nanmean(self.generations[:, some], axis=0)
+        return most
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
@@ -125,7 +140,7 @@ def measure(
         raise InputError(f"{store.path} holds no samples; run `router fit` on problems first")
     shape = (len(problems), len(strategies))
     pools = [read.pools[SAMPLES][problem] for problem in problems]
-    accuracy, error, coverage, tokens, flops = np.full((5, *shape), np.nan)
+    accuracy, error, coverage, generations, tokens, flops = np.full((6, *shape), np.nan)
     prefills = store.prefills()
     found = Measurements(
         problems=tuple(problems),
@@ -133,6 +148,7 @@ def measure(
         accuracy=accuracy,
         error=error,
         coverage=coverage,
+        generations=generations,
         tokens=tokens,
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
@@ -142,31 +158,79 @@ def measure(
         scores=tuple(pool.scores(read.aggregation) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
     )
-    alike: defaultdict[tuple[str, Select, Aggregation | None, bool], list[int]] = defaultdict(list)
+    alike: defaultdict[_Kind, list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):
-        unit = unit_of(strategy)
-        key = (unit.configuration, strategy.select, strategy.aggregate, strategy.needs_verifier)
-        alike[key].append(column)
-        found.tokens[:, column] = unit.count * read.tokens(unit.configuration, problems)
-        found.flops[:, column] = unit.count * read.flops(
-            unit.configuration, problems, verified=strategy.needs_verifier
-        )
-    for (configuration, select, how, scored), columns in alike.items():
-        stored = read.pools[configuration]
-        rows = [
-            row
-            for row, p in enumerate(problems)
-            if p in stored and (stored[p].scored or not scored)
-        ]
-        sizes = [unit_of(strategies[column]).count for column in columns]
-        by = how or read.aggregation if scored else None
-        kept = [stored[problems[row]] for row in rows]
-        usable = [pool_of(pool.task, pool.candidates, pool.units, by) for pool in kept]
-        expected = expected_accuracy(usable, sizes, select, scored=scored)
-        found.accuracy[np.ix_(rows, columns)] = expected.accuracy
-        found.error[np.ix_(rows, columns)] = expected.error
-        found.coverage[np.ix_(rows, columns)] = expected_coverage(usable, sizes)
+        alike[_Kind.of(strategy, read.aggregation)].append(column)
+    for kind, columns in alike.items():
+        _measure(found, read, kind, columns)
     return found
+
+
+class _Kind(NamedTuple):
+    """What strategies that are measured on the same votes have in common.
+
+    configurations: of its parts. sizes: of every part but the last, which may differ.
+    by: what the votes weigh; None where they are only counted.
+    """
+
+    configurations: tuple[str, ...]
+    sizes: tuple[int, ...]
+    select: Select
+    by: Weight | None
+    scored: bool
+    replayed: bool
+
+    @classmethod
+    def of(cls, strategy: Strategy, usual: Aggregation) -> _Kind:
+        units = units_of(strategy)
+        by: Weight | None = (strategy.aggregate or usual) if strategy.needs_verifier else None
+        return cls(
+            tuple(unit.configuration for unit in units),
+            tuple(unit.count for unit in units[:-1]),
+            strategy.select,
+            "confidence" if strategy.select == "confident" else by,
+            strategy.needs_verifier,
+            len(units) > 1 or strategy.stopping is not None,
+        )
+
+
+def _measure(found: Measurements, read: StoredPools, kind: _Kind, columns: Sequence[int]) -> None:
+    """Fill the columns of strategies of one kind."""
+    strategies = [found.strategies[column] for column in columns]
+    every = [read.pools[name] for name in kind.configurations]
+    rows = [
+        row
+        for row, problem in enumerate(found.problems)
+        if all(problem in stored and stored[problem].votes(kind.by) for stored in every)
+    ]
+    if not rows:
+        return
+    units = [[stored[found.problems[row]].units for stored in every] for row in rows]
+    pools = [together([stored[found.problems[row]] for stored in every], kind.by) for row in rows]
+    spent = np.full((len(rows), len(columns), len(every)), np.nan)
+    at = np.ix_(rows, columns)
+    if not kind.replayed:
+        sizes = [units_of(strategy)[0].count for strategy in strategies]
+        expected = expected_accuracy(pools, sizes, kind.select, scored=kind.scored)
+        found.accuracy[at], found.error[at] = expected.accuracy, expected.error
+        found.coverage[at] = expected_coverage(pools, sizes)
+        spent[:] = np.array(sizes)[:, None]
+    else:
+        for index, row in enumerate(rows):
+            played = replay(pools[index], units[index], strategies, kind.select, scored=kind.scored)
+            for column, (one, own) in enumerate(zip(played, columns, strict=True)):
+                if one is not None:
+                    found.accuracy[row, own], found.error[row, own] = one.accuracy, one.error
+                    found.coverage[row, own], spent[index, column] = one.coverage, one.spent
+    problems = [found.problems[row] for row in rows]
+    each = np.array([unit.strategy.cost for unit in units_of(strategies[0])], np.float64)
+    tokens = np.stack([read.tokens(name, problems) for name in kind.configurations], axis=1)
+    flops = np.stack(
+        [read.flops(name, problems, verified=kind.scored) for name in kind.configurations], axis=1
+    )
+    found.generations[at] = spent @ each
+    found.tokens[at] = np.einsum("pcu,pu->pc", spent, tokens)
+    found.flops[at] = np.einsum("pcu,pu->pc", spent, flops)
 
 
 class Answered(NamedTuple):
@@ -174,28 +238,40 @@ class Answered(NamedTuple):
 
     unit: which of its configuration's units found it. scores: of the solution, by how step scores
     are aggregated; empty where it cannot be scored, None where the verifier was never asked.
+    confidence: the generator's own, as `strategies.selection.confidence`; None if not known.
     """
 
     unit: int
     answer: str | None
     correct: bool
     scores: dict[Aggregation, float] | None
+    confidence: float | None = None
+
+    def weight(self, by: Weight) -> float | None:
+        """What its vote weighs; None if that is not known.
+
+        Raises:
+            KeyError: scores were not aggregated in that way.
+        """
+        if by == "confidence":
+            return self.confidence
+        return self.scores[by] if self.scores else None
 
 
-def pool_of(
-    task: Task, candidates: Sequence[Answered], units: int, how: Aggregation | None
-) -> Pool:
-    """The answers of so many units. how: those without scores do not vote; None: scores are none.
+def pool_of(task: Task, candidates: Sequence[Answered], units: int, by: Weight | None) -> Pool:
+    """The answers of so many units. by: those of unknown weight do not vote; None: none has any.
 
     Raises:
-        KeyError: scores were not aggregated in that way.
+        KeyError: as `Answered.weight`.
     """
-    voting = [c for c in candidates if c.answer is not None and (how is None or c.scores)]
+    weights = [None if by is None else c.weight(by) for c in candidates]
+    known = [by is None or weight is not None for weight in weights]
+    voting = [c for c, k in zip(candidates, known, strict=True) if k and c.answer is not None]
     groups = task.group_sync([c.answer for c in voting]).representatives
     names = sorted({name for name in groups if name is not None})
     index = {name: i for i, name in enumerate(names)}
     right = {c.answer: c.correct for c in voting}
-    scores = None if how is None else [c.scores[how] for c in voting if c.scores]
+    scores = None if by is None else [c.weight(by) for c in voting]
     return Pool(
         units=units,
         unit=np.array([c.unit for c in voting], dtype=np.int64),
@@ -203,6 +279,17 @@ def pool_of(
         correct=np.array([right[name] for name in names], dtype=np.bool_),
         score=None if scores is None else np.array(scores, np.float64),
     )
+
+
+def together(pools: Sequence[StoredPool], by: Weight | None) -> Pool:
+    """One pool of the units of several, pool after pool; all of the same problem."""
+    starts = accumulate((pool.units for pool in pools), initial=0)
+    candidates = [
+        candidate._replace(unit=candidate.unit + start)
+        for pool, start in zip(pools, starts, strict=False)
+        for candidate in pool.candidates
+    ]
+    return pool_of(pools[0].task, candidates, sum(pool.units for pool in pools), by)
 
 
 @dataclass
@@ -221,11 +308,13 @@ class StoredPool:
     right: int = 0
     candidates: list[Answered] = field(default_factory=list)
 
-    @property
-    def scored(self) -> bool:
-        """Whether its candidates are selected by their scores."""
-        how = voters("weighted", [bool(c.scores) for c in self.candidates]).how
-        return how == "weighted" and all(c.scores is not None for c in self.candidates)
+    def votes(self, by: Weight | None) -> bool:
+        """Whether its candidates are selected by these weights."""
+        if by is None:
+            return True
+        known = [c.weight(by) is not None for c in self.candidates]
+        asked = by == "confidence" or all(c.scores is not None for c in self.candidates)
+        return asked and voters("weighted", known).how == "weighted"
 
     def scores(self, how: Aggregation) -> Floats:
         """Of each candidate; NaN where it has none."""
@@ -257,7 +346,7 @@ class StoredPools:
         self.origin: Origin = store.origin
         self.aggregation: Aggregation = store.origin.aggregation or "last"
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
-        wanted = {SAMPLES, *(unit_of(strategy).configuration for strategy in strategies)}
+        wanted = {SAMPLES, *(u.configuration for s in strategies for u in units_of(s))}
         self.pools: dict[str, dict[str, StoredPool]] = {name: {} for name in wanted}
         self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
         tasks = {problem.id: problem.task for problem in store.problems()}
@@ -275,7 +364,7 @@ class StoredPools:
         """level_samples: for a pool of samples; None for runs."""
         stored = StoredPool(task)
         last: object = None
-        for _, _, repeat, answer, correct, scores, _ in rows:
+        for _, _, repeat, answer, correct, scores, _, logprobs, tokens in rows:
             stored.drawn += correct is not None
             if level_samples is not None:
                 decides = level_samples == 0 or stored.drawn <= level_samples
@@ -289,7 +378,11 @@ class StoredPools:
                 continue
             steps = None if scores is None else json.loads(scores)
             by = None if steps is None else {h: aggregate(steps, h) for h in self._ways if steps}
-            stored.candidates.append(Answered(stored.units - 1, answer, bool(correct), by))
+            sure = None
+            if logprobs is not None and tokens is not None:
+                sure = confidence(json.loads(logprobs), json.loads(tokens))
+            one = Answered(stored.units - 1, answer, bool(correct), by, sure)
+            stored.candidates.append(one)
         return stored
 
     def tokens(self, configuration: str, problems: Sequence[str]) -> Floats:

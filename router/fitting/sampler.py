@@ -21,7 +21,7 @@ import numpy as np
 
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
-from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, unit_of
+from router.fitting.measurements import LEVEL_SAMPLES, Measurements, Unit, measure, units_of
 from router.fitting.shift import Room, Shift, Ticker, gather
 from router.fitting.workers import SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, PromptTooLong, VerifierError
@@ -121,8 +121,7 @@ def missing(
     level_samples: further samples of each problem, as `measurements.measure` needs them.
     """
     units: dict[str, Unit] = {}
-    for strategy in strategies:
-        unit = unit_of(strategy)
+    for unit in (unit for strategy in strategies for unit in units_of(strategy)):
         known = units.get(unit.configuration)
         if known is None or known.count < unit.count:
             units[unit.configuration] = unit
@@ -253,14 +252,13 @@ class Sampler:
 
     async def _race(self, problems: Sequence[Problem], shift: Shift) -> None:
         """Give the strategies one level's problems until it is clear which can win there."""
-        costs = np.array([strategy.cost for strategy in self.strategies])
         alive = np.ones(len(self.strategies), np.bool_)
         running = self.strategies
         for total in self.allocation.rounds(len(problems)):
             await self._all(self._missing(problems[:total], running), shift)
             ids = {problem.id for problem in problems[:total]}
             found = await asyncio.to_thread(self.measured, ids)
-            alive = self.allocation.survivors(found.accuracy, costs, alive)
+            alive = self.allocation.survivors(found.accuracy, found.cost, alive)
             due = price(self._missing(problems, running)).generations
             running = [s for s, a in zip(self.strategies, alive, strict=True) if a]
             if self.left == float("inf"):  # a cap stays as it is, whatever is not needed
@@ -386,7 +384,8 @@ class Sampler:
                 if scored is not None:
                     self.store.set_scores(scored)
 
-        pools = {unit_of(s).configuration for s in self.strategies if isinstance(s, BestOfN)}
+        votes = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
+        pools = {unit.configuration for strategy in votes for unit in units_of(strategy)}
         await gather(
             one(run)
             for name in {SAMPLES, *pools}

@@ -353,14 +353,18 @@ class RolloutStore:
         return tokens, seconds
 
     def outcomes(self) -> Iterator[tuple[Any, ...]]:
-        """(problem, configuration, repeat, answer, correct, scores JSON, tokens) of each candidate.
+        """Every candidate, with its scores, log-probabilities and tokens of each step as JSON.
+
+        (problem, configuration, repeat, answer, correct, scores, tokens, log-probabilities, tokens
+        of each step).
 
         What estimates need, as plain rows: a store of 640,000 candidates is read in seconds. A run
         that found nothing is one row whose `correct` is None.
         """
+        logprobs = "logprobs" if _has_column(self._db, "candidates", "logprobs") else "NULL"
         yield from self._db.execute(
-            "SELECT problem, configuration, repeat, answer, correct, scores, tokens"
-            " FROM runs LEFT JOIN candidates ON run = runs.id"
+            f"SELECT problem, configuration, repeat, answer, correct, scores, tokens, {logprobs},"
+            " step_tokens FROM runs LEFT JOIN candidates ON run = runs.id"
             " ORDER BY problem, configuration, repeat, idx"
         )
 

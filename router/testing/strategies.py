@@ -147,8 +147,7 @@ class StrategyConformance(Suite):
         assert strategy.within(strategy.cost, parameters).n >= strategy.n
 
     def test_its_parts_make_up_the_whole(self, strategy: Strategy) -> None:
-        part, count = strategy.parts()
-        assert part.cost * count == strategy.cost
+        assert sum(part.cost * count for part, count in strategy.parts()) == strategy.cost
 
     @on_loop
     async def test_a_budget_or_verifier_that_it_lacks_is_refused_for_free(

