@@ -42,6 +42,9 @@ class Bundle:
     """A fitted table with all that belongs to it.
 
     prior: share of the fitted problems in each level; stands in for an estimator.
+    mix: P(level) of each fitted problem as the estimator tells it where it did not see it, shape
+        (problems, levels): what a price of an average budget is found on. The prior alone where
+        there is no estimator.
     manifest: provenance, as in manifest.json.
     """
 
@@ -53,6 +56,7 @@ class Bundle:
     estimator: TextEstimator | None = None
     prefill: PrefillEstimator | None = None
     pilot: PilotLevels | None = None
+    mix: tuple[tuple[float, ...], ...] = ()
 
     @property
     def by_text(self) -> Estimator:
@@ -116,7 +120,9 @@ class Bundle:
     def _write(self, directory: Path) -> None:
         directory.mkdir()
         _write_json(directory / TABLE, self.table.to_dict())
-        _write_json(directory / LEVELS, {**self.levels.to_dict(), "prior": list(self.prior)})
+        mix = [[round(p, 4) for p in row] for row in self.mix]
+        record = {**self.levels.to_dict(), "prior": list(self.prior), "mix": mix}
+        _write_json(directory / LEVELS, record)
         if self.estimator is not None:
             self.estimator.save(directory / DIFFICULTY)
         if self.prefill is not None:
@@ -146,6 +152,7 @@ class Bundle:
             origin = Origin.from_dict(manifest["origin"])
             record = _read_json(directory / LEVELS)
             levels, prior = Levels.from_dict(record), tuple(map(float, record["prior"]))
+            mix = tuple(tuple(map(float, row)) for row in record.get("mix") or [prior])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"bundle {directory} is damaged ({error!r}); refit it") from error
         table = Table.load(directory / TABLE)
@@ -156,7 +163,7 @@ class Bundle:
         estimator = _load_estimator(directory / DIFFICULTY, levels.count)
         prefill = _load_prefill(directory / PREFILL, levels.count)
         pilot = _load_pilot(directory / PILOT, levels.count)
-        return cls(table, levels, prior, origin, manifest, estimator, prefill, pilot)
+        return cls(table, levels, prior, origin, manifest, estimator, prefill, pilot, mix)
 
 
 def shipped_bundle(model: str) -> Path | None:

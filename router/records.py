@@ -19,13 +19,14 @@ class Considered:
     """One configuration that was weighed, with what is expected of it.
 
     interval: confidence interval of the accuracy, where there is one.
-    cost: generations that it spends at most.
+    cost: generations that it spends at most; expected_cost: on average, where that is known.
     """
 
     strategy: Strategy
     cost: int
     expected_accuracy: float | None = None
     interval: tuple[float, float] | None = None
+    expected_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,6 +43,7 @@ class Considered:
             record["cost"],
             record["expected_accuracy"],
             None if interval is None else (interval[0], interval[1]),
+            record.get("expected_cost"),
         )
 
 
@@ -51,6 +53,7 @@ class Decision:
 
     levels: P(level | problem), level 1 (the easiest) first; None where nothing estimated them.
     expected_accuracy: of that strategy on this problem; None where nothing is known.
+    expected_cost: generations that it spends on average; None where that is not known.
     considered: what else could have been chosen, best first.
     """
 
@@ -59,6 +62,7 @@ class Decision:
     expected_accuracy: float | None
     why: str
     considered: tuple[Considered, ...] = ()
+    expected_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -77,6 +81,7 @@ class Decision:
             record["expected_accuracy"],
             record["why"],
             tuple(map(Considered.from_dict, record["considered"])),
+            record.get("expected_cost"),
         )
 
 

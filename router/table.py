@@ -14,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -37,6 +39,8 @@ CostUnit = Literal["generations", "tokens", "flops"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
+Floats = npt.NDArray[np.float64]
+
 _SLACK = 1e-9
 
 
@@ -49,7 +53,7 @@ class _TableRecord(BaseModel):
 class Cost(_TableRecord):
     """Mean cost of one search; what is not known is None."""
 
-    generations: Annotated[int, Field(ge=1)]
+    generations: Annotated[float, Field(ge=1)]
     tokens: Positive | None
     flops: Positive | None
 
@@ -107,9 +111,10 @@ class Cell(_TableRecord):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for entry in self.entries:
-            if entry.cost.generations > self.budget:
+            most = max(entry.strategy.cost, entry.cost.generations)
+            if most > self.budget:
                 raise ValueError(
-                    f"{entry.strategy} costs {entry.cost.generations} generations, over the"
+                    f"{entry.strategy} costs {most:g} generations, over the"
                     f" cell's budget of {self.budget}"
                 )
         return self
@@ -206,6 +211,7 @@ class Table(_TableRecord):
         budget: int,
         *,
         tolerance: float = 0.0,
+        price: float = 0.0,
         cost: CostUnit | None = None,
         drawn: int = 0,
         own_temperature: bool = True,
@@ -214,6 +220,8 @@ class Table(_TableRecord):
 
         levels: P(level), level 1 first, shape (levels,).
         tolerance: take the cheapest within this much accuracy of the best.
+        price: what one generation more must add to the accuracy, on average (lambda): the best is
+            then what maximises accuracy - price * mean cost.
         cost: the unit in which configurations are compared with the budget and each other; the
             table's own by default. Generations never exceed the budget in any unit.
         drawn: plain samples that this budget has paid for already. Strategies that sample whole
@@ -233,7 +241,8 @@ class Table(_TableRecord):
             raise InputError(
                 f"no configuration of the table costs at most {budget} in units of {unit}{free}"
             )
-        rows.sort(key=lambda row: (-row.accuracy, row.price, row.order))
+        # Rounded, so that of equal ones the cheapest is taken.
+        rows.sort(key=lambda r: (round(price * r.price - r.accuracy, 9), r.price, r.order))
         best = rows[0]
         within = [row for row in rows if row.accuracy >= best.accuracy - tolerance - _SLACK]
         winner = min(within, key=lambda row: (row.price, row.order)) if tolerance > 0 else best
@@ -242,9 +251,33 @@ class Table(_TableRecord):
             winner.considered.strategy,
             tuple(weights),
             winner.accuracy,
-            _why(winner, best, len(rows), budget, unit, tolerance),
-            tuple(row.considered for row in [winner, *others]),
+            expected_cost=winner.considered.expected_cost,
+            why=_why(winner, best, len(rows), budget, unit, tolerance, price),
+            considered=tuple(row.considered for row in [winner, *others]),
         )
+
+    def curves(
+        self, budget: int, cost: CostUnit | None = None
+    ) -> tuple[tuple[Strategy, ...], Floats, Floats]:
+        """Accuracy against mean cost of every configuration of a budget that all levels know.
+
+        Returns:
+            the configurations; accuracy and cost, both of shape (levels, configurations).
+
+        Raises:
+            InputError: as `choose`.
+        """
+        unit = cost or self.cost
+        one_hot = np.eye(self.levels).tolist()
+        rows = [
+            {row.considered.strategy: row for row in self._rows(w, budget, unit, 0, True)}
+            for w in one_hot
+        ]
+        known = tuple(s for s in rows[0] if all(s in level for level in rows))
+        shape = (self.levels, len(known))
+        accuracy = np.array([[level[s].accuracy for s in known] for level in rows])
+        spent = np.array([[level[s].price for s in known] for level in rows])
+        return known, accuracy.reshape(shape), spent.reshape(shape)
 
     def _weights(self, levels: Sequence[float]) -> list[float]:
         total = sum(levels)
@@ -314,15 +347,27 @@ class _Row:
         # Levels were estimated on different problems; adding their half-widths is on the safe side.
         low = mean([entry.estimate.low for entry in entries])
         high = mean([entry.estimate.high for entry in entries])
-        generations = entries[0].cost.generations + extra
-        considered = Considered(entries[0].strategy, generations, accuracy, (low, high))
-        return cls(order, accuracy, mean(prices) / scale + extra, considered)
+        strategy, price = entries[0].strategy, mean(prices) / scale + extra
+        spent = mean([entry.cost.generations for entry in entries]) + extra
+        considered = Considered(strategy, strategy.cost + extra, accuracy, (low, high), spent)
+        return cls(order, accuracy, price, considered)
 
 
 def _why(
-    winner: _Row, best: _Row, count: int, budget: int, unit: CostUnit, tolerance: float
+    winner: _Row,
+    best: _Row,
+    count: int,
+    budget: int,
+    unit: CostUnit,
+    tolerance: float,
+    price: float,
 ) -> str:
     among = f"of {count} configurations that cost at most {budget} ({unit})"
+    if price > 0:
+        return (
+            f"best {among} where one generation more must add {100 * price:.2g} points of accuracy:"
+            f" {winner.price:.1f} of them on average"
+        )
     if winner is best:
         return f"best expected accuracy {among}"
     return (

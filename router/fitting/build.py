@@ -80,7 +80,8 @@ def fit_bundle(
     estimator = _fit_estimator(used, found, level, settings.seed)
     prefill = _fit_prefill(found, level, settings.seed)
     pilot = _fit_pilot(found, level, levels.count)
-    return Bundle(table, levels, prior, store.origin, manifest, estimator, prefill, pilot)
+    mix = tuple(map(tuple, estimator.classifier.held_out_proba_.tolist()))
+    return Bundle(table, levels, prior, store.origin, manifest, estimator, prefill, pilot, mix)
 
 
 def _fit_estimator(

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from router.difficulty.levels import Levels
+from router.fitting.allocation import Allocation
 from router.fitting.measurements import Measurements
 from router.models.errors import InputError
+from router.strategies.base import Strategy
 from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
 
 Floats = npt.NDArray[np.float64]
@@ -17,53 +19,83 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _PRIOR = 4.0  # problems' worth of trust in the common variance of a cell's configurations
+_BEHIND = 1e-6  # losers of a race rank behind what beat them
 _SPREAD = 0.02  # least standard deviation assumed between configurations of the same cost
 
 
-def shrunken(accuracy: Floats, costs: Ints) -> Floats:
-    """Accuracy of each strategy at one level, shrunk toward strategies of the same cost.
+def shrunken(accuracy: Floats, costs: Floats, family: Ints | None = None) -> Floats:
+    """Accuracy of each strategy at one level, shrunk toward its family's trend along N.
 
     Empirical Bayes on paired differences (random effects; DerSimonian and Laird 1986): problems
     differ far more than strategies do, so each strategy is compared, problem by problem, with
-    those that were measured on every problem, and that difference is shrunk toward the mean
-    difference at its cost by as much as its sampling error asks for. A strategy that was
-    measured on few problems (racing) is thus neither favoured by easy ones nor by luck.
+    those that were measured on every problem. Within a family (the same search at the same
+    temperature) that difference is shrunk toward a line in log cost by as much as its sampling
+    error asks for. A strategy that was measured on few problems (racing) is thus neither favoured
+    by easy ones nor by luck. Strategies with equal outcomes are one, however often they are named.
 
-    accuracy: shape (problems, strategies), NaN where not measured.
+    accuracy: shape (problems, strategies), NaN where not measured. costs: mean generations; family:
+        its number (all are one by default); both of shape (strategies,).
 
     Returns:
         shape (strategies,), NaN for a strategy that was measured nowhere.
     """
     found = np.full(accuracy.shape[1], np.nan)
-    for cost in np.unique(costs):
-        columns = np.flatnonzero((costs == cost) & ~np.isnan(accuracy).all(axis=0))
-        if len(columns):
-            found[columns] = _shrunken(accuracy[:, columns])
+    known = np.flatnonzero(~np.isnan(accuracy).all(axis=0))
+    if not len(known):
+        return found
+    families = np.zeros(len(costs), np.int64) if family is None else family
+    outcomes = np.vstack([np.where(np.isnan(accuracy), -1.0, accuracy), costs, families])[:, known]
+    _, first, same = np.unique(outcomes.round(9), axis=1, return_index=True, return_inverse=True)
+    columns = known[first]
+    x = accuracy[:, columns]
+    x = x[~np.isnan(x).all(axis=1)]
+    everywhere = ~np.isnan(x).any(axis=0)
+    reference = np.nanmean(x[:, everywhere] if everywhere.any() else x, axis=1)
+    effect = np.empty(len(columns))
+    for number in np.unique(families[columns]):
+        own = families[columns] == number
+        effect[own] = _effects(x[:, own] - reference[:, None], np.log2(costs[columns][own]))
+    found[known] = np.clip(reference.mean() + effect, 0.0, 1.0)[same.reshape(-1)]
     return found
 
 
-def _shrunken(x: Floats) -> Floats:
-    everywhere = ~np.isnan(x).any(axis=0)
-    measured = ~np.isnan(x).all(axis=1)
-    x = x[measured]
-    reference = np.nanmean(x[:, everywhere] if everywhere.any() else x, axis=1)
-    difference = x - reference[:, None]
-    counts = (~np.isnan(x)).sum(axis=0)
+def _effects(difference: Floats, size: Floats) -> Floats:
+    """Mean difference of each column, shrunk toward their line over `size`; both (columns,)."""
+    counts = (~np.isnan(difference)).sum(axis=0)
     effect = np.nanmean(difference, axis=0)
     squares = np.nansum((difference - effect) ** 2, axis=0)
-    freedom = max(1, int((counts - 1).sum()))
-    common = squares.sum() / freedom
+    common = squares.sum() / max(1, int((counts - 1).sum()))
+    if common == 0:
+        return np.asarray(effect, np.float64)
     # Moderated variances (Smyth 2004): a few equal outcomes are no certainty.
     error = (squares + _PRIOR * common) / (counts - 1 + _PRIOR) / counts
-    if common == 0:
-        return np.asarray(reference.mean() + effect, np.float64)
     weight = 1 / error
-    centre = np.average(effect, weights=weight)
-    surplus = weight @ (effect - centre) ** 2 - (len(effect) - 1)
-    scale = weight.sum() - (weight**2).sum() / weight.sum()
-    between = max(_SPREAD**2, surplus / scale if scale > 0 else 0.0)
-    effect = centre + between / (between + error) * (effect - centre)
-    return np.asarray(np.clip(reference.mean() + effect, 0.0, 1.0), np.float64)
+    design = np.stack([np.ones(len(size)), size], axis=1)[:, : min(2, len(np.unique(size)))]
+    inner = np.linalg.inv(design.T * weight @ design)
+    line = design @ (inner @ (design.T @ (weight * effect)))
+    surplus = weight @ (effect - line) ** 2 - (len(effect) - design.shape[1])
+    scale = weight.sum() - np.trace(inner @ (design.T * weight**2 @ design))
+    between = max(_SPREAD**2, surplus / scale if scale > 1e-9 else 0.0)
+    return np.asarray(line + between / (between + error) * (effect - line), np.float64)
+
+
+def beaten(accuracy: Floats, costs: Floats) -> Bools:
+    """Strategies that one which costs no more beats on the problems that both were given.
+
+    By a paired t-test, as the race eliminates them (`fitting.allocation`): so a loser of the race
+    is always among them, whatever the few problems that it was given say of it alone.
+
+    Returns: shape (strategies,).
+    """
+    allocation = Allocation.of("racing")
+    found = np.zeros(len(costs), np.bool_)
+    for column in range(len(costs)):
+        for rival in np.flatnonzero(costs <= costs[column]):
+            pair = [rival, column]
+            if rival != column and not found[column]:
+                kept = allocation.survivors(accuracy[:, pair], costs[pair], np.ones(2, np.bool_))
+                found[column] = not kept[1]
+    return found
 
 
 def interval(accuracy: float, problems: int) -> Estimate:
@@ -123,7 +155,7 @@ def _table(
 
 
 def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, ...]:
-    fitting = tuple(entry for entry in entries if entry.cost.generations <= budget)
+    fitting = tuple(entry for entry in entries if entry.strategy.cost <= budget)
     if not fitting:
         raise InputError(
             f"no strategy was measured at level {level} within budget {budget}; sample more"
@@ -134,14 +166,15 @@ def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, 
 
 def _entries(found: Measurements) -> list[Entry]:
     """Every strategy measured on these problems, best first; of equals the cheaper."""
-    costs = np.array([strategy.cost for strategy in found.strategies])
-    accuracy = shrunken(found.accuracy, costs)
+    costs, names = found.cost, [_family(strategy) for strategy in found.strategies]
+    accuracy = shrunken(found.accuracy, costs, np.unique(names, return_inverse=True)[1])
+    accuracy = _without_losers(accuracy, costs, beaten(found.accuracy, costs))
     counts = (~np.isnan(found.accuracy)).sum(axis=0)
     entries = [
         Entry.model_construct(  # not validated here: the whole table is, once it is complete
             strategy=strategy,
             estimate=interval(float(accuracy[column]), int(counts[column])),
-            cost=_cost(strategy.cost, found.tokens[:, column], found.flops[:, column]),
+            cost=_cost(float(costs[column]), found.tokens[:, column], found.flops[:, column]),
         )
         for column, strategy in enumerate(found.strategies)
         if counts[column]
@@ -149,7 +182,22 @@ def _entries(found: Measurements) -> list[Entry]:
     return sorted(entries, key=lambda e: (-round(e.estimate.accuracy, 9), e.cost.generations))
 
 
-def _cost(generations: int, tokens: Floats, flops: Floats) -> Cost:
+def _family(strategy: Strategy) -> str:
+    """The same search at the same temperature, whatever its size and selection."""
+    return f"{strategy.name} {strategy.temperature} {getattr(strategy, 'temperatures', None)}"
+
+
+def _without_losers(accuracy: Floats, costs: Floats, lost: Bools) -> Floats:
+    """Losers are no better than the best of what costs no more and did not lose."""
+    kept = accuracy.copy()
+    for column in np.flatnonzero(lost):
+        rivals = accuracy[~lost & (costs <= costs[column])]
+        if np.isfinite(rivals).any():
+            kept[column] = min(kept[column], max(0.0, np.nanmax(rivals) - _BEHIND))
+    return kept
+
+
+def _cost(generations: float, tokens: Floats, flops: Floats) -> Cost:
     def mean(values: Floats) -> float | None:
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else None

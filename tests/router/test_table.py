@@ -11,13 +11,14 @@ import pytest
 
 from benchmarks.simulated import Simulation, simulated_store
 from router.difficulty.levels import Levels, fit_levels
-from router.fitting.cells import build_table, interval, shrunken
+from router.fitting.cells import beaten, build_table, interval, shrunken
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import DEFAULTS, configurations
 from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.registry import parse_strategy
 from router.table import Table
 
 BUDGETS = (1, 2, 4, 8)
@@ -133,8 +134,8 @@ def test_between_fitted_budgets_the_largest_that_fits_is_used(table: Table) -> N
 
 
 def test_a_tolerance_takes_the_cheapest_that_is_nearly_as_good(table: Table) -> None:
-    best = table.choose([0, 1, 0], 8)
-    cheap = table.choose([0, 1, 0], 8, tolerance=0.1)
+    best = table.choose([1, 0, 0], 8)
+    cheap = table.choose([1, 0, 0], 8, tolerance=0.1)
     assert best.expected_accuracy is not None
     assert cheap.expected_accuracy is not None
     assert cheap.expected_accuracy >= best.expected_accuracy - 0.1
@@ -190,7 +191,7 @@ ESTIMATE = ("cells", 3, "entries", 0, "estimate")
     [
         (_set(*ESTIMATE, "accuracy", 1.5), r"cells\.3\.entries\.0\.estimate\.accuracy"),
         (_set(*ESTIMATE, "accuracy", float("nan")), r"cells\.3\.entries\.0\.estimate\.accuracy"),
-        (_set(*ESTIMATE, "low", 1.0), r"cells\.3\.entries\.0\.estimate.*lies outside"),
+        (_set(*ESTIMATE, "high", 0.0), r"cells\.3\.entries\.0\.estimate.*lies outside"),
         (_set("cells", 3, "entries", 0, "strategy", "beem(n=2)"), r"cells\.3.*unknown strategy"),
         (_set("cells", 0, "entries", 0, "strategy", "best_of_n"), r"cells\.0.*needs n"),
         (_set("cells", 0, "entries", 0, "cost", "generations", 5), r"cells\.0.*budget of 1"),
@@ -226,6 +227,29 @@ def test_a_dropped_cell_or_a_broken_file_is_refused(table: Table, tmp_path: Path
         Table.load(path)
 
 
+def _found(x: np.ndarray, texts: list[str]) -> Measurements:
+    """Accuracies by problem and strategy, as if they had been measured."""
+    strategies = tuple(parse_strategy(text) for text in texts)
+    spent = np.where(np.isnan(x), np.nan, [float(s.cost) for s in strategies])
+    one, none = np.ones(len(x)), np.zeros_like(x)
+    return Measurements(
+        problems=tuple(f"p{i}" for i in range(len(x))),
+        strategies=strategies,
+        accuracy=x,
+        error=none,
+        coverage=x,
+        generations=spent,
+        tokens=10 * spent,
+        flops=10 * spent,
+        sample_tokens=10 * one,
+        sample_flops=10 * one,
+        pass_at_1=np.linspace(0, 1, len(x)),
+        samples=np.ones(len(x), np.int64),
+        scores=(np.ones(1),) * len(x),
+        prefills=(None,) * len(x),
+    )
+
+
 # -- estimates --------------------------------------------------------------------------------
 
 
@@ -239,11 +263,48 @@ def test_shrinkage_is_strong_for_few_problems_and_weak_for_many() -> None:
     np.testing.assert_allclose(shrunken(many, costs), many.mean(axis=0), atol=0.005)
 
 
-def test_strategies_of_another_cost_do_not_pull() -> None:
+def test_strategies_of_another_family_do_not_pull() -> None:
     rng = np.random.default_rng(0)
     x = (rng.random((30, 4)) < [0.2, 0.25, 0.8, 0.85]).astype(float)
-    together = shrunken(x, np.array([1, 1, 8, 8]))
-    np.testing.assert_allclose(together[:2], shrunken(x[:, :2], np.array([1, 1])))
+    together = shrunken(x, np.array([1, 1, 8, 8]), np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(together[:2], shrunken(x[:, :2], np.array([1, 1])), atol=0.01)
+
+
+def test_luck_at_one_size_is_shrunk_toward_the_trend_along_n() -> None:
+    rng = np.random.default_rng(3)
+    trend = np.array([0.3, 0.4, 0.5, 0.6, 0.7])
+    x = np.clip(trend + rng.normal(0, 0.05, (20, 5)), 0, 1)
+    x[:, 2] = (rng.random(20) < 0.75).astype(float)  # one noisy size, far above its neighbours
+    kept = shrunken(x, 2.0 ** np.arange(5))
+    assert abs(kept[2] - 0.5) < 0.6 * abs(x[:, 2].mean() - 0.5)
+    np.testing.assert_allclose(kept[[0, 1, 3, 4]], trend[[0, 1, 3, 4]], atol=0.04)
+
+
+@pytest.mark.parametrize("copies", [2, 3, 7])
+def test_equal_strategies_count_once(copies: int) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.random((24, 3)) < [0.6, 0.25, 0.4]).astype(float)
+    costs, family = np.array([1, 1, 2]), np.array([0, 1, 1])
+    alone = shrunken(x, costs, family)
+    more = np.column_stack([x, *[x[:, 1]] * copies])
+    again = shrunken(more, np.append(costs, [1] * copies), np.append(family, [1] * copies))
+    np.testing.assert_allclose(again[:3], alone)
+    np.testing.assert_allclose(again[3:], alone[1])
+
+
+@pytest.mark.parametrize("costs", [(4, 5), (5, 5), (5, 20), (1, 20)])
+def test_losers_of_the_race_win_nowhere(costs: tuple[int, int]) -> None:
+    """Given 12 easy problems, on each of which the cheaper one is better by 30 points."""
+    rng = np.random.default_rng(0)
+    cheap = np.concatenate([np.full(12, 0.95), np.full(48, 0.3)]) + rng.normal(0, 0.02, 60)
+    loser = np.full(60, np.nan)
+    loser[:12] = cheap[:12] - 0.3 + rng.normal(0, 0.02, 12)
+    x = np.column_stack([cheap, loser])
+    assert np.nanmean(loser) > cheap.mean()
+    assert beaten(x, np.array(costs)).tolist() == [False, True]
+    found = _found(x, [f"best_of_n(n={costs[0]})", f"beam_search(n={costs[1]}, width=1)"])
+    table = build_table(found, fit_levels(found.pass_at_1, "quantile:1"), [20], "generations")
+    assert str(table.best(1, 20).strategy) == f"best_of_n(n={costs[0]})"
 
 
 def test_an_eliminated_strategy_is_not_favoured_by_easy_problems() -> None:

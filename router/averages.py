@@ -1,0 +1,161 @@
+"""Average budgets: what problems cost in the mean, and the price that makes them cost so much.
+
+A budget caps one problem; an average is what many cost. Each problem gets the configuration that
+maximises expected accuracy - price * expected cost, and one price for all of them is what makes the
+accuracy of a given average the highest (as in arXiv 2410.04707 and 2604.14853): the last generation
+then adds as much on every problem. The price is found on a mix of problems: the fit's own, the
+file that is to be solved, or, in a service, whatever comes (`Controller`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from router.models.errors import InputError
+from router.table import CostUnit, Table
+
+Floats = npt.NDArray[np.float64]
+
+PRICES: Final = (1e-5, 1.0)
+"""Accuracy for one generation: below the first one buys whatever helps, at the last nothing."""
+
+_SLACK: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What each configuration of a table is worth on each of these problems.
+
+    accuracy, cost: expected, shape (problems, configurations); cost in units of a plain sample.
+    """
+
+    accuracy: Floats
+    cost: Floats
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        levels: Sequence[Sequence[float]],
+        budget: int,
+        cost: CostUnit | None = None,
+    ) -> Mix:
+        """levels: P(level) of each problem. budget: the most that one may cost.
+
+        Raises:
+            InputError: as `Table.choose`.
+        """
+        _, accuracy, spent = table.curves(budget, cost)
+        shares = np.asarray(levels, np.float64)
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        return cls(shares @ accuracy, shares @ spent)
+
+    def at(self, price: float) -> tuple[Floats, Floats]:
+        """Accuracy and cost of what each problem gets at a price, both of shape (problems,)."""
+        value = self.accuracy - price * self.cost
+        # Of equal ones the cheapest.
+        best = value >= value.max(axis=1, keepdims=True) - _SLACK
+        chosen = np.where(best, self.cost, np.inf).argmin(axis=1)
+        rows = np.arange(len(value))
+        return self.accuracy[rows, chosen], self.cost[rows, chosen]
+
+    def price_of(self, average: float) -> float:
+        """The lowest price at which problems cost no more than that on average.
+
+        Raises:
+            InputError: even the cheapest configurations cost more.
+        """
+        least = float(self.cost.min(axis=1).mean())
+        if not average > 0 or average < least - _SLACK:
+            raise InputError(
+                f"an average of {average:g} is too little: the cheapest search costs {least:.3g}"
+            )
+        return self._first(lambda price: bool(self.at(price)[1].mean() <= average + _SLACK))
+
+    def price_for(self, accuracy: float) -> float:
+        """The highest price at which the expected accuracy is no less than that.
+
+        Raises:
+            InputError: no price reaches it.
+        """
+        best = float(self.at(0.0)[0].mean())
+        if not 0 < accuracy <= best + _SLACK:
+            raise InputError(
+                f"an accuracy of {accuracy:g} is out of reach: the table expects {best:.3f} at most"
+            )
+        low, high = 0.0, PRICES[1]
+        for _ in range(60):
+            middle = (low + high) / 2
+            enough = self.at(middle)[0].mean() >= accuracy - _SLACK
+            low, high = (middle, high) if enough else (low, middle)
+        return low
+
+    def prices(self, average: float) -> list[float]:
+        """A price for each problem, so that together they use the average up.
+
+        At one price for all, many may step up together; so some step up and others do not.
+
+        Raises:
+            InputError: as `price_of`.
+        """
+        price = self.price_of(average)
+        lower = price * (1 - 1e-6)
+        spent, more = self.at(price)[1], self.at(lower)[1]
+        left = average * len(spent) - spent.sum()
+        found = []
+        for step in more - spent:
+            up = step <= left + _SLACK
+            left -= step if up else 0.0
+            found.append(lower if up else price)
+        return found
+
+    def _first(self, enough: Callable[[float], bool]) -> float:
+        if enough(0.0):
+            return 0.0
+        low, high = map(math.log, PRICES)
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
+        return math.exp(high)
+
+
+class Controller:
+    """Holds what requests really cost at an average, whatever they are.
+
+    After each request the price is multiplied by exp((spent - average) / average / window). So
+    over n requests the mean is off by no more than window / n times the log of how much the price
+    moved, which its bounds limit: it is held for any mix that some price can hold.
+
+    average: generations. price: to begin with. window: requests after which a price that is wrong
+    by a factor e is right; the shorter, the more it swings.
+    """
+
+    def __init__(self, average: float, price: float, *, window: int = 20) -> None:
+        self.average = average
+        self.window = window
+        self._log = math.log(min(max(price, PRICES[0]), PRICES[1]))
+        self._last: deque[float] = deque(maxlen=10 * window)
+
+    @property
+    def price(self) -> float:
+        """What one generation more must add, now."""
+        return math.exp(self._log)
+
+    @property
+    def mean(self) -> float | None:
+        """What the last requests cost on average; None before the first."""
+        return sum(self._last) / len(self._last) if self._last else None
+
+    def spent(self, generations: float) -> None:
+        """One request is done."""
+        self._last.append(generations)
+        step = (generations - self.average) / self.average / self.window
+        low, high = map(math.log, PRICES)
+        self._log = min(max(self._log + step, low), high)
