@@ -27,6 +27,7 @@ PRICES: Final = (1e-5, 1.0)
 """Accuracy for one generation: below the first one buys whatever helps, at the last nothing."""
 
 _SLACK: Final = 1e-9
+_CLEAR: Final = 1e-5  # as a factor: so far from a price at which two searches are worth the same
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Mix:
         """Accuracy and cost of what each problem gets at a price, both of shape (problems,)."""
         value = self.accuracy - price * self.cost
         # Of equal ones the cheapest.
-        best = value >= value.max(axis=1, keepdims=True) - _SLACK
+        best = value >= value.max(axis=1, keepdims=True) - 1e-12
         chosen = np.where(best, self.cost, np.inf).argmin(axis=1)
         rows = np.arange(len(value))
         return self.accuracy[rows, chosen], self.cost[rows, chosen]
@@ -95,7 +96,7 @@ class Mix:
             middle = (low + high) / 2
             enough = self.at(middle)[0].mean() >= accuracy - _SLACK
             low, high = (middle, high) if enough else (low, middle)
-        return low
+        return low * (1 - _CLEAR)
 
     def prices(self, average: float) -> list[float]:
         """A price for each problem, so that together they use the average up.
@@ -106,7 +107,7 @@ class Mix:
             InputError: as `price_of`.
         """
         price = self.price_of(average)
-        lower = price * (1 - 1e-6)
+        lower = price * (1 - 2 * _CLEAR)
         spent, more = self.at(price)[1], self.at(lower)[1]
         left = average * len(spent) - spent.sum()
         found = []
@@ -123,7 +124,7 @@ class Mix:
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
-        return math.exp(high)
+        return math.exp(high) * (1 + _CLEAR)
 
 
 class Controller:

@@ -83,13 +83,15 @@ def beaten(accuracy: Floats, costs: Floats) -> Bools:
     """Strategies that one which costs no more beats on the problems that both were given.
 
     By a paired t-test, as the race eliminates them (`fitting.allocation`): so a loser of the race
-    is always among them, whatever the few problems that it was given say of it alone.
+    is always among them, whatever the few problems that it was given say of it alone. Those that
+    were given all problems cannot be losers, and are compared by their estimates.
 
     Returns: shape (strategies,).
     """
     allocation = Allocation.of("racing")
     found = np.zeros(len(costs), np.bool_)
-    for column in range(len(costs)):
+    counts = (~np.isnan(accuracy)).sum(axis=0)
+    for column in np.flatnonzero(counts < counts.max()):
         for rival in np.flatnonzero(costs <= costs[column]):
             pair = [rival, column]
             if rival != column and not found[column]:

@@ -66,7 +66,8 @@ def test_a_price_keeps_the_average_and_beats_one_size_for_all(average: float) ->
     mix = Mix.of(TABLE, ALL, 16)
     accuracy, cost = mix.at(mix.price_of(average))
     assert cost.mean() <= average + 1e-6
-    fixed = [a for n, a in zip(SIZES, np.mean(list(CURVES.values()), axis=0)) if n <= average]
+    means = np.mean(list(CURVES.values()), axis=0)
+    fixed = [a for n, a in zip(SIZES, means, strict=True) if n <= average]
     assert accuracy.mean() >= fixed[-1] - 1e-9 or cost.mean() < SIZES[len(fixed) - 1]
 
 
@@ -85,7 +86,7 @@ def test_a_target_accuracy_is_promised_as_cheaply_as_can_be(wanted: float) -> No
     price = mix.price_for(wanted)
     accuracy, cost = mix.at(price)
     assert accuracy.mean() >= wanted - 1e-9
-    dearer, less = mix.at(price * (1 + 1e-6) + 1e-9)
+    dearer, less = mix.at(price * (1 + 1e-4) + 1e-6)
     assert dearer.mean() < wanted or less.mean() == cost.mean() == 1.0
 
 
@@ -97,7 +98,7 @@ def test_an_average_below_the_cheapest_search_is_refused(average: float) -> None
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.9, 2.0, math.nan])
 def test_an_accuracy_out_of_reach_is_refused(accuracy: float) -> None:
-    with pytest.raises(InputError, match="out of reach: the table expects 0.577 at most"):
+    with pytest.raises(InputError, match=r"out of reach: the table expects 0\.577 at most"):
         Mix.of(TABLE, ALL, 16).price_for(accuracy)
 
 
