@@ -86,8 +86,9 @@ class ByTable:
     """The best configuration of a fitted table, at the level that an estimator tells.
 
     otherwise: tells the level where what the estimator needs was not observed.
-    tolerance: accuracy that may be given up for a cheaper search. cost: the unit of "cheaper" and
-    of the budget; the table's own by default.
+    tolerance: accuracy that may be given up for a cheaper search. price: accuracy that one
+    generation more must add, where problems have an average budget (`router.averages`). cost: the
+    unit of "cheaper" and of the budget; the table's own by default.
     fitted: how the fit sampled; sampled: how solutions will be; None is as in the fit. Where they
     differ, the decision says so and expects no accuracy, and at another temperature no strategy
     that sets its own counts.
@@ -100,6 +101,7 @@ class ByTable:
     estimator: Estimator
     otherwise: Estimator
     tolerance: float = 0.0
+    price: float = 0.0
     cost: CostUnit | None = None
     fitted: Sampling | None = None
     sampled: Sampling | None = None
@@ -155,6 +157,7 @@ class ByTable:
             estimator.levels(problem, evidence),
             budget.generations,
             tolerance=self.tolerance,
+            price=self.price,
             cost=self.cost,
             drawn=evidence.generations or self.needs.drawn(budget.generations),
             own_temperature="temperature" not in unlike,
@@ -163,7 +166,7 @@ class ByTable:
         if unlike:
             other = ", ".join(f"{name} {new!r}, not {old!r}" for name, (new, old) in unlike.items())
             why += f"; accuracies are those of the fit, and this samples at {other}"
-            return replace(decision, why=why, expected_accuracy=None)
+            return replace(decision, why=why, expected_accuracy=None, expected_cost=None)
         return replace(decision, why=why)
 
     def _unlike(self) -> dict[str, tuple[Any, Any]]:

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from router.averages import Mix
 from router.bundle import Bundle
 from router.choosing import (
     AUTO,
@@ -21,7 +22,7 @@ from router.choosing import (
     Routing,
     left_out,
 )
-from router.difficulty.base import UNOBSERVED
+from router.difficulty.base import NOTHING, UNOBSERVED
 from router.many import Results, results_of, solve_each
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError, NotInstalled
@@ -95,6 +96,11 @@ class Router(Session):
             the generator's state after reading it, where the engine hands that out; or `pilot`,
             by the verifier's scores of a quarter of the samples, drawn first.
         chooser: decides in place of a bundle.
+        average: generations that problems cost on average, where a bundle decides: easy and
+            hopeless ones cost less, so that those in between may cost more, up to their budget.
+            `solve_many` shares it out over its problems; a single problem gets what it would among
+            problems like those of the fit.
+        target_accuracy: in its place: as few generations as promise this accuracy, on average.
         generator: a ready-made generator in place of model, engine, endpoints and prompt. A
             ready-made generator or verifier stays the caller's to close.
     """
@@ -121,6 +127,8 @@ class Router(Session):
         bundle: str | Path | None = AUTO,
         difficulty: Difficulty = "text",
         chooser: Chooser | None = None,
+        average: float | None = None,
+        target_accuracy: float | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -144,6 +152,8 @@ class Router(Session):
         self.bundle = bundle
         self.difficulty = difficulty
         self.chooser = chooser
+        self.average = average
+        self.target_accuracy = target_accuracy
         self.generator = generator
 
     @cached_property
@@ -336,13 +346,19 @@ class Router(Session):
         self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
         results: Results = queue.SimpleQueue()
+        prices: dict[int, float] = {}
 
         async def one(problem: Problem) -> Solution:
-            return await self._solve(problem, limits, strategy, tolerance, sampling, seed)
+            price = prices.get(id(problem))
+            return await self._solve(
+                problem, limits, strategy, tolerance, sampling, seed, price=price
+            )
 
         async def every() -> None:
             try:
                 await self._models()
+                _, chooser, _ = self._plan(limits, strategy, tolerance, sampling)
+                prices.update(await asyncio.to_thread(self._shared_out, work, limits, chooser))
                 await solve_each(work, one, results, in_flight)
             finally:
                 results.put(None)
@@ -361,6 +377,43 @@ class Router(Session):
         fitted = chooser.fitted if isinstance(chooser, ByTable) else None
         return asked.over(fitted or default_sampling(self.model, self.endpoints))
 
+    def _priced(self, chooser: Chooser, budget: Budget) -> Chooser:
+        """With the price of the average or the accuracy that was asked for, on the fit's mix.
+
+        Raises:
+            InputError: both were asked for, no table decides, or it cannot be had.
+        """
+        if self.average is None and self.target_accuracy is None:
+            return chooser
+        if self.average is not None and self.target_accuracy is not None:
+            raise InputError("give an average or a target accuracy, not both")
+        what = "an average" if self.target_accuracy is None else "a target accuracy"
+        if not isinstance(chooser, ByTable):
+            because = chooser.because if isinstance(chooser, Default) else "something else decides"
+            raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
+        assert self._routing.bundle is not None
+        mix = Mix.of(chooser.table, self._routing.bundle.mix, budget.generations, chooser.cost)
+        if self.average is not None:
+            return replace(chooser, price=mix.price_of(self.average))
+        assert self.target_accuracy is not None
+        return replace(chooser, price=mix.price_for(self.target_accuracy))
+
+    def _shared_out(
+        self, problems: Sequence[Problem], budget: Budget, chooser: Chooser
+    ) -> dict[int, float]:
+        """The price of each problem (by identity) that shares the average out over all of them.
+
+        Where something is observed of a problem first, as much of its level as its text tells.
+        """
+        if self.average is None or not isinstance(chooser, ByTable) or not problems:
+            return {}
+        observes = chooser.needs != NOTHING
+        estimator = chooser.otherwise if observes else chooser.estimator
+        levels = [estimator.levels(problem, UNOBSERVED) for problem in problems]
+        mix = Mix.of(chooser.table, levels, budget.generations, chooser.cost)
+        prices = mix.prices(self.average)
+        return {id(one): price for one, price in zip(problems, prices, strict=True)}
+
     def _by_bundle(self, tolerance: float = 0.0) -> Default | ByTable:
         return self._routing.chooser(
             tolerance, verified=self.verifier is not None, models=self.opened
@@ -372,15 +425,21 @@ class Router(Session):
         strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
+        price: float | None = None,
     ) -> tuple[Budget, Chooser, Sampling]:
-        """Check everything that can be checked; more of it once the models are open."""
+        """Check everything that can be checked; more of it once the models are open.
+
+        price: of this problem, in place of the one for problems like those of the fit.
+        """
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         asked = self.strategy if strategy is None else strategy
         chooser = self._chooser(limits, asked, tolerance)
         wished = self.asked if sampling is None else AskedSampling.of(sampling)
         sampled = self._sampling(chooser, wished)
+        chooser = self._priced(chooser, limits)
         if isinstance(chooser, ByTable):
-            chooser = replace(chooser, sampled=sampled)
+            own = chooser.price if price is None else price
+            chooser = replace(chooser, sampled=sampled, price=own)
         return limits, chooser, sampled
 
     def _chooser(self, budget: Budget, asked: str | Strategy, tolerance: float) -> Chooser:
@@ -406,12 +465,13 @@ class Router(Session):
         seed: int | None,
         listener: Listener | None = None,
         decided: Decided | None = None,
+        price: float | None = None,
     ) -> Solution:
         # Refuses bad input before a model is opened.
         self._plan(budget, strategy, tolerance, sampling)
         problem = _problem(problem)
         models = await self._models()
-        limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling)
+        limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling, price)
         solution = await solve(
             problem,
             models,

@@ -259,6 +259,19 @@ _ROUTING: Final = (
         " state of the model once it has read the problem; or a pilot, which is the first quarter"
         " of the samples, scored; they count, and are used.",
     ),
+    option(
+        "--average",
+        type=float,
+        metavar="B",
+        help="Generations that problems cost on average, where a bundle decides; --budget is then"
+        " what one may cost.",
+    ),
+    option(
+        "--target-accuracy",
+        type=float,
+        metavar="A",
+        help="Instead: as few generations as promise this accuracy, on average.",
+    ),
 )
 
 
@@ -266,9 +279,18 @@ def with_routing(command: Command) -> Command:
     """As `with_router`, with the options that choose what decides the strategy."""
 
     @functools.wraps(command)
-    def run(*args: Any, router: Router, bundle: str, difficulty: Difficulty, **others: Any) -> Any:
+    def run(
+        *args: Any,
+        router: Router,
+        bundle: str,
+        difficulty: Difficulty,
+        average: float | None,
+        target_accuracy: float | None,
+        **others: Any,
+    ) -> Any:
         router.bundle = None if bundle == _NONE else bundle
         router.difficulty = difficulty
+        router.average, router.target_accuracy = average, target_accuracy
         return command(*args, router=router, **others)
 
     decorated = with_router(run)

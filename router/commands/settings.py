@@ -68,6 +68,8 @@ def settings_of(
         "bundle": None if bundle is None else _bundle(bundle),
         "difficulty": router.difficulty if routed else None,
         "tolerance": tolerance if routed else None,
+        "average": router.average,
+        "target_accuracy": router.target_accuracy,
         "seed": seed,
         "budget": budget.generations,
         "token_cap": budget.tokens,

@@ -166,11 +166,16 @@ def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, 
     return fitting
 
 
-def _entries(found: Measurements) -> list[Entry]:
-    """Every strategy measured on these problems, best first; of equals the cheaper."""
+def estimates(found: Measurements) -> Floats:
+    """What accuracy to expect of each strategy on problems like these, shape (strategies,)."""
     costs, names = found.cost, [_family(strategy) for strategy in found.strategies]
     accuracy = shrunken(found.accuracy, costs, np.unique(names, return_inverse=True)[1])
-    accuracy = _without_losers(accuracy, costs, beaten(found.accuracy, costs))
+    return _without_losers(accuracy, costs, beaten(found.accuracy, costs))
+
+
+def _entries(found: Measurements) -> list[Entry]:
+    """Every strategy measured on these problems, best first; of equals the cheaper."""
+    costs, accuracy = found.cost, estimates(found)
     counts = (~np.isnan(found.accuracy)).sum(axis=0)
     entries = [
         Entry.model_construct(  # not validated here: the whole table is, once it is complete
