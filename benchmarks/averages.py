@@ -1,13 +1,13 @@
-"""Average budgets, replayed: anytime votes and routing against the best fixed votes, on unseen problems.
+"""Average budgets, replayed on unseen problems: anytime votes and routing against fixed votes.
 
     python -m benchmarks.averages --out benchmarks/results/averages.json
 
 Everything is fitted on `rollouts/fit.jsonl.gz` and measured on `rollouts/evaluate.jsonl.gz`. A policy
 may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a vote at
-their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1. `times` is
-how many times as much the better baseline spends for the accuracy of the policy. Intervals (95 %) come
-from resampling the problems of the fit (levels, estimates, choices and prices are made anew; the
-estimator of difficulty is not) together with those of the evaluation.
+their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1. `times`
+is how many times as much the better baseline spends for the accuracy of the policy. Intervals (95 %)
+come from resampling the problems of the fit (levels, estimates, choices and prices are made anew;
+the estimator of difficulty is not) together with those of the evaluation.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ AVERAGES: Final = (2.0, 4.0, 8.0)
 MOST: Final = 16
 SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16)
 GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
-LEADS: Final = {"weighted": ("0.25, 0.5, 1, 2", "0, 0.02, 0.05"), "majority": ("1, 2, 3, 4", "0, 0.15, 0.25")}
-SCHEDULES: Final = ("", 'temperatures="0.3:4"', 'temperatures="0:1, 0.3:3"')
+LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
+FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
+SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
 
 
 def strategies() -> list[Strategy]:
@@ -50,14 +51,14 @@ def strategies() -> list[Strategy]:
     fixed = [GREEDY]
     for select in ("weighted", "majority"):
         fixed += [f"best_of_n(select={select})", f"best_of_n(select={select}, temperature=0.3)"]
-        fixed += [f"best_of_n(select={select}, {schedule})" for schedule in SCHEDULES[1:]]
+        fixed += [f"best_of_n(select={select}, {schedule[:-2]})" for schedule in SCHEDULES[1:]]
     found = dict.fromkeys(configurations(SIZES, fixed, verifier=True))
     anytime = [
-        f"best_of_n({', '.join(filter(None, (f'select={select}', schedule, f'lead={a}, give_up={b}')))})"
-        for select, (leads, floors) in LEADS.items()
+        f"best_of_n(select={select}, {schedule}lead={lead}, give_up={floor})"
+        for select in LEADS
         for schedule in SCHEDULES
-        for a in leads.split(", ")
-        for b in floors.split(", ")
+        for lead in LEADS[select]
+        for floor in FLOORS[select]
     ]
     found |= dict.fromkeys(configurations((4, 8, 16), anytime, verifier=True))
     return list(found)
@@ -117,7 +118,7 @@ def once(
     index = {name: i for i, name in enumerate(names)}
     level = fit_levels(fit.pass_at_1, f"quantile:{count}").of(fit.pass_at_1)
     by_level, flat = Fitted.of(fit, level, count), Fitted.of(fit, np.ones_like(level), 1)
-    anytime = np.array([("lead" in n or "temperatures" in n or "temperature" in n or "n=1," in n or n.startswith("best_of_n")) for n in names])
+    every = np.ones(len(names), np.bool_)
     plain = np.array(["lead" not in n and "temperatures" not in n for n in names])
     own = fit.accuracy.mean(axis=0)
     # Baselines: at each N the temperature that is best on the fit.
@@ -134,16 +135,17 @@ def once(
     best = np.maximum(curves["weighted"], curves["majority"])
     for name, curve in curves.items():
         found |= {f"{name}@{n}": value for n, value in zip(SIZES, curve, strict=True)}
-    one = np.ones((len(test.problems), 1))
+    unknown, same = np.ones((len(fit.problems), 1)), np.ones((len(test.problems), 1))
     policies = {
-        "anytime, one for all": (flat.mix(np.ones((len(fit.problems), 1)), anytime), flat.mix(one, anytime), anytime),
-        "routed, fixed votes": (by_level.mix(mix, plain), by_level.mix(told, plain), plain),
-        "routed, anytime": (by_level.mix(mix, anytime), by_level.mix(told, anytime), anytime),
+        "anytime, one for all": (flat, unknown, same, every),
+        "routed, fixed votes": (by_level, mix, told, plain),
+        "routed, anytime": (by_level, mix, told, every),
     }
-    for name, (on_fit, on_test, kept) in policies.items():
+    for name, (model, on_fit, on_test, kept) in policies.items():
         for average in AVERAGES:
-            price = on_fit.price_of(average)
-            value = on_test.accuracy - price * on_test.cost
+            price = model.mix(on_fit, kept).price_of(average)
+            worth = model.mix(on_test, kept)
+            value = worth.accuracy - price * worth.cost
             columns = np.flatnonzero(kept)[value.round(9).argmax(axis=1)]
             rows = np.arange(len(columns))
             accuracy = float(test.accuracy[rows, columns].mean())

@@ -120,6 +120,50 @@ def test_a_tolerance_buys_a_cheaper_search(directory: Path) -> None:
             router.solve(QUESTION, 8, tolerance=0.1, strategy="best_of_n")
 
 
+def averaging(bundle: Path | None, **wanted: float) -> Router:
+    router = simulated(bundle)
+    router.average, router.target_accuracy = wanted.get("average"), wanted.get("accuracy")
+    return router
+
+
+def test_a_batch_costs_its_average_and_no_problem_more_than_its_budget(directory: Path) -> None:
+    terms = ("12 + 35", "123456 + 654321 + 222222", "9 + 8 + 7 + 6", "31415 + 92653 + 58979")
+    problems = [f"What is {sums} + {i}?" for i in range(10) for sums in terms]
+    for average in (1.0, 2.0, 3.5):
+        with averaging(directory, average=average) as router:
+            spent = [one.decision.expected_cost for one in router.solve_many(problems, 8)]
+        assert all(cost is not None and cost <= 8 for cost in spent)
+        assert average - 8 / len(problems) <= np.mean(spent) <= average + 1e-6
+    assert len(set(spent)) > 1  # some got more than others
+
+
+def test_an_average_says_what_a_generation_must_add(directory: Path) -> None:
+    decision = averaging(directory, average=2.0).decide(QUESTION, 8)
+    assert "one generation more must add" in decision.why
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+    less = averaging(directory, accuracy=0.2).decide(QUESTION, 8)
+    assert less.expected_cost == 1.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "bundled", "said"),
+    [
+        ({"average": 0.5}, True, "an average of 0.5 is too little"),
+        ({"accuracy": 1.5}, True, "an accuracy of 1.5 is out of reach"),
+        ({"average": 2.0, "accuracy": 0.5}, True, "not both"),
+        ({"average": 2.0}, False, "an average needs a bundle"),
+        ({"accuracy": 0.5}, False, "a target accuracy needs a bundle"),
+    ],
+)
+def test_averages_that_cannot_be_had_are_refused_before_a_model_is_opened(
+    directory: Path, wanted: dict[str, float], bundled: bool, said: str
+) -> None:
+    router = averaging(directory if bundled else None, **wanted)
+    with pytest.raises(InputError, match=said):
+        router.solve(QUESTION, 8)
+    assert router.opened is None
+
+
 async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Path) -> None:
     colder = only("best_of_n(n=8, temperature=0.3)", bundle)
     colder.save(directory.parent / "colder")
