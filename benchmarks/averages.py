@@ -2,11 +2,11 @@
 
     python -m benchmarks.averages --out benchmarks/results/averages.json
 
-Everything is fitted on `rollouts/fit.jsonl.gz` and measured on `rollouts/evaluate.jsonl.gz`. A policy
-may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a vote at
+Everything is fitted on `rollouts/fit.jsonl.gz`, and measured on `rollouts/evaluate.jsonl.gz`. A
+policy may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a vote at
 their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1. `times`
-is how many times as much the better baseline spends for the accuracy of the policy. Intervals (95 %)
-come from resampling the problems of the fit (levels, estimates, choices and prices are made anew;
+is how many times as much the better baseline spends for the accuracy of the policy. Intervals
+(95 %) come from resampling the problems of the fit (levels, estimates, choices and prices are made anew;
 the estimator of difficulty is not) together with those of the evaluation.
 """
 

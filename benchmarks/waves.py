@@ -5,8 +5,8 @@
 The engine is a fake with the timing of a real one: a step of its batch takes a constant and so much
 for each sequence in it, sequences have lengths of their own, and whoever comes joins at the next
 steps. The searches are the real ones. `latency` is a problem's mean time from start to end,
-`throughput` sampled tokens a second of engine time, both relative to bursts of 16 problems at once. A
-vote that stops leaves room in the batch, so more problems may be in flight.
+`throughput` sampled tokens a second of engine time, both relative to bursts of 16 problems at once.
+A vote that stops leaves room in the batch, so more problems may be in flight.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Batch(FakeGenerator):
 
     async def _run(self) -> None:
         while self._left:
-            while self.waiting < self.searches:
+            while self.waiting < self.searches:  # noqa: ASYNC110
                 await asyncio.sleep(1e-4)
             self.clock += CHUNK * (STEP + SEQUENCE * len(self._left))
             for end in list(self._left):

@@ -17,6 +17,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import Any, Literal, NamedTuple
 
@@ -267,7 +268,7 @@ def pool_of(task: Task, candidates: Sequence[Answered], units: int, by: Weight |
     weights = [None if by is None else c.weight(by) for c in candidates]
     known = [by is None or weight is not None for weight in weights]
     voting = [c for c, k in zip(candidates, known, strict=True) if k and c.answer is not None]
-    groups = task.group_sync([c.answer for c in voting]).representatives
+    groups = _grouped(task, tuple(c.answer for c in voting))
     names = sorted({name for name in groups if name is not None})
     index = {name: i for i, name in enumerate(names)}
     right = {c.answer: c.correct for c in voting}
@@ -279,6 +280,12 @@ def pool_of(task: Task, candidates: Sequence[Answered], units: int, by: Weight |
         correct=np.array([right[name] for name in names], dtype=np.bool_),
         score=None if scores is None else np.array(scores, np.float64),
     )
+
+
+@lru_cache(maxsize=4096)
+def _grouped(task: Task, answers: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Comparing answers is slow, and the same pool serves many kinds of votes."""
+    return task.group_sync(answers).representatives
 
 
 def together(pools: Sequence[StoredPool], by: Weight | None) -> Pool:
