@@ -196,7 +196,7 @@ def test_log_probabilities_of_another_shape_are_none(logprobs: Any) -> None:
 async def test_a_refusal_has_the_servers_own_words(body: Any, reason: str) -> None:
     with pytest.raises(HTTPFailure, match=reason) as caught:
         await answering(json.dumps(body).encode(), 400).call("POST", "v1/completions", {})
-    assert reason in caught.value.reason
+    assert reason in caught.value.said
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["silent", "closing"])
