@@ -217,10 +217,8 @@ class ServedVerifier:
             plain = f"verifier {self._info.name}: {error.plain}"
             raise VerifierError(plain, error.said) from error
         except _UNREADABLE as error:
-            raise VerifierError(
-                f"the server of verifier {self._info.name} answered what cannot be read",
-                repr(error),
-            ) from error
+            plain = f"the server of verifier {self._info.name} answered what cannot be read"
+            raise VerifierError(plain, repr(error)) from error
         checked_scores(scored.values, chain, self._info.name)
         return scored
 

@@ -105,7 +105,7 @@ class Guard:
             ServiceError: 400 for too much, or for another encoding, which would hide it.
         """
         if b"\0" in body:  # in every JSON in UTF-16 and UTF-32, in none in UTF-8
-            raise ServiceError(400, "the body is not JSON in UTF-8", "invalid_json")
+            raise ServiceError(400, "the body is not JSON in UTF-8", "invalid_json", "body")
         if sum(map(body.count, b'"[{,')) <= MOST_TOKENS:
             return
         async with self._counting:
@@ -114,7 +114,7 @@ class Guard:
             await asyncio.sleep(time.perf_counter() - began)
         if too_many:
             message = f"the body's JSON has more than {MOST_TOKENS} strings, brackets and commas"
-            raise ServiceError(400, message, "too_many_values")
+            raise ServiceError(400, message, "too_many_values", "body")
 
     def _too_large(self) -> ServiceError:
         return ServiceError(
