@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from ctypes.util import find_library
 from pathlib import Path
@@ -46,6 +46,9 @@ from router.strategies.driver import run_search
 from router.strategies.registry import parse_strategy
 
 CONTEXT: Final = 2048
+CACHE_BYTES: Final = 1 << 29
+"""Of keys and values in each of the four engines."""
+
 HERE: Final = "in process"
 THERE: Final = "two servers"
 START_SECONDS: Final = 900
@@ -58,7 +61,8 @@ def serving(model: Path, port: int, *args: str) -> Iterator[str]:
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
         *("--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(CONTEXT)),
-        *("--block-size", "32", "--max-num-seqs", "128", "--enforce-eager", *args),
+        *("--block-size", "32", "--max-num-seqs", "128", "--enforce-eager"),
+        *("--kv-cache-memory-bytes", str(CACHE_BYTES), *args),
     ]
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
     preload = [find_library("tcmalloc_minimal"), str(openmp) if openmp.is_file() else None]
@@ -66,7 +70,6 @@ def serving(model: Path, port: int, *args: str) -> Iterator[str]:
     environment = os.environ | {
         "LD_PRELOAD": ":".join(filter(None, preload)),
         "VLLM_CPU_OMP_THREADS_BIND": cores,
-        "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }
@@ -90,10 +93,10 @@ def wait_for(url: str) -> None:
 
 async def here() -> Models:
     """Both on engines of this process; the head reads a backbone of its own, as over there."""
-    generator = await load_generator(engine="vllm", max_model_len=CONTEXT)
-    verifier = await load_verifier(
-        str(shipped_head(DEFAULT.name)), engine="vllm", engine_args={"max_model_len": CONTEXT}
-    )
+    sizes = {"max_model_len": CONTEXT, "kv_cache_memory_bytes": CACHE_BYTES}
+    generator = await load_generator(engine="vllm", **sizes)
+    head = str(shipped_head(DEFAULT.name))
+    verifier = await load_verifier(head, engine="vllm", engine_args=sizes)
     return Models(generator, verifier, (generator, verifier))
 
 
@@ -145,18 +148,15 @@ def ratios(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 async def run(
     problems: Sequence[Problem], search: str, tokens: int, rounds: int, urls: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> AsyncIterator[dict[str, Any]]:
+    """What each way took, a round at a time; every other round begins with the other way."""
     async with aclosing(await here()) as own, aclosing(await there(*urls)) as served:
         ways = {HERE: own, THERE: served}
         for models in ways.values():  # not measured: the first requests find nothing warm
             await measure(models, problems[:1], search, tokens)
-        measured = []
         for number in range(rounds):
             order = list(ways) if number % 2 == 0 else list(ways)[::-1]
-            one = {way: await measure(ways[way], problems, search, tokens) for way in order}
-            click.echo(json.dumps(one), err=True)
-            measured.append(one)
-    return measured
+            yield {way: await measure(ways[way], problems, search, tokens) for way in order}
 
 
 @click.command()
@@ -173,6 +173,8 @@ def main(
     chosen = read_problems(problems).problems[:count]
     head = shipped_head(DEFAULT.name)
     assert head is not None
+    settings = {"search": search, "problems": count, "max_tokens": max_tokens}
+    record: dict[str, Any] = {**provenance(), "settings": settings, "rounds": []}
     with ExitStack() as stack:
         exported = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "head"
         name = export_checkpoint(find_model(None), head, exported).name
@@ -191,15 +193,23 @@ def main(
         ]
         for url in urls:
             wait_for(url)
-        measured = asyncio.run(run(chosen, search, max_tokens, rounds, urls))
-    record = {
-        **provenance(),
-        "settings": {"search": search, "problems": count, "max_tokens": max_tokens},
-        "rounds": measured,
-        "two_servers_of_in_process": ratios(measured),
-    }
-    output.write_text(json.dumps(record, indent=1) + "\n")
+        asyncio.run(store(run(chosen, search, max_tokens, rounds, urls), record, output))
     click.echo(json.dumps(record["two_servers_of_in_process"]))
+
+
+async def store(
+    measured: AsyncIterator[dict[str, Any]], record: dict[str, Any], output: Path
+) -> None:
+    """Write the record again after each round."""
+    async for one in measured:
+        add(one, record, output)
+
+
+def add(one: dict[str, Any], record: dict[str, Any], output: Path) -> None:
+    click.echo(json.dumps(one), err=True)
+    record["rounds"].append(one)
+    record["two_servers_of_in_process"] = ratios(record["rounds"])
+    output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
