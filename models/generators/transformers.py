@@ -195,7 +195,8 @@ class TransformersGenerator:
             if not any(string in tail for string in ends):
                 return None
             whole = ahead + self._encoder.decode(ids)
-            return None if first_end(whole, delimiter) is None else "step"
+            inside_character = whole.endswith("\N{REPLACEMENT CHARACTER}")
+            return None if inside_character or first_end(whole, delimiter) is None else "step"
 
         return ended
 

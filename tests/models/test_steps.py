@@ -92,7 +92,7 @@ def tokenizer(tokenizer_dir: Path) -> Any:
 
 def one_at_a_time(encoder: ChainEncoder, ids: list[int]) -> Iterator[Step]:
     """What an engine samples that writes these tokens, as it stops at every stop string."""
-    delimiter, ahead, start = encoder.prompt.delimiter, "", 0
+    delimiter, ahead, start, pending = encoder.prompt.delimiter, "", 0, False
     for end in range(1, len(ids) + 1):
         sampled = encoder.decode(ids[start:end])
         before = encoder.decode(ids[start : end - 1])
@@ -100,10 +100,13 @@ def one_at_a_time(encoder: ChainEncoder, ids: list[int]) -> Iterator[Step]:
             sampled.find(stop, max(0, len(before) - len(stop) + 1)) >= 0
             for stop in step_stops(delimiter)
         )
-        if stopped and first_end(ahead + sampled, delimiter):
+        # Engines hold back what is not a whole character yet.
+        held_back = sampled.endswith("\N{REPLACEMENT CHARACTER}")
+        pending = pending or stopped
+        if pending and not held_back and first_end(ahead + sampled, delimiter):
             *_, last = found = encoder.split(ids[start:end], "step", ahead=ahead)
             yield from found
-            ahead, start = last.ahead, end
+            ahead, start, pending = last.ahead, end, False
     yield from encoder.split(ids[start:], "stop", ahead=ahead)
 
 
