@@ -179,7 +179,7 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
         assert prefill.prompt_tokens == before + 1 > prefill.cached_tokens > 0
         # Both compute in bfloat16, in batches of other shapes, so single numbers may differ by
         # some of its units; a state is 1 long (rms), another token's is about 1 away from it.
-        error = np.sqrt(np.mean((rms_normalised(torch.tensor(given)) - expected) ** 2, axis=-1))
+        error = (rms_normalised(torch.tensor(given)) - expected).pow(2).mean(-1).sqrt()
         assert error.max() < 0.05
 
 
