@@ -89,7 +89,7 @@ class Body(BaseModel):
         """Each field that is refused costs time: thousands of them too much."""
         if isinstance(value, dict) and len(value) > MAX_FIELDS:
             message = f"an object of the body has {len(value)} fields; {MAX_FIELDS} is the most"
-            raise ServiceError(400, message, "too_many_values")
+            raise ServiceError(400, message, "too_many_values", "body")
         return value
 
 
