@@ -3,11 +3,12 @@
     python -m benchmarks.averages --out benchmarks/results/averages.json
 
 Everything is fitted on `rollouts/fit.jsonl.gz`, and measured on `rollouts/evaluate.jsonl.gz`. A
-policy may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a vote at
-their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1. `times`
-is how many times as much the better baseline spends for the accuracy of the policy. Intervals
-(95 %) come from resampling the problems of the fit (levels, estimates, choices and prices are made anew;
-the estimator of difficulty is not) together with those of the evaluation.
+policy may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a
+vote at their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1.
+`times` is how many times as much the better baseline spends for the accuracy of the policy, and
+`gain` the difference in accuracy at what the policy spent. Intervals (95 %) come from resampling
+the problems of the fit (levels, estimates, choices and prices are made anew; the estimator of
+difficulty is not) together with those of the evaluation.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from router.averages import Mix
 from router.difficulty.levels import fit_levels
 from router.difficulty.text_estimator import TextEstimator
 from router.fitting.cells import estimates
-from router.fitting.measurements import Measurements, measure
+from router.fitting.measurements import BY_STRATEGY, Measurements, measure
 from router.fitting.sampler import configurations
 from router.models.errors import InputError
 from router.models.types import Problem
@@ -98,8 +99,7 @@ class Fitted:
 
 def taken(found: Measurements, rows: Ints) -> Measurements:
     """Those rows, repeats too."""
-    names = ("accuracy", "error", "coverage", "generations", "tokens", "flops")
-    names += ("sample_tokens", "sample_flops", "pass_at_1", "samples")
+    names = (*BY_STRATEGY, "sample_tokens", "sample_flops", "pass_at_1", "samples")
     arrays = {name: getattr(found, name)[rows] for name in names}
     return Measurements(
         problems=tuple(f"{i}" for i in rows),
@@ -178,7 +178,8 @@ def measured(resamples: int, seed: int, count: int = 3) -> dict[str, Any]:
     mix = estimator.classifier.held_out_proba_
     told = np.array([estimator.levels(problem) for problem in tested])
     rng = np.random.default_rng(seed)
-    point, drawn = once(fit, mix, test, told, count), []
+    point = once(fit, mix, test, told, count)
+    drawn: list[dict[str, float]] = []
     while len(drawn) < resamples:
         a = rng.integers(0, len(fitted), len(fitted))
         b = rng.integers(0, len(tested), len(tested))

@@ -97,7 +97,9 @@ def run_length(pool: Pool, strategy: Strategy) -> int:
 def _unit_votes(pool: Pool, select: Select) -> Floats:
     """What each unit's votes weigh, shape (units, answers)."""
     votes = np.zeros((pool.units, max(1, len(pool.correct))))
-    weight = np.ones(len(pool.unit)) if select == "majority" else pool.score
+    weight = None if select == "majority" else pool.score
+    if weight is None:
+        weight = np.ones(len(pool.unit))
     np.add.at(votes, (pool.unit, pool.group), weight)
     return votes
 
