@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 class RouterError(Exception):
     """Base of every error that `router` raises on purpose.
 
-    said: the words of a server, an engine or a library, which may quote a prompt. They end the
-        text, and `plain` is the text without them, for logs that are to hold no prompt.
+    said: the words in it of a server, an engine or a library, which may quote a prompt; `plain` is
+        the text without them, for logs that are to hold no prompt.
     usage: what was spent until then; None where nothing is known of it.
     """
 
     exit_code = 1
     usage: Usage | None = None
 
-    def __init__(self, plain: str = "", said: str = "") -> None:
-        super().__init__(plain, said)
-        self.plain = plain
+    def __init__(self, message: str = "", said: str = "") -> None:
+        super().__init__(message)
         self.said = said
 
-    def __str__(self) -> str:
-        return f"{self.plain}: {self.said}" if self.said else self.plain
+    @property
+    def plain(self) -> str:
+        return str(self).replace(self.said, "…") if self.said else str(self)
 
 
 class InputError(RouterError):

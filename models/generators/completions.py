@@ -54,7 +54,8 @@ def parse_answer(answer: Mapping[str, Any], *, chat: bool = False) -> Answer:
     """
     raw = answer.get("choices")
     if not isinstance(raw, list) or not raw:
-        raise EngineError("the server answered no choices", shown(dict(answer)))
+        said = shown(dict(answer))
+        raise EngineError(f"the server answered no choices, but {said}", said)
     usage = _mapping(answer.get("usage"))
     sampled = _count(usage.get("completion_tokens")) if len(raw) == 1 else None
     cached = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
@@ -72,15 +73,15 @@ def _choice(raw: Any, sampled: int | None, chat: bool) -> CompletionChoice:
     finish = choice.get("finish_reason")
     text = _said(_mapping(choice.get("message"))) if chat else choice.get("text")
     if not isinstance(text, str) or finish not in ("stop", "length"):
-        raise EngineError(
-            "the server answered a choice that is no text that ends with 'stop' or 'length'",
-            f"text {str(text)[:80]!r}, finish_reason {shown(finish)}",
-        )
+        said = f"text {str(text)[:80]!r} and finish_reason {shown(finish)}"
+        expected = "expected text that ends with 'stop' or 'length'"
+        raise EngineError(f"the server answered a choice with {said}; {expected}", said)
     why = next((name for name in ("stop_reason", "matched_stop") if name in choice), None)
     reason = None if why is None else choice[why]  # an int is an end token's id
     ids = choice.get("token_ids")
     if ids is not None and not (isinstance(ids, list) and all(type(one) is int for one in ids)):
-        raise EngineError("the server answered token ids that are no list of them", shown(ids))
+        said = shown(ids)
+        raise EngineError(f"the server answered token ids that are no list of them: {said}", said)
     strings, logprobs = _per_token(_mapping(choice.get("logprobs")))
     # llama.cpp does not say, but lists the tokens of a stop string in no case, and the model's
     # end, which has no text, in every case.

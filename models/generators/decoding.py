@@ -304,7 +304,8 @@ class Decoder:
 
 
 def _fail(request: Request, cause: Exception) -> None:
-    error = EngineError(f"the transformers engine failed: {type(cause).__name__}", str(cause))
+    message = f"the transformers engine failed: {type(cause).__name__}: {cause}"
+    error = EngineError(message, str(cause))
     error.__cause__ = cause
     request.settle(error)
 

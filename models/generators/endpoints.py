@@ -40,14 +40,15 @@ _CONTEXT = re.compile(r"context.(length|size|window)", re.IGNORECASE)
 
 
 class HTTPFailure(EngineError):
-    """A server refused a call for good; `status` is its HTTP status, `said` its own words."""
+    """A server refused a call for good; `status` is its HTTP status, `reason` its own words."""
 
-    def __init__(self, plain: str, status: int, said: str = "") -> None:
-        super().__init__(plain, said)
+    def __init__(self, message: str, status: int, reason: str = "") -> None:
+        super().__init__(message, reason)
         self.status = status
+        self.reason = reason
 
     def __reduce__(self) -> tuple[type[HTTPFailure], tuple[str, int, str]]:
-        return type(self), (self.plain, self.status, self.said)
+        return type(self), (str(self), self.status, self.reason)
 
     @property
     def denied(self) -> bool:
@@ -57,12 +58,12 @@ class HTTPFailure(EngineError):
     @property
     def by_template(self) -> bool:
         """Whether the model's chat template refused the turns."""
-        return not self.denied and _TEMPLATE.search(self.said) is not None
+        return not self.denied and _TEMPLATE.search(self.reason) is not None
 
     @property
     def by_context(self) -> bool:
         """Whether the prompt does not fit the model's context."""
-        return self.status in (400, 413, 422) and _CONTEXT.search(self.said) is not None
+        return self.status in (400, 413, 422) and _CONTEXT.search(self.reason) is not None
 
 
 @dataclass(eq=False)
@@ -159,8 +160,8 @@ class EndpointPool:
                 finally:
                     endpoint.in_flight -= 1
         assert failure is not None
-        plain = f"{failure.plain} (tried {ATTEMPTS} times)"
-        raise EngineError(plain, failure.said) from failure.__cause__
+        message = f"{failure} (tried {ATTEMPTS} times)"
+        raise EngineError(message, failure.said) from failure.__cause__
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -179,8 +180,9 @@ class EndpointPool:
             raise _Retryable(lost) from error
         if response.is_success:
             return _json_object(response, shown)
-        plain = f"{method} {shown} answered {response.status_code}"
-        failure = HTTPFailure(plain, response.status_code, _reason(response) or "no text")
+        reason = _reason(response)
+        message = f"{method} {shown} answered {response.status_code}: {reason or 'no text'}"
+        failure = HTTPFailure(message, response.status_code, reason)
         # 501 is for what it does not have; llama.cpp answers 500 where a chat template refuses.
         lasting = response.status_code == 501 or failure.by_template
         passing = response.is_server_error and not lasting
@@ -272,11 +274,11 @@ def _json_object(response: httpx.Response, shown: str) -> dict[str, Any]:
     try:
         answer = response.json()
     except (ValueError, RecursionError) as error:
-        said = repr(_start(response))
-        raise EngineError(f"{shown} answered what is not JSON", said) from error
+        start = _start(response)
+        raise EngineError(f"{shown} answered what is not JSON: {start!r}", repr(start)) from error
     if not isinstance(answer, dict):
-        said = repr(_start(response)[:80])
-        raise EngineError(f"{shown} answered JSON that is not an object", said)
+        start = repr(_start(response)[:80])
+        raise EngineError(f"{shown} answered JSON that is not an object: {start}", start)
     return answer
 
 

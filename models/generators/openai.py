@@ -233,7 +233,7 @@ class OpenAIGenerator:
         except HTTPFailure as failure:
             if failure.by_context:
                 raise PromptTooLong(
-                    f"the server of {self._info.model!r} refuses the prompt: {failure.said}"
+                    f"the server of {self._info.model!r} refuses the prompt: {failure.reason}"
                 ) from failure
             raise
         if len(answer.choices) > n:

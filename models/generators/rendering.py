@@ -119,7 +119,7 @@ class _ByServer(Renderer):
             try:
                 rendered = await render(bodies[at])
             except HTTPFailure as failure:
-                if not failure.by_template or _NO_TEMPLATE.search(failure.said):
+                if not failure.by_template or _NO_TEMPLATE.search(failure.reason):
                     raise
                 refusal = refusal or failure
             else:
@@ -127,7 +127,7 @@ class _ByServer(Renderer):
                 return rendered
         assert refusal is not None
         roles = ", ".join(turn["role"] for turn in bodies[0]["messages"])
-        why = f"prompt {self._prompt.id!r} with turns ({roles}): {refusal.said}"
+        why = f"prompt {self._prompt.id!r} with turns ({roles}): {refusal.reason}"
         logger.info("the server's chat template refuses %s", why)
         raise InputError(
             f"the server's chat template refuses {why}; choose another prompt"
@@ -167,7 +167,7 @@ class ServerTokens(_ByServer):
             try:
                 return await self._taken(problem, self._tokenize_turns)
             except HTTPFailure as failure:
-                if not _NO_TEMPLATE.search(failure.said):
+                if not _NO_TEMPLATE.search(failure.reason):
                     raise
                 self._base = True
         return await self._tokenize({"prompt": paragraphs(self._prompt.messages(problem))})

@@ -320,7 +320,8 @@ class VLLMGenerator:
         except failures() as error:
             if sample is not None:
                 sample.lost = True
-            raise EngineError(f"vLLM failed on {self.info.model}", str(error)) from error
+            message = f"vLLM failed on {self.info.model}: {error}"
+            raise EngineError(message, str(error)) from error
         finally:
             if not last.done():  # it was cancelled while it was being submitted
                 last.cancel()

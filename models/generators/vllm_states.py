@@ -91,7 +91,8 @@ class States:
         try:
             await engine.collective_rpc("tap_layer", args=(layer,))
         except Exception as error:
-            raise EngineError(f"cannot read states of layer {layer} in vLLM", str(error)) from error
+            message = f"cannot read states of layer {layer} in vLLM: {error}"
+            raise EngineError(message, str(error)) from error
         return cls(engine, layer)
 
     async def take(self, request: str, positions: list[int]) -> list[State | None]:
@@ -113,7 +114,7 @@ class States:
                 wanted = [one for one, _ in batch]
                 [taken] = await self._engine.collective_rpc("take_states", args=(wanted,))
             except Exception as error:
-                failure = EngineError("vLLM's worker gave no hidden states", str(error))
+                failure = EngineError(f"vLLM's worker gave no hidden states: {error}", str(error))
                 failure.__cause__ = error
                 for _, result in batch:
                     if not result.done():

@@ -180,8 +180,8 @@ class ServedVerifier:
         try:
             await verifier.score(chain)
         except VerifierError as error:
-            plain = f"{error.plain}; format {prm.id!r} needs {api.started}"
-            raise VerifierError(plain, error.said) from error
+            message = f"{error}; format {prm.id!r} needs {api.started}"
+            raise VerifierError(message, error.said) from error
         return verifier
 
     @property
@@ -212,13 +212,16 @@ class ServedVerifier:
             scored = await self._api.read(encoded.ids, wanted)
         except HTTPFailure as error:
             kind = Unscorable if error.status == 400 and _TOO_LONG in str(error) else VerifierError
-            raise kind(f"verifier {self._info.name}: {error.plain}", error.said) from error
+            raise kind(f"verifier {self._info.name}: {error}", error.said) from error
         except EngineError as error:
-            plain = f"verifier {self._info.name}: {error.plain}"
-            raise VerifierError(plain, error.said) from error
+            message = f"verifier {self._info.name}: {error}"
+            raise VerifierError(message, error.said) from error
         except _UNREADABLE as error:
-            plain = f"the server of verifier {self._info.name} answered what cannot be read"
-            raise VerifierError(plain, repr(error)) from error
+            said = repr(error)
+            raise VerifierError(
+                f"the server of verifier {self._info.name} answered what cannot be read: {said}",
+                said,
+            ) from error
         checked_scores(scored.values, chain, self._info.name)
         return scored
 
@@ -236,7 +239,7 @@ async def served_models(pool: EndpointPool) -> list[Mapping[str, Any]]:
     try:
         answer = await pool.call("GET", "v1/models")
     except EngineError as error:
-        raise VerifierError(f"the verifier's server: {error.plain}", error.said) from error
+        raise VerifierError(f"the verifier's server: {error}", error.said) from error
     cards = answer.get("data")
     whole = isinstance(cards, list) and all(
         isinstance(card, dict) and isinstance(card.get("max_model_len"), int) for card in cards

@@ -167,7 +167,8 @@ class TransformersVerifier:
             result = await self._batcher.submit(request)
         except (RuntimeError, IndexError) as error:
             raise VerifierError(
-                f"verifier {self._info.name} failed on problem {path.problem.id!r}", str(error)
+                f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}",
+                str(error),
             ) from error
         values = checked_scores(result.values, path, self._info.name)
         return Scored(values, tokens=result.computed, cached_tokens=result.cached)

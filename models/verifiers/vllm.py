@@ -130,7 +130,8 @@ class VLLMVerifier:
             raise Unscorable(f"vLLM refuses problem {path.problem.id!r}: {error}") from error
         except failures() as error:
             raise VerifierError(
-                f"verifier {self._info.name} failed on problem {path.problem.id!r}", str(error)
+                f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}",
+                str(error),
             ) from error
         finally:
             await results.aclose()
