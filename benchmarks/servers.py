@@ -93,7 +93,7 @@ def wait_for(url: str) -> None:
 
 async def here() -> Models:
     """Both on engines of this process; the head reads a backbone of its own, as over there."""
-    sizes = {"max_model_len": CONTEXT, "kv_cache_memory_bytes": CACHE_BYTES}
+    sizes: dict[str, Any] = {"max_model_len": CONTEXT, "kv_cache_memory_bytes": CACHE_BYTES}
     generator = await load_generator(engine="vllm", **sizes)
     head = str(shipped_head(DEFAULT.name))
     verifier = await load_verifier(head, engine="vllm", engine_args=sizes)

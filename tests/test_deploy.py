@@ -83,7 +83,7 @@ def test_each_asks_the_other_by_its_name() -> None:
 @pytest.mark.model
 def test_vllm_takes_its_arguments() -> None:
     pytest.importorskip("vllm")
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser())
