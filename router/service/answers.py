@@ -25,7 +25,7 @@ _FINISH: Final[dict[FinishReason, Finish]] = {"stop": "stop", "length": "length"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a client is told of one solution.
 
     text: the solution; with a form, the JSON that holds the answer; None where nothing fits it.
@@ -43,7 +43,7 @@ class Answer:
     found: dict[str, Any]
 
     @classmethod
-    def of(cls, solution: Solution, budget: int, form: Form | None = None) -> Answer:
+    def of(cls, solution: Solution, budget: int, form: Form | None = None) -> Reply:
         """The answer that a solution is. budget: generations that were allowed."""
         text: str | None = solution.text
         if form is not None:

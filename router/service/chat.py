@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from router.models.types import Problem
-from router.service.answers import LINE, Answer, brief, pieces
+from router.service.answers import LINE, Reply, brief, pieces
 from router.service.errors import ServiceError
 from router.service.jobs import strategy, task_id
 from router.service.observe import LogEntry
@@ -64,7 +64,7 @@ class ChatWriter(Writer):
     completion_id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Reply]) -> dict[str, Any]:
         [answer] = answers
         message = {"role": "assistant", "content": answer.text, "refusal": answer.refusal}
         if answer.thoughts is not None:
@@ -95,7 +95,7 @@ class ChatWriter(Writer):
         for at, part in enumerate(parts, 1):
             yield self._chunk([], router={"event": "part", "text": part, "last": at == len(parts)})
 
-    def answer(self, answer: Answer) -> Iterator[bytes]:
+    def answer(self, answer: Reply) -> Iterator[bytes]:
         traced = self.asked.router.trace
         if traced:
             yield from self.event({"event": "spend", "usage": answer.found["usage"]})

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from router.service.answers import Answer, brief, pieces
+from router.service.answers import Reply, brief, pieces
 from router.service.conversation import Turn
 from router.service.errors import ServiceError
 from router.service.fields import unsupported
@@ -83,7 +83,7 @@ class CompletionWriter(Writer):
     completion_id: str = field(default_factory=lambda: f"cmpl-{uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Reply]) -> dict[str, Any]:
         choices = [
             _choice(at, answer.text or "", answer.finish) for at, answer in enumerate(answers)
         ]
@@ -94,7 +94,7 @@ class CompletionWriter(Writer):
     def start(self) -> Iterator[bytes]:
         yield self._chunk([_choice(0, "", None)])
 
-    def answer(self, answer: Answer) -> Iterator[bytes]:
+    def answer(self, answer: Reply) -> Iterator[bytes]:
         for piece in pieces(answer.text or ""):
             yield self._chunk([_choice(0, piece, None)])
         yield self._chunk([{**_choice(0, "", answer.finish), "router": brief(answer.found)}])
@@ -123,7 +123,7 @@ def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
 
 
-def _usage(answers: Sequence[Answer]) -> dict[str, int] | None:
+def _usage(answers: Sequence[Reply]) -> dict[str, int] | None:
     """Of all searches; None where the engine does not report tokens of one."""
     known = [answer.tokens for answer in answers if answer.tokens is not None]
     if len(known) < len(answers):

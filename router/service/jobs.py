@@ -13,7 +13,7 @@ from router.models.prompts import get_prompt
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Solution
-from router.service.answers import Answer
+from router.service.answers import Reply
 from router.service.conversation import problem_of
 from router.service.errors import ServiceError
 from router.service.keys import Client
@@ -50,9 +50,9 @@ class Job:
     give_up_at: float
     form: Form | None
 
-    def answer(self, solution: Solution) -> Answer:
+    def answer(self, solution: Solution) -> Reply:
         """What the client is told of its solution."""
-        return Answer.of(solution, self.generations, self.form)
+        return Reply.of(solution, self.generations, self.form)
 
     def budget(self) -> Budget:
         """What is left to spend now; some time always is, so that the search says that it ended."""

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from router.service.answers import Answer, Tokens, brief, pieces
+from router.service.answers import Reply, Tokens, brief, pieces
 from router.service.errors import ServiceError
 from router.service.streaming import Writer
 
@@ -24,7 +24,7 @@ class ResponseWriter(Writer):
     created: int = field(default_factory=lambda: int(time.time()))
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Reply]) -> dict[str, Any]:
         [answer] = answers
         return self._ended(answer, answer.found)
 
@@ -33,7 +33,7 @@ class ResponseWriter(Writer):
         yield self._event("response.created", response=response)
         yield self._event("response.in_progress", response=response)
 
-    def answer(self, answer: Answer) -> Iterator[bytes]:
+    def answer(self, answer: Reply) -> Iterator[bytes]:
         response = self._ended(answer, brief(answer.found))
         for index, item in enumerate(response["output"]):
             yield from self._item(index, item)
@@ -67,7 +67,7 @@ class ResponseWriter(Writer):
         yield self._event("response.content_part.done", **inside, part=part)
         yield self._event("response.output_item.done", **at, item=item)
 
-    def _ended(self, answer: Answer, found: dict[str, Any]) -> dict[str, Any]:
+    def _ended(self, answer: Reply, found: dict[str, Any]) -> dict[str, Any]:
         cut = answer.finish == "length"
         output = [_message(self.response_id, answer)]
         if answer.thoughts:
@@ -101,7 +101,7 @@ class ResponseWriter(Writer):
         return f"event: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
 
 
-def _message(response_id: str, answer: Answer) -> dict[str, Any]:
+def _message(response_id: str, answer: Reply) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "refusal", "refusal": answer.refusal}
     if answer.text is not None:
         part = {"type": "output_text", "text": answer.text, "annotations": [], "logprobs": []}

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from router.records import Solution
-from router.service.answers import Answer
+from router.service.answers import Reply
 from router.service.errors import ClientGone, ServiceError, described
 from router.service.jobs import Job
 from router.service.observe import LogEntry
@@ -38,7 +38,7 @@ class Writer(ABC):
     """Writes one response as an API has it: whole, or as the events of a stream."""
 
     @abstractmethod
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Reply]) -> dict[str, Any]:
         """The response's body."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Writer(ABC):
         """What comes before anything is known."""
 
     @abstractmethod
-    def answer(self, answer: Answer) -> Iterator[bytes]:
+    def answer(self, answer: Reply) -> Iterator[bytes]:
         """The answer, and the end of the stream."""
 
     @abstractmethod
