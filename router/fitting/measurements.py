@@ -159,15 +159,15 @@ def measure(
         scores=tuple(pool.scores(read.aggregation) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
     )
-    alike: defaultdict[_Kind, list[int]] = defaultdict(list)
+    alike: defaultdict[_VoteKind, list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):
-        alike[_Kind.of(strategy, read.aggregation)].append(column)
+        alike[_VoteKind.of(strategy, read.aggregation)].append(column)
     for kind, columns in alike.items():
         _measure(found, read, kind, columns)
     return found
 
 
-class _Kind(NamedTuple):
+class _VoteKind(NamedTuple):
     """What strategies that are measured on the same votes have in common.
 
     configurations: of its parts. sizes: of every part but the last, which may differ.
@@ -182,7 +182,7 @@ class _Kind(NamedTuple):
     replayed: bool
 
     @classmethod
-    def of(cls, strategy: Strategy, usual: Aggregation) -> _Kind:
+    def of(cls, strategy: Strategy, usual: Aggregation) -> _VoteKind:
         units = units_of(strategy)
         by: Weight | None = (strategy.aggregate or usual) if strategy.needs_verifier else None
         return cls(
@@ -195,7 +195,9 @@ class _Kind(NamedTuple):
         )
 
 
-def _measure(found: Measurements, read: StoredPools, kind: _Kind, columns: Sequence[int]) -> None:
+def _measure(
+    found: Measurements, read: StoredPools, kind: _VoteKind, columns: Sequence[int]
+) -> None:
     """Fill the columns of strategies of one kind."""
     strategies = [found.strategies[column] for column in columns]
     every = [read.pools[name] for name in kind.configurations]
