@@ -53,7 +53,7 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
-    """Its name in words; empty where that is `name` without underscores."""
+    """Its own name in words, not a parent's; empty where that is `name` without underscores."""
 
     n: int
     select: Select = "weighted"
@@ -152,7 +152,7 @@ class Strategy(ABC):
         return ", ".join([self._said(sized=sized) + heat, *self._details()])
 
     def _said(self, *, sized: bool) -> str:
-        title = self.title or self.name.replace("_", " ")
+        title = type(self).__dict__.get("title") or self.name.replace("_", " ")
         return f"{title} of {self.n}" if sized else title
 
     def _details(self) -> Iterator[str]:

@@ -32,6 +32,12 @@ from router.strategies.registry import parse_strategy
         ("dvts(n=4, select=majority)", "DVTS of 4, majority vote", "DVTS, majority vote"),
         ("lookahead(n=4, k=2)", "look-ahead search of 4, k 2", "look-ahead search, k 2"),
         ("rebase(n=16)", "REBASE of 16", "REBASE"),
+        ("particle_filter(n=4)", "particle filter of 4", "particle filter"),
+        (
+            'best_of_n(n=8, lead=2, temperatures="0.3:4")',
+            "weighted vote of 8, temperatures 0.3:4, lead 2",
+            "weighted vote, temperatures 0.3:4, lead 2",
+        ),
     ],
 )
 def test_a_strategy_is_told_in_words(text: str, words: str, unsized: str) -> None:
