@@ -63,6 +63,9 @@ _EXACT: Mapping[str, Any] = {
 _TEXT: Mapping[str, Any] = {"logprobs": 1}
 """Of text requests. 0 would do, but llama.cpp takes that for none."""
 
+STOP_STRINGS = 4
+"""Most that a server takes: OpenAI's limit, and vLLM's (`VLLM_MAX_STOP_STRINGS`)."""
+
 _MOST_STOPS = 16
 """Times that a server may stop at what ends no step before the step counts as ended."""
 
@@ -193,13 +196,14 @@ class OpenAIGenerator:
 
     async def _request(self, chain: Chain, sampling: Sampling) -> dict[str, Any]:
         """The body of a request, without n and seed."""
-        ends = self._stops if sampling.until == "step" else ()
+        others = [*sampling.stop, *self._renderer.stops(chain)]
+        ends = self._stops[: max(1, STOP_STRINGS - len(others))]
         body: dict[str, Any] = {
             "model": self._info.model,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "stop": [*ends, *sampling.stop, *self._renderer.stops(chain)],
+            "stop": [*(ends if sampling.until == "step" else ()), *others],
             **await self._renderer.fields(chain),
         }
         if not self._exact:
@@ -278,7 +282,7 @@ class OpenAIGenerator:
 
     @property
     def _stops(self) -> tuple[str, ...]:
-        """What may end a step; servers that speak text take as few as 4 stop strings."""
+        """What may end a step. Where a heading is not among what is sent, a text holds the next."""
         return step_stops(self._prompt.delimiter)[: None if self._exact else 1]
 
     async def _singles(

@@ -118,7 +118,7 @@ async def test_exact_request_and_answer():
     assert body["prompt"] == [1, 2, 3]
     assert (body["model"], body["n"], body["seed"]) == ("tiny", 2, 4)
     assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.5, 0.9, 40)
-    assert body["stop"] == [*step_stops("\n\n"), "END"]
+    assert body["stop"] == [*step_stops("\n\n")[:3], "END"]  # as many as vLLM takes
     assert body["return_token_ids"] is True
     assert body["include_stop_str_in_output"] is True
     rendered = next(body for _, path, body in server.seen[-2:] if path == "/tokenize")
