@@ -60,7 +60,7 @@ def test_what_needs_a_verifier_is_not_offered_without_one() -> None:
         found = limits(service)
         asked = [offer["strategy"] for offer in found["strategies"]]
     assert found["verifier"] is None
-    assert asked == ["auto", "best_of_n(select=majority)"]
+    assert asked == ["auto", "best_of_n(select=majority)", "best_of_n(select=confident)"]
 
 
 def test_fields_can_be_written_into_the_text() -> None:
@@ -69,7 +69,7 @@ def test_fields_can_be_written_into_the_text() -> None:
     beam = offers["beam_search"]["fields"]
     assert beam["width"] == {"type": "int", "default": 4}
     assert beam["temperature"] == {"type": "float", "default": None}
-    assert beam["select"]["choices"] == ["majority", "best", "weighted"]
+    assert beam["select"]["choices"] == ["majority", "best", "weighted", "confident"]
     assert "n" not in beam
     for name, offer in offers.items():
         for field, about in offer["fields"].items():

@@ -19,6 +19,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[str]:
     """Where `router serve` serves the embedded model."""
+    python("lm_eval")  # skips where the harnesses are not installed, before a model is opened
     options = ("--engine", "vllm", "--port", "0", "--max-tokens", "256")
     with process("-m", "cli", "serve", *options, opening_seconds=500) as (running, url):
         yield url
