@@ -3,8 +3,10 @@
     python -m benchmarks.averages --out benchmarks/results/averages.json
 
 Everything is fitted on `rollouts/fit.jsonl.gz`, and measured on `rollouts/evaluate.jsonl.gz`. A
-policy may spend 16 generations on a problem and so many on average. Baselines are best-of-N by a
-vote at their best single temperature for each N, chosen on the fit, and one greedy sample at N = 1.
+policy may spend 16 generations on a problem and so many on average: one configuration for all, or
+each problem its own by P(level) of its text, the average shared out over the file. Baselines are
+best-of-N by a vote at their best single temperature for each N, chosen on the fit, and one greedy
+sample at N = 1.
 `times` is how many times as much the better baseline spends for the accuracy of the policy, and
 `gain` the difference in accuracy at what the policy spent. Intervals (95 %) come from resampling
 the problems of the fit (levels, estimates, choices and prices are made anew; the estimator of
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +99,14 @@ class Fitted:
         return Mix(levels @ self.accuracy[:, kept], levels @ self.cost[:, kept])
 
 
+def only(found: Measurements, kept: npt.NDArray[np.bool_]) -> Measurements:
+    """Those strategies."""
+    names = tuple(s for s, keep in zip(found.strategies, kept, strict=True) if keep)
+    return replace(
+        found, strategies=names, **{name: getattr(found, name)[:, kept] for name in BY_STRATEGY}
+    )
+
+
 def taken(found: Measurements, rows: Ints) -> Measurements:
     """Those rows, repeats too."""
     names = (*BY_STRATEGY, "sample_tokens", "sample_flops", "pass_at_1", "samples")
@@ -110,9 +120,7 @@ def taken(found: Measurements, rows: Ints) -> Measurements:
     )
 
 
-def once(
-    fit: Measurements, mix: Floats, test: Measurements, told: Floats, count: int
-) -> dict[str, float]:
+def once(fit: Measurements, test: Measurements, told: Floats, count: int) -> dict[str, float]:
     """Every figure, of one fit and one evaluation. told: P(level) of the tested problems."""
     names = [str(strategy) for strategy in fit.strategies]
     index = {name: i for i, name in enumerate(names)}
@@ -127,26 +135,28 @@ def once(
         curve = []
         for n in SIZES:
             short = "" if select == "weighted" else f", select={select}"
-            rivals = [index[f"best_of_n(n={n}{short}{t})"] for t in ("", ", temperature=0.3")]
-            rivals += [index[GREEDY]] if n == 1 else []
-            curve.append(float(test.accuracy[:, max(rivals, key=lambda i: own[i])].mean()))
+            rivals = [f"best_of_n(n={n}{short}{t})" for t in ("", ", temperature=0.3")]
+            rivals += [GREEDY] if n == 1 else []
+            known = [index[name] for name in rivals if name in index]
+            curve.append(float(test.accuracy[:, max(known, key=lambda i: own[i])].mean()))
         curves[select] = curve
     found: dict[str, float] = {"greedy": float(test.accuracy[:, index[GREEDY]].mean())}
     best = np.maximum(curves["weighted"], curves["majority"])
     for name, curve in curves.items():
         found |= {f"{name}@{n}": value for n, value in zip(SIZES, curve, strict=True)}
-    unknown, same = np.ones((len(fit.problems), 1)), np.ones((len(test.problems), 1))
-    policies = {
-        "anytime, one for all": (flat, unknown, same, every),
-        "routed, fixed votes": (by_level, mix, told, plain),
-        "routed, anytime": (by_level, mix, told, every),
-    }
-    for name, (model, on_fit, on_test, kept) in policies.items():
+    spent_on_fit = fit.cost
+    policies = {"one for all": every, "routed, fixed votes": plain, "routed, anytime": every}
+    for name, kept in policies.items():
         for average in AVERAGES:
-            price = model.mix(on_fit, kept).price_of(average)
-            worth = model.mix(on_test, kept)
-            value = worth.accuracy - price * worth.cost
-            columns = np.flatnonzero(kept)[value.round(9).argmax(axis=1)]
+            if name == "one for all":
+                fits = np.where(spent_on_fit <= average, flat.accuracy[0], -1.0)
+                columns = np.full(len(test.problems), fits.argmax())
+            else:
+                worth = by_level.mix(told, kept)
+                prices = np.array(worth.prices(average))[:, None]
+                value = (worth.accuracy - prices * worth.cost).round(9)
+                among = np.where(value == value.max(axis=1, keepdims=True), worth.cost, np.inf)
+                columns = np.flatnonzero(kept)[among.argmin(axis=1)]
             rows = np.arange(len(columns))
             accuracy = float(test.accuracy[rows, columns].mean())
             spent = float(test.generations[rows, columns].mean())
@@ -173,25 +183,27 @@ def measured(resamples: int, seed: int, count: int = 3) -> dict[str, Any]:
     wanted = strategies()
     fit, fitted = read("fit", wanted)
     test, tested = read("evaluate", wanted)
+    # What has a sample too few on some problem is left out: at 0.3 there are 8 on those unseen.
+    whole = ~np.isnan(fit.accuracy).any(axis=0) & ~np.isnan(test.accuracy).any(axis=0)
+    fit, test = only(fit, whole), only(test, whole)
     level = fit_levels(fit.pass_at_1, f"quantile:{count}").of(fit.pass_at_1)
     estimator = TextEstimator.fit([p.text for p in fitted], level, fit.pass_at_1, seed)
-    mix = estimator.classifier.held_out_proba_
     told = np.array([estimator.levels(problem) for problem in tested])
     rng = np.random.default_rng(seed)
-    point = once(fit, mix, test, told, count)
+    point = once(fit, test, told, count)
     drawn: list[dict[str, float]] = []
     while len(drawn) < resamples:
         a = rng.integers(0, len(fitted), len(fitted))
         b = rng.integers(0, len(tested), len(tested))
         try:
-            drawn.append(once(taken(fit, a), mix[a], taken(test, b), told[b], count))
+            drawn.append(once(taken(fit, a), taken(test, b), told[b], count))
         except InputError:  # too few different problems for the levels
             continue
     return {
         "provenance": provenance(),
         "fit_problems": len(fitted),
         "problems": len(tested),
-        "configurations": len(wanted),
+        "configurations": len(fit.strategies),
         "resamples": resamples,
         "figures": {
             name: [_number(v) for v in (value, *_bounds([d[name] for d in drawn]))]

@@ -41,14 +41,22 @@ class Stopping:
 
         votes: of each answer, shape (…, answers). Returns shape (…,).
         """
-        # Two without votes stand in for answers that nobody gave.
-        array = np.asarray(votes, np.float64)
-        padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
-        top = np.partition(padded, -2, axis=-1)
-        first, ahead = top[..., -1], top[..., -1] - top[..., -2]
+        first, second = top_two(votes)
+        return self.over(first, first - second, drawn)
+
+    def over(self, first: Floats, ahead: Floats, drawn: int) -> Bools:
+        """The same, by the votes of the first answer and by how far it is ahead of the second."""
         over = ahead > self.n - drawn
         if self.lead is not None:
             over = over | (ahead >= self.lead)
         if self.give_up is not None:
             over = over | (first <= self.give_up * drawn)
         return np.asarray(over, np.bool_)
+
+
+def top_two(votes: Floats | Sequence[float]) -> tuple[Floats, Floats]:
+    """The most votes and the next most, 0 where nobody voted; of shape (…, answers): (…,)."""
+    array = np.asarray(votes, np.float64)
+    padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
+    top = np.partition(padded, -2, axis=-1)
+    return top[..., -1], top[..., -2]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from router.fitting.estimates import Pool, winners
 from router.strategies.base import Select, Strategy
+from router.strategies.stopping import top_two
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -108,12 +109,13 @@ def _unit_votes(pool: Pool, select: Select) -> Floats:
 class _View:
     """What a vote looks like in each order (rows), after each wave (columns).
 
-    drawn: units after each wave. votes: of each answer, (orders, waves, answers). right: chance
-    that the leader is right; covered: whether any answer so far is right.
+    drawn: units after each wave. first: votes of the leader; ahead: of the second answer. right:
+    chance that the leader is right; covered: whether any answer so far is right.
     """
 
     drawn: Ints
-    votes: Floats
+    first: Floats
+    ahead: Floats
     right: Floats
     covered: Floats
 
@@ -122,9 +124,11 @@ class _View:
         right = np.zeros(pool.units)
         right[pool.unit[pool.correct[pool.group]]] = 1.0
         at = drawn - 1
+        first, second = top_two(_unit_votes(pool, select)[orders].cumsum(axis=1)[:, at])
         return cls(
             drawn,
-            _unit_votes(pool, select)[orders].cumsum(axis=1)[:, at],
+            first,
+            first - second,
             winners(pool, orders, drawn, select, scored=scored),
             np.maximum.accumulate(right[orders], axis=1)[:, at],
         )
@@ -132,10 +136,11 @@ class _View:
     def follow(self, strategy: Strategy, counts: Sequence[int]) -> Replayed:
         """Where each order ends, and what is known there."""
         waves = np.searchsorted(self.drawn, _waves(strategy))
-        ends = np.zeros((len(self.votes), len(waves)), np.bool_)
-        if strategy.stopping is not None:
+        ends = np.zeros((len(self.first), len(waves)), np.bool_)
+        if (rule := strategy.stopping) is not None:
             for column, wave in enumerate(waves):
-                ends[:, column] = strategy.stopping.ends(self.votes[:, wave], self.drawn[wave])
+                state = self.first[:, wave], self.ahead[:, wave], int(self.drawn[wave])
+                ends[:, column] = rule.over(*state)
         ends[:, -1] = True
         last = waves[ends.argmax(axis=1)]
         rows = np.arange(len(last))
