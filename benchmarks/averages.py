@@ -184,7 +184,8 @@ def measured(resamples: int, seed: int, count: int = 3) -> dict[str, Any]:
     fit, fitted = read("fit", wanted)
     test, tested = read("evaluate", wanted)
     # What has a sample too few on some problem is left out: at 0.3 there are 8 on those unseen.
-    whole = ~np.isnan(fit.accuracy).any(axis=0) & ~np.isnan(test.accuracy).any(axis=0)
+    both = np.concatenate([fit.accuracy, test.accuracy])
+    whole = np.asarray(~np.isnan(both).any(axis=0))
     fit, test = only(fit, whole), only(test, whole)
     level = fit_levels(fit.pass_at_1, f"quantile:{count}").of(fit.pass_at_1)
     estimator = TextEstimator.fit([p.text for p in fitted], level, fit.pass_at_1, seed)

@@ -2,8 +2,7 @@
 
 Samples come in waves, and after each the vote so far is looked at. A vote in which one answer is
 far ahead is decided (Aggarwal et al. 2023, adaptive consistency); one in which even the leader has
-little weight is not going to be won. Giving up is where most of the gain is: on our rollouts a lead
-alone saves 2 to 5 % of the samples, both together a fifth.
+little weight is not going to be won.
 """
 
 from __future__ import annotations
