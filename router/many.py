@@ -31,7 +31,9 @@ async def solve_each(
     async def one(problem: Problem) -> None:
         async with slots:
             try:
-                results.put(await solve(problem))
+                # A task of its own: before Python 3.13 one in which a task group failed says from
+                # then on that it is being cancelled.
+                results.put(await asyncio.ensure_future(solve(problem)))
             except BaseException as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():

@@ -268,7 +268,10 @@ class Search:
                 sampled = await self._generator.sample(chain, n, sampling)
             except BaseException as error:
                 reservation.used = self._lost(error)
-                raise
+                if isinstance(error, (Exception, asyncio.CancelledError)):
+                    raise
+                # A panic in Rust or an exit ends this search; an event loop that sees it ends too.
+                raise EngineError(f"the engine ended by {error!r}") from error
             reservation.used = self._count(sampled)
             if reservation.tokens < want and any(
                 c.finish == "length" for c in sampled.continuations
@@ -335,6 +338,10 @@ class Search:
         except (asyncio.CancelledError, VerifierError):
             self._usage += Usage(lower_bound=True)
             raise
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            raise VerifierError(f"the verifier ended by {error!r}") from error
         if len(scored.values) != len(nodes) - known:
             raise VerifierError(
                 f"asked for scores of {len(nodes) - known} steps, got {len(scored.values)}"

@@ -220,7 +220,8 @@ class Panic(BaseException):
 @pytest.mark.parametrize(
     "fault", [KeyError("oops"), asyncio.CancelledError(), Panic("at the disco"), SystemExit(3)]
 )
-def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
+@pytest.mark.parametrize("strategy", ["best_of_n(n=4)", "beam_search(n=4)"])
+def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException, strategy: str) -> None:
     class Faulty(FakeGenerator):
         async def sample(self, chain: Chain, n: int, sampling: Sampling) -> Sampled:
             if chain.problem.id == "bad":
@@ -228,9 +229,9 @@ def test_fault_in_the_code_ends_its_problem_alone(fault: BaseException) -> None:
             return await super().sample(chain, n, sampling)
 
     problems = [*fake_problems(4), Problem("bad", QUESTION)]
-    router = Router(generator=Faulty())
+    router = Router(generator=Faulty(), verifier=FakeVerifier())
     results: dict[str, Solution | Failure] = {}
-    many = router.solve_many(problems, budget=2, in_flight=2)
+    many = router.solve_many(problems, budget=4, strategy=strategy, in_flight=2)
     in_time(lambda: results.update((result.problem_id, result) for result in many))
     assert router.solve(QUESTION, 16, seed=0).answer == "54"
     router.close()
