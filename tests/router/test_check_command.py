@@ -119,6 +119,14 @@ def test_a_dead_verifier_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fails("--engine", "fake", "--verifier", "fake") == "error: the PRM has died\n"
 
 
+@pytest.mark.parametrize("named", [(), ("--verifier", "auto")])
+def test_a_verifiers_dead_server_is_one_line(named: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    message = fails("--engine", "fake", *named, "--verifier-endpoint", f"http://127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in message
+
+
 def test_a_server_that_hangs_is_given_up_in_time() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
