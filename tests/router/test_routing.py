@@ -534,7 +534,7 @@ def test_many_problems_are_routed_one_by_one(fake: tuple[str, ...], tmp_path: Pa
     [
         (["--bundle", "nowhere"], "nowhere is no bundle"),
         (["--verifier", "none"], "there is none; give it with --verifier"),
-        (["--tolerance", "2"], "2.0 is not in the range"),
+        (["--tolerance", "2"], "tolerance must lie between 0 and 1, not 2.0"),
         (["--difficulty", "guess"], "'guess' is not one of"),
         (["--bundle", "none", "--tolerance", "0.1"], "a tolerance needs a bundle"),
         (["--bundle", "none", "--difficulty", "pilot"], "difficulty by pilot needs a bundle"),

@@ -159,7 +159,7 @@ def test_a_strategy_that_lets_one_bad_path_end_it_is_found() -> None:
 @pytest.mark.parametrize(
     ("strategy", "test"),
     [
-        (Worded(n=4, words="more words"), "test_its_text_is_read_back"),
+        (Worded(n=4, words='a "quoted" word'), "test_its_text_is_read_back"),
         (Unfitting(n=4), "test_it_fits_itself_to_a_budget"),
         (Parted(n=4), "test_its_parts_make_up_the_whole"),
     ],
