@@ -15,26 +15,30 @@ from router.strategies.base import Strategy
 from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _PRIOR = 4.0  # problems' worth of trust in the common variance of a cell's configurations
 _BEHIND = 1e-6  # losers of a race rank behind what beat them
 _SPREAD = 0.02  # least standard deviation assumed between configurations of the same cost
 
 
-def shrunken(accuracy: Floats, costs: Floats, family: Ints | None = None) -> Floats:
+def shrunken(
+    accuracy: Floats, costs: Floats, family: Ints | None = None, kind: Ints | None = None
+) -> Floats:
     """Accuracy of each strategy at one level, shrunk toward its family's trend along N.
 
     Empirical Bayes on paired differences (random effects; DerSimonian and Laird 1986): problems
     differ far more than strategies do, so each strategy is compared, problem by problem, with
     those that were measured on every problem. Within a family (the same search at the same
     temperature) that difference is shrunk toward a line in log cost by as much as its sampling
-    error asks for. A strategy that was measured on few problems (racing) is thus neither favoured
-    by easy ones nor by luck. Strategies with equal outcomes are one, however often they are named.
+    error asks for, and families of one kind of search toward the line of them all: a temperature
+    that was lucky on its few samples does not win by it. A strategy that was measured on few
+    problems (racing) is thus neither favoured by easy ones nor by luck. Strategies with equal
+    outcomes are one, however often they are named.
 
-    accuracy: shape (problems, strategies), NaN where not measured. costs: mean generations; family:
-        its number (all are one by default); both of shape (strategies,).
+    accuracy: shape (problems, strategies), NaN where not measured. costs: mean generations; family,
+        kind: their numbers (all are one by default); each of shape (strategies,).
 
     Returns:
         shape (strategies,), NaN for a strategy that was measured nowhere.
@@ -51,30 +55,58 @@ def shrunken(accuracy: Floats, costs: Floats, family: Ints | None = None) -> Flo
     x = x[~np.isnan(x).all(axis=1)]
     everywhere = ~np.isnan(x).any(axis=0)
     reference = np.nanmean(x[:, everywhere] if everywhere.any() else x, axis=1)
-    effect = np.empty(len(columns))
-    for number in np.unique(families[columns]):
-        own = families[columns] == number
-        effect[own] = _effects(x[:, own] - reference[:, None], np.log2(costs[columns][own]))
+    difference, size = x - reference[:, None], np.log2(costs[columns])
+    effect, error = np.nanmean(difference, axis=0), _errors(difference)
+    members = [families[columns] == number for number in np.unique(families[columns])]
+    for own in members:
+        effect[own] = _toward(effect[own], error[own], _line(size[own]))
+    kinds = np.zeros(len(columns), np.int64) if kind is None else kind[columns]
+    for number in np.unique(kinds):
+        _draw_together(effect, error, size, [own & (kinds == number) for own in members])
     found[known] = np.clip(reference.mean() + effect, 0.0, 1.0)[same.reshape(-1)]
     return found
 
 
-def _effects(difference: Floats, size: Floats) -> Floats:
-    """Mean difference of each column, shrunk toward their line over `size`; both (columns,)."""
+def _draw_together(effect: Floats, error: Floats, size: Floats, members: list[Bools]) -> None:
+    """Shrink families toward the line of them all, in place. members: the columns of each."""
+    members = [own for own in members if own.any()]
+    line, every = _line(size), np.logical_or.reduce(members)
+    trend = line @ np.linalg.lstsq(line[every], effect[every], rcond=None)[0]
+    apart = np.array([(effect - trend)[own].mean() for own in members])
+    # One family's sizes come from the same samples, so their errors are one error.
+    kept = _toward(apart, np.array([error[own].mean() for own in members]), None)
+    for own, change in zip(members, kept - apart, strict=True):
+        effect[own] += change
+
+
+def _errors(difference: Floats) -> Floats:
+    """Variance of each column's mean, moderated (Smyth 2004): a few equal outcomes prove little."""
     counts = (~np.isnan(difference)).sum(axis=0)
-    effect = np.nanmean(difference, axis=0)
-    squares = np.nansum((difference - effect) ** 2, axis=0)
+    squares = np.nansum((difference - np.nanmean(difference, axis=0)) ** 2, axis=0)
     common = squares.sum() / max(1, int((counts - 1).sum()))
-    if common == 0:
-        return np.asarray(effect, np.float64)
-    # Moderated variances (Smyth 2004): a few equal outcomes are no certainty.
-    error = (squares + _PRIOR * common) / (counts - 1 + _PRIOR) / counts
+    return np.asarray((squares + _PRIOR * common) / (counts - 1 + _PRIOR) / counts, np.float64)
+
+
+def _line(size: Floats) -> Floats:
+    """Design of a line over `size`; of a mean, where all are of one size."""
+    return np.stack([np.ones(len(size)), size], axis=1)[:, : min(2, len(np.unique(size)))]
+
+
+def _toward(effect: Floats, error: Floats, design: Floats | None) -> Floats:
+    """Effects shrunk toward what a design explains of them; None: toward nothing.
+
+    error: variance of each effect; both of shape (effects,).
+    """
+    if not error.any():
+        return effect
     weight = 1 / error
-    design = np.stack([np.ones(len(size)), size], axis=1)[:, : min(2, len(np.unique(size)))]
-    inner = np.linalg.inv(design.T * weight @ design)
-    line = design @ (inner @ (design.T @ (weight * effect)))
-    surplus = weight @ (effect - line) ** 2 - (len(effect) - design.shape[1])
-    scale = weight.sum() - np.trace(inner @ (design.T * weight**2 @ design))
+    line, scale, explained = np.zeros(len(effect)), weight.sum(), 0
+    if design is not None:
+        inner = np.linalg.inv(design.T * weight @ design)
+        line = design @ (inner @ (design.T @ (weight * effect)))
+        scale -= np.trace(inner @ (design.T * weight**2 @ design))
+        explained = design.shape[1]
+    surplus = weight @ (effect - line) ** 2 - (len(effect) - explained)
     between = max(_SPREAD**2, surplus / scale if scale > 1e-9 else 0.0)
     return np.asarray(line + between / (between + error) * (effect - line), np.float64)
 
@@ -169,7 +201,9 @@ def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, 
 def estimates(found: Measurements) -> Floats:
     """What accuracy to expect of each strategy on problems like these, shape (strategies,)."""
     costs, names = found.cost, [_family(strategy) for strategy in found.strategies]
-    accuracy = shrunken(found.accuracy, costs, np.unique(names, return_inverse=True)[1])
+    kinds = [strategy.name for strategy in found.strategies]
+    family, kind = (np.unique(told, return_inverse=True)[1] for told in (names, kinds))
+    accuracy = shrunken(found.accuracy, costs, family, kind)
     return _without_losers(accuracy, costs, beaten(found.accuracy, costs))
 
 

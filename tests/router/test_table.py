@@ -280,6 +280,20 @@ def test_luck_at_one_size_is_shrunk_toward_the_trend_along_n() -> None:
     np.testing.assert_allclose(kept[[0, 1, 3, 4]], trend[[0, 1, 3, 4]], atol=0.04)
 
 
+def test_a_temperature_of_one_lucky_sample_is_shrunk_toward_the_others() -> None:
+    """Three temperatures that are equal in truth; of one, a single sample on each problem."""
+    kept, raw = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        chance = rng.beta(1, 2, 40)
+        pools = np.column_stack([rng.binomial(16, chance) / 16 for _ in range(2)])
+        x = np.column_stack([rng.random(40) < chance, pools])
+        found = shrunken(x, np.ones(3), np.arange(3))
+        kept.append(found[0] - found[1:].mean())
+        raw.append(x[:, 0].mean() - x[:, 1:].mean())
+    assert np.std(kept) < 0.6 * np.std(raw)
+
+
 @pytest.mark.parametrize("copies", [2, 3, 7])
 def test_equal_strategies_count_once(copies: int) -> None:
     rng = np.random.default_rng(0)
