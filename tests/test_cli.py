@@ -147,7 +147,8 @@ def test_ctrl_c_ends_within_a_second_whatever_is_busy(
     file = problem_file(tmp_path / "p.jsonl", fake_problems(20))
     words = command.format(file=file, out=tmp_path / "out").split()
     script = BUSY.format(work=work, while_loading=while_loading)
-    options = ("--verifier", "none", "--budget" if words[0] == "solve" else "--budgets", "2")
+    budget = "--budget" if words[0] == "solve" else "--budgets"
+    options = ("--engine", "fake", "--verifier", "none", budget, "2")
     with subprocess.Popen(
         [sys.executable, "-c", script, *words, *options], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -188,7 +188,7 @@ warnings.warn("a warning\\nof two lines")
 logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
 
 def fails(*_):
-    raise ValueError("SECRET in a thread")
+    raise ValueError("SEC" "RET in a thread")
 
 thread = threading.Thread(target=fails)
 thread.start()
@@ -196,7 +196,7 @@ thread.join()
 
 async def forgets():
     async def task():
-        raise ValueError("SECRET in a task")
+        raise ValueError("SEC" "RET in a task")
     kept = asyncio.create_task(task())
     await asyncio.sleep(0)
     del kept
