@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -180,7 +181,7 @@ def test_no_word_of_a_failure_is_logged(failure: Exception, stream: bool) -> Non
 # -- every line ------------------------------------------------------------------------------------
 
 STRAY = """
-import asyncio, gc, logging, sys, threading, warnings
+import asyncio, contextlib, gc, logging, sys, threading, warnings
 logging.basicConfig(stream=sys.stderr)
 from router.service.logs import log_as_json
 log_as_json(False)
@@ -211,8 +212,10 @@ class Dies:
         fails()
 
 Dies()
-import vllm.logger
-vllm.logger.init_logger("vllm.engine").error("EngineCore failed\\nto start")
+with contextlib.suppress(ModuleNotFoundError):
+    import vllm.logger
+
+    vllm.logger.init_logger("vllm.engine").error("EngineCore failed\\nto start")
 fails()
 """
 
@@ -229,7 +232,7 @@ def test_every_line_is_json_whoever_writes_it() -> None:
         "uvicorn.error",
         "asyncio",
         "router.service",
-        "vllm.engine",
+        *(["vllm.engine"] if find_spec("vllm") else []),
     }
     assert sum("ValueError" in line.get("exception", "") for line in lines) >= 4
 
