@@ -251,7 +251,8 @@ def test_problems_without_gold_answers_are_named(tiny_checkpoint: Path, tmp_path
     )
     result = train(file, tiny_checkpoint, tmp_path / "out")
     assert result.exit_code == 2
-    assert "'b' has no gold answer" in result.stderr
+    assert "1 of 2 problems" in result.stderr
+    assert "first: 'b', line 2" in result.stderr
 
 
 def test_a_layer_that_does_not_exist_is_refused(
