@@ -42,7 +42,8 @@ class ApiKeys:
         Text after `#` is a comment. source: where the text came from, for messages.
 
         Raises:
-            InputError: a key that is too short, or an entry of another form; never quotes a key.
+            InputError: a key that is too short or not ASCII, or an entry of another form; never
+                quotes a key.
         """
         clients = {}
         lines = (line.partition("#")[0] for line in text.splitlines())
@@ -52,6 +53,8 @@ class ApiKeys:
             if found is None:
                 raise InputError(f"{source}: key {number} is not written `KEY` or `KEY MAX_BUDGET`")
             key, budget = found.groups()
+            if not key.isascii():
+                raise InputError(f"{source}: key {number} is not ASCII, so no header can carry it")
             if len(key) < SHORTEST:
                 raise InputError(f"{source}: key {number} has fewer than {SHORTEST} characters")
             digest = _digest(key)

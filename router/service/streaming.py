@@ -15,19 +15,17 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from router.records import Solution
 from router.service.answers import Reply
-from router.service.errors import ClientGone, ServiceError, described
+from router.service.errors import ServiceError, described
 from router.service.jobs import Job
 from router.service.observe import LogEntry
 from router.service.searching import Feed, leave, result
 
 TRACE_SECONDS: Final = 0.05
 PROGRESS_SECONDS: Final = 1.0
-SEND_SECONDS: Final = 30.0
-"""A client that takes nothing for so long is gone."""
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -80,15 +78,8 @@ class SearchStream(StreamingResponse):
         self._sent = 0.0  # when the last event was, in `time.monotonic` seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await send(message)
-            except TimeoutError:
-                raise ClientGone from None
-
         try:
-            await super().__call__(scope, receive, sending)
+            await super().__call__(scope, receive, send)
         finally:
             if await leave(self._task):
                 self._entry.client_gone()

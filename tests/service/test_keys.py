@@ -35,6 +35,7 @@ def test_keys_with_and_without_a_cap(tmp_path: Path) -> None:
         ("", "no key"),
         ("# only\n,,", "no key"),
         ("short", "fewer than 16"),
+        ("ключ-0123456789abcdef", "key 1 is not ASCII"),
         (f"{ALICE} many", "KEY MAX_BUDGET"),
         (f"{ALICE} 0", "KEY MAX_BUDGET"),
         (f"{ALICE} 5 5", "KEY MAX_BUDGET"),
