@@ -7,6 +7,7 @@ reasoning-gym, https://github.com/open-thought/reasoning-gym), and problems in t
 GSM8K and MATH-500 tests, and procedural problems of other seeds. Sorts are interleaved, so that
 any prefix of a file is balanced. The verifier's are of the train parts of every source at hand:
 those of GSM8K that nothing else has used, and a share of `mixed_train`, whose rest is the fit's.
+`mixed_dev` measures it on the sources that the evaluation has none of.
 
     pip install reasoning-gym==0.1.25
     python -m benchmarks.problems ../shared/data
@@ -18,7 +19,7 @@ import argparse
 import gzip
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -43,6 +44,7 @@ VERIFIER = {
     "procedural": 100,
     "templates": 100,
 }
+MIXED_DEV = {"college_math": 60, "mmlu_stem": 40, "svamp": 30, "mawps": 25, "cmath": 25}
 
 TRIVIAL = {"0", "1"}  # as of primes between 85 and 85, or at least 0 heads
 WHOLE = "Give the answer as a whole number."
@@ -153,14 +155,26 @@ def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[R
     parts = [
         [r for r in gsm8k_train(data, rng, VERIFIER["gsm8k"] + len(used)) if r["id"] not in used]
     ]
-    mixed = read(data / "mixed_train.jsonl")
-    for source in ("college_math", "mmlu_stem", "mawps", "svamp"):
-        parts.append([lettered(record) for record in mixed if record["source"] == source])
+    parts += by_source(data / "mixed_train.jsonl", ("college_math", "mmlu_stem", "mawps", "svamp"))
     parts.append(procedural("train", SEED + 100_000, VERIFIER["procedural"], taken))
     parts.append(templates(rng, VERIFIER["templates"], taken))
     return interleaved(
         [part[:number] for part, number in zip(parts, VERIFIER.values(), strict=True)]
     )
+
+
+def mixed_dev(data: Path) -> list[Record]:
+    """The first of each source, in turn."""
+    parts = by_source(data / "mixed_dev.jsonl", MIXED_DEV)
+    return interleaved(
+        [part[:number] for part, number in zip(parts, MIXED_DEV.values(), strict=True)]
+    )
+
+
+def by_source(file: Path, sources: Iterable[str]) -> list[list[Record]]:
+    """The records of a file, apart by where they are from."""
+    records = [lettered(record) for record in read(file)]
+    return [[r for r in records if r["source"] == source] for source in sources]
 
 
 def lettered(record: Record) -> Record:
@@ -224,6 +238,7 @@ def main() -> None:
     ]
     write(OUT / "evaluate.jsonl", interleaved(held_out))
     write(OUT / "verifier_train.jsonl", verifier_train(data, fit, taken))
+    write(OUT / "mixed_dev.jsonl", mixed_dev(data))
 
 
 if __name__ == "__main__":
