@@ -30,7 +30,7 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     problems.write_text("".join(short[:20]))
     head = tmp_path / "head"
     command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
-    command += ["--max-tokens", "256"]  # no minute for the last solution that rambles
+    command += ["--max-tokens", "160"]  # no minute for the last solution that rambles
     # In a thread, as the command runs an event loop of its own.
     result = await asyncio.to_thread(CliRunner().invoke, main, command)
     assert result.exit_code == 0, result.output
