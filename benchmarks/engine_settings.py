@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     APPLIED: {},
     "no allocator, no OpenMP preloaded": {"preload": False},
     "one thread": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "0"}},
-    "threads not bound": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}},
+    "threads bound to cores": {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}},
     "the worker in a process of its own": {"arguments": {"distributed_executor_backend": "mp"}},
     "vLLM's own way to draw tokens": {"gumbel": True},
     "float32": {"arguments": {"dtype": "float32"}},

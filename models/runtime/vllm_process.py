@@ -208,13 +208,15 @@ def _environment() -> Iterator[None]:
 
 
 def _cpu_environment() -> dict[str, str]:
+    """Threads on every core, bound to none.
+
+    Bound ones wait for each other wherever another program, or a verifier's engine, holds a core:
+    2.5 times the CPU time for a token was measured (`docs/deploy.md`), and nothing lost alone.
+    """
     preload = [os.environ.get("LD_PRELOAD", ""), *_fast_libraries()]
-    wanted = {"LD_PRELOAD": ":".join(entry for entry in preload if entry)}
-    if hasattr(os, "sched_getaffinity"):  # macOS binds no threads to cores
-        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-        bind = "VLLM_CPU_OMP_THREADS_BIND"
-        wanted[bind] = os.environ.get(bind, cores)
-    return wanted
+    threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"}
+    wanted = {key: os.environ.get(key, value) for key, value in threads.items()}
+    return {"LD_PRELOAD": ":".join(entry for entry in preload if entry), **wanted}
 
 
 def _defaults() -> dict[str, str]:
