@@ -3,7 +3,7 @@ r"""One beam search with its models in this process, and through two `vllm serve
     python -m benchmarks.servers ../shared/data/gsm8k_dev.jsonl \
         --output benchmarks/results/servers.json [--rounds 4]
 
-Generator and verifier are the embedded model and its shipped head, on vLLM both times. Half of the
+Generator and verifier are the embedded model and its shipped head, on vLLM each time. Half of the
 rounds in process come before those with servers, half after, so that what else the machine does
 slows each about the same, and no more than two engines are open at once. Ratios are of medians over
 rounds, with 95 % intervals by drawing rounds again: of tokens a second, and of tokens a CPU second
@@ -24,6 +24,7 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import click
 import httpx
@@ -51,9 +52,14 @@ CACHE_BYTES: Final = 1 << 29
 """Of keys and values in each engine."""
 
 HERE: Final = "in process"
+UNBOUND: Final = "in process, threads not bound"
+"""To cores, as those of the servers are not; that is faster on a machine with other work."""
+
 THERE: Final = "two servers"
 START_SECONDS: Final = 900
 RESAMPLES: Final = 2000
+THREADS: Final = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5"}
+"""Not bound; and waiting 5 ms for work before they sleep, as where vLLM binds them itself."""
 PORTS: Final = (18211, 18212)
 WORKER: Final = "router.models.generators.vllm_served_worker.Worker"
 
@@ -71,11 +77,10 @@ def serving(model: Path, port: int, *args: str) -> Iterator[str]:
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
     preload = [find_library("tcmalloc_minimal"), str(openmp) if openmp.is_file() else None]
     environment = os.environ | {
+        **THREADS,
         "LD_PRELOAD": ":".join(filter(None, preload)),
-        # The model runs in the engine's own process, which does not wait for another's in a loop.
+        # The model runs in the engine's own process: two would wait for each other in a loop.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "KMP_BLOCKTIME": "5",  # milliseconds, as vLLM sets it for the other process
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }
@@ -143,11 +148,11 @@ async def measure(models: Models, problems: Sequence[Problem], search: str, toke
     }
 
 
-def ratios(rounds: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Of the medians, two servers over in process: [ratio, low, high], low to high 95 %."""
+def ratios(rounds: Mapping[str, Sequence[dict[str, Any]]], way: str) -> dict[str, list[float]]:
+    """Of the medians, two servers over `way`: [ratio, low, high], low to high 95 %."""
     rng, found = np.random.default_rng(0), {}
     for what in ("tokens_per_second", "tokens_per_cpu_second"):
-        there, here = (np.array([one[what] for one in rounds[way]]) for way in (THERE, HERE))
+        there, here = (np.array([one[what] for one in rounds[each]]) for each in (THERE, way))
         again = [
             np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
             for values in (there, here)
@@ -160,8 +165,10 @@ def ratios(rounds: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
 @asynccontextmanager
 async def opened(way: str) -> AsyncIterator[Models]:
     """The models of one way, and with servers the servers."""
-    if way == HERE:
-        async with aclosing(await here()) as models:
+    if way != THERE:
+        with patch.dict(os.environ, THREADS if way == UNBOUND else {}):
+            models = await here()
+        async with aclosing(models):
             yield models
         return
     head = shipped_head(DEFAULT.name)
@@ -185,14 +192,21 @@ async def opened(way: str) -> AsyncIterator[Models]:
 
 
 async def run(
-    problems: Sequence[Problem], search: str, tokens: int, rounds: int
+    problems: Sequence[Problem], search: str, tokens: int, rounds: int, done: dict[str, int]
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """What each way took, a round at a time."""
-    for way, count in ((HERE, rounds // 2), (THERE, rounds), (HERE, rounds - rounds // 2)):
+    """What each way took, a round at a time. done: rounds of each that were measured before."""
+    half = rounds // 2
+    rest = rounds - half
+    blocks = ((HERE, half), (UNBOUND, half), (THERE, rounds), (UNBOUND, rest), (HERE, rest))
+    for way, count in blocks:
+        before = min(count, done[way])
+        done[way] -= before
+        if before == count:
+            continue
         async with opened(way) as models:
             # Not measured: the first requests find nothing warm.
             await measure(models, problems[:1], search, tokens)
-            for _ in range(count):
+            for _ in range(count - before):
                 yield way, await measure(models, problems, search, tokens)
 
 
@@ -206,16 +220,21 @@ async def run(
 def main(
     problems: Path, output: Path, search: str, count: int, max_tokens: int, rounds: int
 ) -> None:
-    """Measure both ways."""
+    """Measure the ways; goes on where the same command was stopped."""
     chosen = read_problems(problems).problems[:count]
     settings = {"search": search, "problems": count, "max_tokens": max_tokens}
     record: dict[str, Any] = {
         **provenance(),
         "settings": settings,
-        "rounds": {HERE: [], THERE: []},
+        "rounds": {HERE: [], UNBOUND: [], THERE: []},
     }
-    asyncio.run(store(run(chosen, search, max_tokens, rounds), record, output))
-    click.echo(json.dumps(record["two_servers_of_in_process"]))
+    if output.is_file():
+        before = json.loads(output.read_text())
+        if before["settings"] == settings:
+            record["rounds"] |= before["rounds"]
+    done = {way: len(measured) for way, measured in record["rounds"].items()}
+    asyncio.run(store(run(chosen, search, max_tokens, rounds, done), record, output))
+    click.echo(json.dumps(record["two_servers_of"]))
 
 
 async def store(
@@ -227,8 +246,8 @@ async def store(
         click.echo(json.dumps({way: one}), err=True)
         rounds[way].append(one)
         if all(rounds.values()):
-            record["two_servers_of_in_process"] = ratios(rounds)
-        output.write_text(json.dumps(record, indent=1) + "\n")
+            record["two_servers_of"] = {way: ratios(rounds, way) for way in (HERE, UNBOUND)}
+        await asyncio.to_thread(output.write_text, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

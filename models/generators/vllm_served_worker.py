@@ -1,6 +1,6 @@
 """The worker that a `vllm serve` on a CPU is told to have, to draw tokens as our own engines do.
 
-    vllm serve … --worker-cls router.models.generators.vllm_served_worker.Worker
+`vllm serve … --worker-cls router.models.generators.vllm_served_worker.Worker`
 """
 
 from __future__ import annotations
