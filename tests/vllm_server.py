@@ -1,4 +1,4 @@
-"""A real `vllm serve` on loopback."""
+"""A real `vllm serve` on loopback, started as `docs/deploy.md` says for a CPU."""
 
 from __future__ import annotations
 
@@ -31,10 +31,16 @@ class VllmServer:
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
-            *("--max-num-seqs", "16", "--enforce-eager", *args),
+            *("--max-num-seqs", "16", "--enforce-eager"),
+            *("--distributed-executor-backend", "uni", *args),
         ]
         path = [str(site), os.environ.get("PYTHONPATH", "")] if site else []
-        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        environment = os.environ | {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less to start
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        }
         if path:
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         with log.open("wb") as output:

@@ -94,6 +94,13 @@ def openmp_manager() -> type[OMPProcessManager]:
 # -- in the worker's process -------------------------------------------------------------------
 
 
+def cpu_worker() -> Any:
+    """The CPU build's worker, a class."""
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    return CPUWorker
+
+
 def decoder_layers(model_runner: Any) -> nn.ModuleList:
     """The layers; each gives (hidden, residual), which the next one adds in place."""
     layers: nn.ModuleList = model_runner.get_model().model.layers

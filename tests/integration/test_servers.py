@@ -78,7 +78,10 @@ def servers(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     sizes = ("--max-model-len", "2048", "--block-size", str(BLOCK))
     with ExitStack() as stack:
         generator = VllmServer(
-            tokenizer_dir, scratch / "generator", *sizes, "--served-model-name", DEFAULT.name
+            tokenizer_dir,
+            scratch / "generator",
+            *(*sizes, "--served-model-name", DEFAULT.name),
+            *("--worker-cls", "router.models.generators.vllm_served_worker.Worker"),
         )
         stack.enter_context(generator)
         verifier = VllmServer(

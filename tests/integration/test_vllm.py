@@ -195,6 +195,26 @@ async def test_continuations_are_independent(generator: VLLMGenerator) -> None:
     assert len({part.text for part in result.continuations}) == 8
 
 
+@pytest.mark.parametrize(("logprobs", "known"), [("raw_logprobs", True), ("processed", False)])
+async def test_a_worker_of_vllm_serve_draws_so_once_it_has_its_model(
+    logprobs: str, known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker of `docs/deploy.md`, which nobody calls anything of from outside."""
+    from router.models.generators.vllm_served_worker import Worker
+
+    usual = lambda *_: None  # noqa: E731
+    drawing = SimpleNamespace(forward=usual, logprobs_mode=logprobs)
+    loaded = SimpleNamespace(sampler=SimpleNamespace(topk_topp_sampler=drawing))
+    monkeypatch.setattr(
+        Worker.__mro__[2],
+        "load_model",
+        lambda worker, **_: setattr(worker, "model_runner", loaded),
+    )
+    object.__new__(Worker).load_model()
+    assert (drawing.forward is not usual) == known
+    assert ("draws tokens slowly" in caplog.text) != known
+
+
 async def test_tokens_come_as_often_as_the_models_chances_say(generator: VLLMGenerator) -> None:
     """One random number a token (`vllm_draws`) draws from vLLM's own log-probabilities."""
     from vllm import SamplingParams
