@@ -10,15 +10,21 @@ file that is to be solved, or, in a service, whatever comes (`Controller`).
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from router.choosing import ByTable
+from router.difficulty.base import Evidence, Needs
 from router.models.errors import InputError
+from router.models.types import Problem
+from router.records import Decision
+from router.strategies.budget import Budget
 from router.table import CostUnit, Table
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +32,12 @@ Floats = npt.NDArray[np.float64]
 PRICES: Final = (1e-5, 1.0)
 """Accuracy for one generation: below the first one buys whatever helps, at the last nothing."""
 
+WINDOW: Final = 10
+"""Requests after which a price that is wrong by a factor e is about right."""
+
+_LOGS: Final = (math.log(PRICES[0]), math.log(PRICES[1]))
+_PATIENCE: Final = 4  # windows
+_MOST_OWED: Final = _LOGS[1] - _LOGS[0]  # windows: moves the price from one bound to the other
 _SLACK: Final = 1e-9
 _CLEAR: Final = 1e-5  # as a factor: so far from a price at which two searches are worth the same
 
@@ -128,35 +140,75 @@ class Mix:
 
 
 class Controller:
-    """Holds what requests really cost at an average, whatever they are.
+    """Holds what requests really cost at an average, whatever they are. Safe from several threads.
 
-    After each request the price is multiplied by exp((spent - average) / average / window). So
-    over n requests the mean is off by no more than window / n times the log of how much the price
-    moved, which its bounds limit: it is held for any mix that some price can hold.
+    It keeps a ledger of what was spent above the average. A request is entered as what it is
+    expected to cost as soon as it is decided, and put right when it ends: so many in flight are not
+    all decided at a price that knows of none of them. Each average owed multiplies the price by
+    exp(1 / window); that part of the price which stays wrong becomes the price to begin with, over
+    `_PATIENCE` windows, so that the ledger comes back to nothing and the mean to the average (a
+    proportional-integral controller in the logarithm of the price). What no price within `PRICES`
+    can hold is saved up or owed up to `_MOST_OWED` windows of it.
 
-    average: generations. price: to begin with. window: requests after which a price that is wrong
-    by a factor e is right; the shorter, the more it swings.
+    average: generations. price: to begin with. window: requests; the shorter, the more it swings.
     """
 
-    def __init__(self, average: float, price: float, *, window: int = 20) -> None:
+    def __init__(self, average: float, price: float, *, window: int = WINDOW) -> None:
         self.average = average
         self.window = window
-        self._log = math.log(min(max(price, PRICES[0]), PRICES[1]))
+        self.in_flight = 0
+        self._usual = math.log(min(max(price, PRICES[0]), PRICES[1]))
+        self._owed = 0.0  # windows of averages
         self._last: deque[float] = deque(maxlen=10 * window)
+        self._lock = threading.Lock()
 
     @property
     def price(self) -> float:
         """What one generation more must add, now."""
-        return math.exp(self._log)
+        low, high = _LOGS
+        return math.exp(min(max(self._usual + self._owed, low), high))
 
     @property
     def mean(self) -> float | None:
-        """What the last requests cost on average; None before the first."""
-        return sum(self._last) / len(self._last) if self._last else None
+        """What the last requests cost on average (ten windows of them); None before the first."""
+        with self._lock:
+            return sum(self._last) / len(self._last) if self._last else None
 
-    def spent(self, generations: float) -> None:
-        """One request is done."""
-        self._last.append(generations)
-        step = (generations - self.average) / self.average / self.window
-        low, high = map(math.log, PRICES)
-        self._log = min(max(self._log + step, low), high)
+    def decided(self, expected: float) -> None:
+        """A request is going to be searched for, and should cost so many generations."""
+        with self._lock:
+            self.in_flight += 1
+            self._enter(expected - self.average)
+
+    def ended(self, spent: float, expected: float | None = None) -> None:
+        """A request has cost so much, however it ended.
+
+        expected: as it was decided; None where it ended before that.
+        """
+        with self._lock:
+            self.in_flight -= expected is not None
+            self._enter(spent - (self.average if expected is None else expected))
+            self._last.append(spent)
+            low, high = _LOGS
+            if low < self._usual + self._owed < high:  # beyond, no price would change anything
+                self._usual += self._owed / _PATIENCE / self.window
+
+    def _enter(self, generations: float) -> None:
+        owed = self._owed + generations / self.average / self.window
+        self._owed = min(max(owed, -_MOST_OWED), _MOST_OWED)
+
+
+@dataclass(frozen=True)
+class AtThePrice:
+    """A table's choice, at whatever the price is when it is made."""
+
+    table: ByTable
+    price: Callable[[], float]
+
+    @property
+    def needs(self) -> Needs:
+        return self.table.needs
+
+    def choose(self, problem: Problem, evidence: Evidence, budget: Budget) -> Decision:
+        """As `ByTable.choose`."""
+        return replace(self.table, price=self.price()).choose(problem, evidence, budget)

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from router.averages import Mix
+from router.averages import AtThePrice, Mix
 from router.bundle import Bundle
 from router.choosing import (
     AUTO,
@@ -49,6 +49,9 @@ from router.strategies.trace import Listener
 
 Decided = Callable[[Decision], None]
 """Told of a decision."""
+
+Price = Callable[[], float]
+"""What one generation more must add to the accuracy, at the moment."""
 
 DEFAULT_BUDGET = 16
 IN_FLIGHT = 32
@@ -260,13 +263,27 @@ class Router(Session):
         strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
+        price: Price | None = None,
     ) -> Decision:
-        """As `decide`, in a thread: the features of a long text take a while."""
-        return await asyncio.to_thread(
-            lambda: self.decide(
-                problem, budget, strategy=strategy, tolerance=tolerance, sampling=sampling
-            )
-        )
+        """As `decide`, in a thread: the features of a long text take a while.
+
+        price: as `asolve` takes it.
+        """
+
+        def decide() -> Decision:
+            limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling, price)
+            return chooser.choose(_problem(problem), UNOBSERVED, limits)
+
+        return await asyncio.to_thread(decide)
+
+    def price(self, budget: int | Budget = DEFAULT_BUDGET) -> float:
+        """What one generation more must add, for `average` or `target_accuracy`; 0 without them.
+
+        Raises:
+            InputError: as `solve`.
+        """
+        _, chooser, _ = self._plan(budget, None, 0.0, None)
+        return chooser.price if isinstance(chooser, ByTable) else 0.0
 
     def solve(
         self,
@@ -311,10 +328,17 @@ class Router(Session):
         seed: int | None = None,
         listener: Listener | None = None,
         decided: Decided | None = None,
+        price: Price | None = None,
     ) -> Solution:
-        """As `solve`, awaited from any event loop. Cancelling it cancels the search."""
+        """As `solve`, awaited from any event loop. Cancelling it cancels the search.
+
+        price: asked for when a table decides, in place of the one for problems like those of the
+            fit: for whoever holds an average over what really comes (`averages.Controller`).
+        """
         return await self._loop().wait(
-            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decided),
+            self._solve(
+                problem, budget, strategy, tolerance, sampling, seed, listener, decided, price
+            ),
         )
 
     def solve_many(
@@ -350,8 +374,9 @@ class Router(Session):
 
         async def one(problem: Problem) -> Solution:
             price = prices.get(id(problem))
+            own = None if price is None else lambda: price
             return await self._solve(
-                problem, limits, strategy, tolerance, sampling, seed, price=price
+                problem, limits, strategy, tolerance, sampling, seed, price=own
             )
 
         async def every() -> None:
@@ -388,11 +413,11 @@ class Router(Session):
         if self.average is not None and self.target_accuracy is not None:
             raise InputError("give an average or a target accuracy, not both")
         what = "an average" if self.target_accuracy is None else "a target accuracy"
-        if not isinstance(chooser, ByTable):
+        bundle = self.fitted
+        if bundle is None or not isinstance(chooser, ByTable):
             because = chooser.because if isinstance(chooser, Default) else "something else decides"
             raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
-        assert self._routing.bundle is not None
-        mix = Mix.of(chooser.table, self._routing.bundle.mix, budget.generations, chooser.cost)
+        mix = Mix.of(chooser.table, bundle.mix, budget.generations, chooser.cost)
         if self.average is not None:
             return replace(chooser, price=mix.price_of(self.average))
         assert self.target_accuracy is not None
@@ -425,21 +450,23 @@ class Router(Session):
         strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
-        price: float | None = None,
+        price: Price | None = None,
     ) -> tuple[Budget, Chooser, Sampling]:
         """Check everything that can be checked; more of it once the models are open.
 
-        price: of this problem, in place of the one for problems like those of the fit.
+        price: in place of the one for problems like those of the fit.
         """
         limits = budget if isinstance(budget, Budget) else Budget(budget)
         asked = self.strategy if strategy is None else strategy
         chooser = self._chooser(limits, asked, tolerance)
         wished = self.asked if sampling is None else AskedSampling.of(sampling)
         sampled = self._sampling(chooser, wished)
-        chooser = self._priced(chooser, limits)
+        if price is None:
+            chooser = self._priced(chooser, limits)
         if isinstance(chooser, ByTable):
-            own = chooser.price if price is None else price
-            chooser = replace(chooser, sampled=sampled, price=own)
+            chooser = replace(chooser, sampled=sampled)
+            if price is not None:
+                return limits, AtThePrice(chooser, price), sampled
         return limits, chooser, sampled
 
     def _chooser(self, budget: Budget, asked: str | Strategy, tolerance: float) -> Chooser:
@@ -465,10 +492,10 @@ class Router(Session):
         seed: int | None,
         listener: Listener | None = None,
         decided: Decided | None = None,
-        price: float | None = None,
+        price: Price | None = None,
     ) -> Solution:
         # Refuses bad input before a model is opened.
-        self._plan(budget, strategy, tolerance, sampling)
+        self._plan(budget, strategy, tolerance, sampling, price)
         problem = _problem(problem)
         models = await self._models()
         limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling, price)

@@ -76,6 +76,11 @@ KEYS_VARIABLE = "ROUTER_API_KEYS"
     default=20_000,
     help="Budgets that each key may ask for in a minute, summed.",
 )
+@click.option(
+    "--average-per-key",
+    is_flag=True,
+    help="Hold --average for each key by itself, not for all requests together.",
+)
 @option("--max-body", type=click.IntRange(min=1), default=1 << 20, help="Bytes of one request.")
 @option(
     "--drain",
@@ -102,6 +107,7 @@ def serve(
     key_share: float,
     key_requests: int,
     key_generations: int,
+    average_per_key: bool,
     max_body: int,
     drain: float,
     log_prompts: bool,
@@ -120,6 +126,8 @@ def serve(
     from router.service.settings import Settings, efforts_of
 
     text = os.environ.get(KEYS_VARIABLE, "")
+    if average_per_key and router.average is None:
+        raise InputError("--average-per-key is for --average; give that too")
     if keys is not None and text:
         raise InputError(f"give keys either with --keys or in {KEYS_VARIABLE}, not both")
     parsed = ApiKeys.parse(text, KEYS_VARIABLE) if text else ApiKeys()
@@ -136,6 +144,7 @@ def serve(
         key_share=key_share,
         key_requests=key_requests,
         key_generations=key_generations,
+        average_per_key=average_per_key,
         body=max_body,
         log_prompts=log_prompts,
     )

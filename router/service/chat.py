@@ -51,7 +51,11 @@ async def route(body: RouteRequest, request: Request, service: OURS) -> dict[str
     give_up_at = time.monotonic() + service.settings.deadline
     async with service.decisions.place(entry.client.key, 1, give_up_at):
         decision = await service.engine.router.adecide(
-            problem, budget, strategy=chosen, tolerance=body.tolerance
+            problem,
+            budget,
+            strategy=chosen,
+            tolerance=body.tolerance,
+            price=service.averages.price(entry.client.key, budget),
         )
     return {"decision": decision.to_dict(), "budget": budget}
 

@@ -41,15 +41,21 @@ class Engine:
 
     on_fatal: told of an error at the first opening that no waiting can mend: missing weights, a
         bundle of another model. Servers that do not answer yet are waited for.
+    opened: called in a thread once the models are open; it may refuse them.
     """
 
     def __init__(
-        self, router: Router, metrics: Metrics, on_fatal: Callable[[Exception], None]
+        self,
+        router: Router,
+        metrics: Metrics,
+        on_fatal: Callable[[Exception], None],
+        opened: Callable[[], None],
     ) -> None:
         self.router = router
         self.models: Models | None = None
         self._metrics = metrics
         self._on_fatal = on_fatal
+        self._on_opened = opened
         self._doubted = asyncio.Event()
         self._answered = time.monotonic()
         self._why = "the models are being opened"
@@ -134,6 +140,7 @@ class Engine:
             try:
                 models = await self.router.arun(_same)
                 await asyncio.to_thread(lambda: self.router.fitted)  # read now, and refused now
+                await asyncio.to_thread(self._on_opened)
                 self._opened(models)
                 return
             except (EngineError, VerifierError) as error:

@@ -30,6 +30,7 @@ async def limits(
     Each strategy has its text as `router.strategy` takes it, its `words`, the `least` budget at
     which it is a search of its own, and its `fields` with their defaults, which may be set in the
     text: `beam_search(width=2)`. Those that need a verifier are left out where there is none.
+    `average` is what this key's searches are held at, and how that goes; null without one.
     """
     models = service.engine.require()
     entry: LogEntry = request.state.entry
@@ -44,6 +45,7 @@ async def limits(
         "table": bundle is not None,
         "keys": bool(settings.keys),
         "budget": {"default": min(settings.budget, most), "most": most},
+        "average": service.averages.state(entry.client.key),
         "deadline": {"default": settings.deadline, "most": settings.deadline},
         "tasks": task_names(),
         "strategies": [routed, *_offers(most, verified=judge is not None)],

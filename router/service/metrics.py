@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -44,6 +44,25 @@ class Metrics:
         """Name what is served."""
         self._info.clear()
         self._info.labels(model, engine, verifier).set(1)
+
+    def holds(
+        self,
+        average: float,
+        window: int,
+        prices: tuple[float, float],
+        spent: Callable[[], float],
+        price: Callable[[], float],
+    ) -> None:
+        """Show the average that searches are held at: as `averages.Controller` says of itself."""
+        self._gauge("average_asked", "Generations that searches may cost on average.").set(average)
+        self._gauge("average_window", "Searches in which a price is put right.").set(window)
+        bounds = self._gauge("average_price_bounds", "Of the price.", ("bound",))
+        for bound, value in zip(("lowest", "highest"), prices, strict=True):
+            bounds.labels(bound).set(value)
+        text = f"What the last {10 * window} searches cost on average."
+        self._gauge("average_spent", text).set_function(spent)
+        text = "Accuracy that one generation more must add, now."
+        self._gauge("average_price", text).set_function(price)
 
     def request(self, route: str, outcome: str, seconds: float) -> None:
         """Count a request that has ended. route: the path's template, not the path."""

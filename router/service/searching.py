@@ -12,6 +12,7 @@ from router.models.errors import InputError, PromptTooLong
 from router.models.types import Chain
 from router.models.usage import Usage
 from router.records import Decision, Solution
+from router.service.averages import Averages
 from router.service.engine import Engine
 from router.service.errors import ClientGone, ServiceError, shutting_down
 from router.service.jobs import Job
@@ -84,10 +85,11 @@ class Feed:
 class Searches:
     """All searches of this process."""
 
-    def __init__(self, engine: Engine, queue: Queue, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, queue: Queue, metrics: Metrics, averages: Averages) -> None:
         self._engine = engine
         self._queue = queue
         self._metrics = metrics
+        self._averages = averages
         self._tasks: set[asyncio.Task[Solution]] = set()
 
     def start(self, job: Job, feed: Feed) -> asyncio.Task[Solution]:
@@ -113,7 +115,12 @@ class Searches:
                 self._engine.answered()
             feed.listen(node)
 
+        def decide(decision: Decision) -> None:
+            self._averages.decided(job.key, decision)
+            feed.decide(decision)
+
         def count(ended: str) -> None:
+            self._averages.ended(job.key, feed.decision, feed.usage)
             self._metrics.searched(ended, feed.decision, feed.usage or Usage(), job.generations)
 
         try:
@@ -125,7 +132,8 @@ class Searches:
                 sampling=job.sampling,
                 seed=job.seed,
                 listener=listen,
-                decided=feed.decide,
+                decided=decide,
+                price=self._averages.price(job.key, job.generations),
             )
         except BaseException as error:
             feed.usage = getattr(error, "usage", None)

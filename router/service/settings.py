@@ -39,6 +39,8 @@ class Settings:
         further searches that queue up for them.
     key_share: the most that one key may hold of each of these, where there are several keys.
     key_requests, key_generations: what one key may ask for in a minute.
+    average_per_key: whether the router's average is held for each key by itself, so that nobody's
+        hard problems are paid for by others.
     body: bytes of a request's body.
     log_prompts: whether problems and answers are logged.
 
@@ -59,6 +61,7 @@ class Settings:
     key_share: float = 0.5
     key_requests: int = 1200
     key_generations: int = 20_000
+    average_per_key: bool = False
     body: int = 1 << 20
     log_prompts: bool = False
 

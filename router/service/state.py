@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import Request
 
 from router.core import Router
+from router.service.averages import Averages
 from router.service.engine import Engine
 from router.service.jobs import Desk
 from router.service.metrics import Metrics
@@ -31,6 +32,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     engine: Engine
+    averages: Averages
     searches: Searches
     decisions: Queue
     desk: Desk
@@ -42,11 +44,12 @@ class Service:
     ) -> Service:
         """A service of this router; opens nothing yet."""
         metrics = Metrics()
-        engine = Engine(router, metrics, on_fatal)
-        searches = Searches(engine, Queue(settings, metrics), metrics)
+        averages = Averages(router, settings, metrics)
+        engine = Engine(router, metrics, on_fatal, averages.open)
+        searches = Searches(engine, Queue(settings, metrics), metrics, averages)
         decisions = Queue(replace(settings, running=DECISIONS, generations=DECISIONS))
         desk = Desk(settings, router.sampling)
-        return cls(settings, metrics, engine, searches, decisions, desk)
+        return cls(settings, metrics, engine, averages, searches, decisions, desk)
 
 
 def the_service(request: Request) -> Service:

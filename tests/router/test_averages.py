@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import random
+from functools import lru_cache
 
 import numpy as np
 import pytest
 
+from router import Router
 from router.averages import Controller, Mix
+from router.choosing import ByTable, Fixed
+from router.difficulty.base import Prior
 from router.models.errors import InputError
+from router.models.fakes import FakeGenerator
 from router.strategies.best_of_n import BestOfN
 from router.table import Cell, Cost, Entry, Estimate, Table
 
@@ -102,40 +107,69 @@ def test_an_accuracy_out_of_reach_is_refused(accuracy: float) -> None:
         Mix.of(TABLE, ALL, 16).price_for(accuracy)
 
 
-@pytest.mark.parametrize("average", [2.0, 4.0, 6.0])
+@pytest.mark.parametrize("at_once", [1, 100])
+@pytest.mark.parametrize("first", [1e-5, 0.02, 1.0])
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("average", "before", "after"),
     [
-        ((0.8, 0.1, 0.1), (0.1, 0.8, 0.1)),
-        ((0.1, 0.8, 0.1), (0.7, 0.2, 0.1)),
-        ((0, 1, 0), (0, 1, 0)),
+        (2.0, (0.8, 0.1, 0.1), (0.1, 0.8, 0.1)),
+        (4.0, (0.1, 0.8, 0.1), (0.7, 0.2, 0.1)),
+        (4.0, (0.5, 0.3, 0.2), (0.0, 1.0, 0.0)),
+        (6.0, (0.3, 0.5, 0.2), (0.0, 0.6, 0.4)),
+        (1.5, (0.0, 1.0, 0.0), (0.9, 0.1, 0.0)),
     ],
 )
 def test_the_controller_holds_the_mean_when_the_mix_changes(
-    average: float, before: tuple[float, ...], after: tuple[float, ...]
+    average: float,
+    before: tuple[float, ...],
+    after: tuple[float, ...],
+    first: float,
+    at_once: int,
 ) -> None:
-    """Costs are the strategy's own at times, and half of it at others, as where votes stop."""
+    """From any price to begin with, however many are in flight; costs scatter about what is
+    expected, as where votes stop."""
     rng = random.Random(0)
-    mix = Mix.of(TABLE, ALL, 16)
-    control = Controller(average, mix.price_of(average))
+    control = Controller(average, first)
     spent, flying = [], []
     for number in range(1000):
         level = rng.choices((0, 1, 2), before if number < 500 else after)[0]
-        decided = TABLE.choose(np.eye(3)[level].tolist(), 16, price=control.price)
-        assert decided.expected_cost is not None
-        flying.append(max(1.0, decided.expected_cost * rng.choice((1.0, 0.5))))
-        if len(flying) >= 16:  # as many are in flight
-            spent.append(flying.pop(0))
-            control.spent(spent[-1])
+        expected = _cheapest(level, round(math.log(control.price), 2))
+        control.decided(expected)
+        flying.append((expected, max(1.0, expected * rng.choice((1.25, 0.75)))))
+        if len(flying) == at_once:
+            told, really = flying.pop(rng.randrange(at_once))
+            spent.append(really)
+            control.ended(really, told)
+    assert control.in_flight == len(flying)
     assert np.mean(spent) == pytest.approx(average, rel=0.05)
 
 
-def test_a_price_that_cannot_hold_stops_at_its_bounds_and_comes_back() -> None:
-    control = Controller(4.0, 0.01)
-    for _ in range(5000):
-        control.spent(1.0)  # however cheap a generation is, nobody wants more
-    assert control.price == pytest.approx(1e-5)
-    for _ in range(200):
-        control.spent(16.0)
-    assert control.price > 0.01
-    assert control.mean == 16.0
+@lru_cache
+def _cheapest(level: int, price: float) -> float:
+    decided = TABLE.choose(np.eye(3)[level].tolist(), 16, price=math.exp(price))
+    assert decided.expected_cost is not None
+    return decided.expected_cost
+
+
+@pytest.mark.parametrize(
+    ("average", "spent", "bound"), [(4.0, 1.0, 1e-5), (1.5, 16.0, 1.0), (2.0, 2.5, 1.0)]
+)
+def test_what_no_price_can_hold_is_neither_saved_up_nor_owed_for_ever(
+    average: float, spent: float, bound: float
+) -> None:
+    control = Controller(average, 0.01)
+    for _ in range(3000):
+        control.ended(spent)
+    assert control.price == pytest.approx(bound)
+    assert control.mean == spent
+    for _ in range(600):
+        control.ended(16.0 if bound < 1 else 1.0)
+    assert control.price > 0.01 if bound < 1 else control.price < 0.01
+
+
+def test_an_average_goes_with_what_a_bundle_decides() -> None:
+    by_table = ByTable(TABLE, Prior((1.0, 0.0, 0.0)), Prior((1.0, 0.0, 0.0)))
+    for chooser in (by_table, Fixed(BestOfN(4))):
+        router = Router(generator=FakeGenerator(), verifier=None, chooser=chooser, average=4.0)
+        with pytest.raises(InputError, match="needs a bundle, and something else decides"):
+            router.decide("1 + 1", 16)

@@ -1,5 +1,6 @@
 // The form: the problem, one search or two, and what they may take.
 
+import { held } from "./average.js";
 import { h } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { FIRST, PROBLEMS } from "./problems.js";
@@ -72,6 +73,7 @@ export class Ask {
   /** Take over what the service and the key allow. */
   limit(limits) {
     for (const settings of this.settings) settings.limit(limits);
+    $("average").textContent = held(limits.average);
     $("task").replaceChildren(
       ...limits.tasks.map((task) => h("option", { value: task === "maths" ? "" : task }, task)),
     );

@@ -1,5 +1,6 @@
 // Why this search: the predicted level, what the table offers at this budget, and what won.
 
+import { onCurve } from "./average.js";
 import { h, replace, style } from "./dom.js";
 import { DASH, interval, percent, plural } from "./format.js";
 import { term } from "./terms.js";
@@ -17,6 +18,7 @@ export function showDecision(body, decision) {
       h("p", { class: "why" }, sentence(decision.why)),
     ),
     levels(decision.levels),
+    onCurve(decision),
     decision.considered.length > 0 && considered(decision.considered, decision.strategy),
   );
 }

@@ -35,6 +35,10 @@ const session = {
     this.asking ??= keyFromDialog().finally(() => (this.asking = null));
     return this.asking;
   },
+  /** An average moves with what is spent: ask again how it stands. */
+  refresh() {
+    if (this.limits?.average) learnLimits();
+  },
   /** Let the key be changed or forgotten; whether another was given. */
   async changeKey() {
     $("key-error").textContent = "";

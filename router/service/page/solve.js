@@ -62,6 +62,7 @@ export class SolveView {
     const phases = new Set(this.lanes.map(({ phase }) => phase));
     this.enter(["done", "stopped", "failed"].find((phase) => phases.has(phase)));
     this.changed();
+    this.session.refresh();
     if (phases.has("done"))
       this.history.add(request, this.lanes.map(({ solution }) => solution?.answer ?? null));
   }
