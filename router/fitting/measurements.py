@@ -32,6 +32,7 @@ from router.models.usage import flops
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
+from router.strategies.best_of_n import BestOfN
 from router.strategies.selection import aggregate, confidence, voters
 from router.strategies.tasks import Task, get_task
 
@@ -153,7 +154,7 @@ def measure(
         tokens=tokens,
         flops=flops,
         sample_tokens=read.tokens(SAMPLES, problems),
-        sample_flops=read.flops(SAMPLES, problems, verified=False),
+        sample_flops=read.flops(SAMPLES, problems, verified=False) + read.once(SAMPLES, problems),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
         scores=tuple(pool.scores(read.aggregation) for pool in pools),
@@ -233,7 +234,8 @@ def _measure(
     )
     found.generations[at] = spent @ each
     found.tokens[at] = np.einsum("pcu,pu->pc", spent, tokens)
-    found.flops[at] = np.einsum("pcu,pu->pc", spent, flops)
+    once = read.once(kind.configurations[0], problems)[:, None]
+    found.flops[at] = np.einsum("pcu,pu->pc", spent, flops) + once
 
 
 class Answered(NamedTuple):
@@ -331,11 +333,15 @@ class StoredPool:
 
 
 class _Costs(NamedTuple):
-    """Tokens of one unit, shape (problems,): sampled, computed of its prompt, and scored."""
+    """Tokens of one unit, shape (problems,): sampled, computed of its prompt, and scored.
+
+    once: what the first unit of a search computes of its prompt besides, and no other does.
+    """
 
     sampled: Floats
     prompt: Floats
     verifier: Floats
+    once: Floats
 
 
 class StoredPools:
@@ -355,7 +361,10 @@ class StoredPools:
         self.origin: Origin = store.origin
         self.aggregation: Aggregation = store.origin.aggregation or "last"
         self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
-        wanted = {SAMPLES, *(u.configuration for s in strategies for u in units_of(s))}
+        units = [unit for strategy in strategies for unit in units_of(strategy)]
+        wanted = {SAMPLES, *(unit.configuration for unit in units)}
+        sampled = (u.configuration for u in units if isinstance(u.strategy, BestOfN))
+        self._whole = {SAMPLES, *sampled}
         self.pools: dict[str, dict[str, StoredPool]] = {name: {} for name in wanted}
         self._spent: defaultdict[str, dict[str, tuple[float | None, ...]]] = defaultdict(dict)
         tasks = {problem.id: problem.task for problem in store.problems()}
@@ -399,7 +408,7 @@ class StoredPools:
         return self._costs(configuration, problems).sampled
 
     def flops(self, configuration: str, problems: Sequence[str], *, verified: bool) -> Floats:
-        """FLOPs of one unit on each problem, of tokens that a model really computed."""
+        """FLOPs of one unit more on each problem, of tokens that a model really computed."""
         cost = self._costs(configuration, problems)
         own = _per_token(self.origin.parameters) * (cost.sampled + cost.prompt)
         if not verified:
@@ -408,19 +417,30 @@ class StoredPools:
         judge = np.where(cost.verifier == 0, 0.0, _per_token(self.origin.verifier_parameters))
         return np.asarray(own + judge * cost.verifier, np.float64)
 
-    def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
-        """Of one unit, where samples of one request have equal shares of its prompt work.
+    def once(self, configuration: str, problems: Sequence[str]) -> Floats:
+        """FLOPs on each problem that a search of such units has, however many they are."""
+        return _per_token(self.origin.parameters) * self._costs(configuration, problems).once
 
-        A request of many samples reads its prompt once, and what it computes besides (the last
-        tokens of each sample's prompt, which no cache block holds) grows with them. So a search of
-        few samples does not pay for a pool that was drawn at once.
+    def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
+        """Of one unit. Whole solutions share their prompt, whatever requests they came in.
+
+        A search of them reads its prompt once, and every other sample computes what no block of
+        the prefix cache holds, the prompt's end. So a search of few samples does not pay for a
+        pool that was drawn at once, nor does it get a share of that pool's one prompt. (Engines
+        that count a prompt once for all samples of a request do not say how long it is: there each
+        has its share.)
         """
         spent = self._spent.get(configuration, {})
-        unknown = (np.nan,) * 5
+        unknown = (np.nan,) * 6
         rows = np.array([spent.get(problem, unknown) for problem in problems], dtype=np.float64)
-        runs, generations, sampled, prompt, verifier = rows.T
-        units = generations if configuration == SAMPLES else runs
-        return _Costs(sampled / units, prompt / units, verifier / units)
+        runs, generations, sampled, prompt, computed, verifier = rows.T
+        if configuration not in self._whole:
+            return _Costs(sampled / runs, computed / runs, verifier / runs, np.zeros(len(runs)))
+        whole = prompt / generations
+        later, others = computed - runs * whole, generations - runs
+        further = np.where(others > 0, later / np.maximum(others, 1), computed / generations)
+        further = np.clip(further, 0.0, whole)
+        return _Costs(sampled / generations, further, verifier / generations, whole - further)
 
 
 def _per_token(parameters: int | None) -> float:

@@ -321,8 +321,8 @@ class RolloutStore:
     def spent(self) -> Iterator[tuple[Any, ...]]:
         """Sums over the runs of each problem and configuration, added up by SQLite.
 
-        (problem, configuration, runs, generations, sampled tokens, computed prompt tokens,
-        verifier tokens); None for a sum with an unknown part.
+        (problem, configuration, runs, generations, sampled tokens, prompt tokens, those of them
+        that were computed, verifier tokens); None for a sum with an unknown part.
         """
 
         def total(*names: str) -> str:
@@ -331,8 +331,9 @@ class RolloutStore:
 
         yield from self._db.execute(
             f"SELECT problem, configuration, COUNT(*), {total('generations')},"
-            f" {total('sampled_tokens')}, {total('prompt_tokens', 'prompt_tokens_cached')},"
-            f" {total('verifier_tokens')} FROM runs GROUP BY problem, configuration"
+            f" {total('sampled_tokens')}, {total('prompt_tokens')},"
+            f" {total('prompt_tokens', 'prompt_tokens_cached')}, {total('verifier_tokens')}"
+            " FROM runs GROUP BY problem, configuration"
         )
 
     def rates(self) -> tuple[float | None, float | None]:

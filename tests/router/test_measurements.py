@@ -152,32 +152,49 @@ def test_costs_count_what_each_strategy_computes(tmp_path: Path) -> None:
     texts = ["best_of_n(n=2, select=majority)", "best_of_n(n=2)", "dvts(n=8)"]
     found = _measured(tmp_path, pool, runs, texts)
     generator, verifier = 2 * 10, 2 * 3
-    share, one_prompt = 7 / 4, 7  # four samples share a request's prompt
+    one_prompt = 7
+    two_samples = 9 / 4 + (7 - 9 / 4) / 3  # of nine tokens for all four, of which two were cached
     assert found.tokens[0].tolist() == [20, 20, 80]
     np.testing.assert_allclose(
         found.flops[0],
         [
-            generator * (20 + 2 * share),
-            generator * (20 + 2 * share) + verifier * 2 * 4,
+            generator * (20 + two_samples),
+            generator * (20 + two_samples) + verifier * 2 * 4,
             generator * (80 + 2 * one_prompt) + verifier * 2 * 16,
         ],
     )
     assert found.sample_tokens[0] == 10
-    assert found.sample_flops[0] == generator * (10 + share)
+    assert found.sample_flops[0] == pytest.approx(generator * (10 + 9 / 4))
 
 
-def test_flops_of_few_samples_are_no_share_of_a_large_requests_prompts(tmp_path: Path) -> None:
-    """As vLLM reports 16 samples: each computes the end of the prompt that no block holds."""
+@pytest.mark.parametrize(
+    ("requests", "further"),
+    [
+        ([(16, 15 * 64)], 29),  # the end that no block holds
+        ([(8, 7 * 64), (8, 7 * 64)], 29),  # the prompt was read twice
+        ([(1, 0)] * 16, 93),  # one by one, without a cache
+        ([(1, 64)] * 16, 29),  # and with one that knew the prompt
+        ([(16, 0)], 93),  # shorter than a block
+        ([(16, 16 * 93)], 0),
+    ],
+)
+def test_a_search_reads_its_prompt_once_and_then_what_no_cache_holds(
+    tmp_path: Path, requests: list[tuple[int, int]], further: float
+) -> None:
+    """As vLLM reports it: 93 tokens for each sample, and some of them cached."""
     with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
         store.add_problems([PROBLEM])
-        usage = replace(_usage(16, tokens=370), prompt_tokens=16 * 93, prompt_tokens_cached=15 * 64)
-        store.add_samples("p", [_candidate("1/2")] * 16, usage)
+        for count, cached in requests:
+            usage = replace(
+                _usage(count, tokens=20),
+                prompt_tokens=count * 93,
+                prompt_tokens_cached=cached,
+            )
+            store.add_samples("p", [_candidate("1/2")] * count, usage)
         texts = [f"best_of_n(n={n}, select=majority)" for n in (1, 2, 4)]
         found = measure(store, list(map(parse_strategy, texts)), level_samples=0)
-    ratios = found.flops[0] / found.tokens[0]
-    one_search = (93 + 370) / 370  # what one sample alone would compute
-    np.testing.assert_allclose(ratios / ratios[0], 1.0)
-    assert 2 * 10 < ratios[0] < 2 * 10 * one_search
+    computed = [20 * n + 93 + (n - 1) * further for n in (1, 2, 4)]
+    np.testing.assert_allclose(found.flops[0], 2 * 10 * np.array(computed))
 
 
 def test_what_an_engine_did_not_report_stays_unknown(tmp_path: Path) -> None:
