@@ -28,6 +28,7 @@ from router.strategies.budget import Budget
 from router.table import CostUnit, Table
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 PRICES: Final = (1e-5, 1.0)
 """Accuracy for one generation: below the first one buys whatever helps, at the last nothing."""
@@ -70,13 +71,16 @@ class Mix:
         shares = shares / shares.sum(axis=1, keepdims=True)
         return cls(shares @ accuracy, shares @ spent)
 
-    def at(self, price: float) -> tuple[Floats, Floats]:
-        """Accuracy and cost of what each problem gets at a price, both of shape (problems,)."""
-        value = self.accuracy - price * self.cost
+    def chosen(self, price: float | Floats) -> Ints:
+        """The configuration that each problem gets at a price, or at its own; (problems,)."""
+        value = self.accuracy - np.reshape(price, (-1, 1)) * self.cost
         # Of equal ones the cheapest.
         best = value >= value.max(axis=1, keepdims=True) - 1e-12
-        chosen = np.where(best, self.cost, np.inf).argmin(axis=1)
-        rows = np.arange(len(value))
+        return np.where(best, self.cost, np.inf).argmin(axis=1)
+
+    def at(self, price: float) -> tuple[Floats, Floats]:
+        """Accuracy and cost of what each problem gets at a price, both of shape (problems,)."""
+        chosen, rows = self.chosen(price), np.arange(len(self.cost))
         return self.accuracy[rows, chosen], self.cost[rows, chosen]
 
     def price_of(self, average: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from router.commands.common import bundle_to_show, opened, option, tolerance_opt
 from router.commands.render import print_grid
 from router.commands.sampling import parse_budgets, price_text, sampling_progress
 from router.core import Router
+from router.evaluation.comparison import ONE_FOR_ALL
 from router.evaluation.evaluate import check_origin
 from router.evaluation.evaluate import evaluate as measure
 from router.evaluation.records import Evaluation
@@ -25,13 +26,17 @@ from router.evaluation.sampling import sample_missing
 from router.evaluation.study import Study
 from router.evaluation.summary import (
     against_fixed,
+    at_averages,
+    averaged,
     baseline_label,
     differences,
     equal_at,
     headline,
     label,
     losses,
+    paired,
     percent,
+    points,
     replayed,
     sizes,
     times,
@@ -75,6 +80,11 @@ _file = click.Path(path_type=Path, dir_okay=False)
     type=_file,
     help="Sample nothing: measure what this store, or what was exported from one, covers.",
 )
+@click.option(
+    "--fit-rollouts",
+    type=_file,
+    help="Rollouts that the bundle was fitted on: intervals then cover another fit too.",
+)
 @option(
     "--store",
     type=_file,
@@ -95,6 +105,7 @@ def evaluate(
     budgets: tuple[int, ...],
     strategies: tuple[str, ...],
     from_rollouts: Path | None,
+    fit_rollouts: Path | None,
     store: Path | None,
     dry_run: bool,
     drop_overlap: bool,
@@ -114,8 +125,9 @@ def evaluate(
     known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
     study = Study.of(loaded, known, budgets, strategies, seed or 0, tolerance)
     if from_rollouts is not None:
-        with open_rollouts(from_rollouts) as rollouts:
-            _finish(asyncio.run(measure(study, rollouts, source=from_rollouts)), out, as_json)
+        with open_rollouts(from_rollouts) as rollouts, _opened(fit_rollouts) as fit:
+            found = asyncio.run(measure(study, rollouts, fit=fit, source=from_rollouts))
+        _finish(found, out, as_json)
         return
     path = store or Path(f"{problems}.rollouts.sqlite")
     due = _price(study, path)
@@ -136,10 +148,15 @@ def evaluate(
             sampled = await sample_missing(
                 study, rollouts, worker, _round, seed=sent, in_flight=in_flight
             )
-            return await measure(study, rollouts, sampled=sampled)
+            with _opened(fit_rollouts) as fit:
+                return await measure(study, rollouts, fit=fit, sampled=sampled)
 
     with opened(router):
         _finish(router.run(work), out, as_json)
+
+
+def _opened(path: Path | None) -> AbstractContextManager[RolloutStore | None]:
+    return nullcontext() if path is None else open_rollouts(path)
 
 
 def _unseen(bundle: Bundle, problems: tuple[Problem, ...], *, drop: bool) -> tuple[Problem, ...]:
@@ -183,10 +200,13 @@ def _finish(evaluation: Evaluation, out: Path | None, as_json: bool) -> None:
     console = Console(highlight=False)
     print_grid(_accuracies(evaluation), console)
     print_grid(_compute(evaluation), console)
+    print_grid(_averages(evaluation), console)
     for sentence in (
         headline(evaluation),
         against_fixed(evaluation),
+        averaged(evaluation),
         differences(evaluation),
+        paired(evaluation),
         *([sizes(evaluation)] if evaluation.tolerance else []),
         losses(evaluation),
         *evaluation.notes,
@@ -234,7 +254,7 @@ def _compute(evaluation: Evaluation) -> Grid:
     )
     for heading in ("", "N", "spent", "tokens", "FLOPs", "equal N", "x (interval)"):
         grid.add_column(heading, justify="right" if heading else "left")
-    largest = len(evaluation.baseline_curve)
+    largest = evaluation.baseline_curve[-1].budget
     points = [(p, point) for p in evaluation.policies for point in evaluation.curve(p).points]
     for policy, point in points:
         equal = equal_at(evaluation, policy, point.budget)
@@ -249,4 +269,28 @@ def _compute(evaluation: Evaluation) -> Grid:
             times(evaluation, equal, "generations"),
             end_section=point.budget == evaluation.budgets[-1],
         )
+    return grid
+
+
+def _averages(evaluation: Evaluation) -> Grid:
+    """What averages reach, beside what the baseline does at equal cost."""
+    grid = Grid(
+        title=f"at an average budget, beside the {baseline_label(evaluation)}",
+        caption="points: more than it at equal cost. x: how many times as much it has to spend.",
+        box=SIMPLE_HEAD,
+    )
+    for heading in ("", "average", "spent", "solved", "points", "x (interval)"):
+        grid.add_column(heading, justify="right" if heading else "left")
+    for policy in (*evaluation.policies, ONE_FOR_ALL):
+        found = at_averages(evaluation, policy)
+        for equal in found:
+            grid.add_row(
+                policy,
+                f"{equal.average:g}",
+                f"{equal.spent:.1f}",
+                f"{100 * equal.accuracy.value:.1f}",
+                points(equal.gain),
+                times(evaluation, equal, "generations"),
+                end_section=equal is found[-1],
+            )
     return grid

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
 from router.difficulty.validation import Validation
+from router.evaluation.comparison import Comparing, fitted_rollouts
 from router.evaluation.outcomes import Columns, Outcomes
 from router.evaluation.pilot import PilotReplay
 from router.evaluation.records import (
@@ -27,7 +28,7 @@ from router.evaluation.records import (
     Regret,
     Rollouts,
 )
-from router.evaluation.statistics import equal_accuracy, hindsight, point, spearman
+from router.evaluation.statistics import hindsight, point, spearman
 from router.evaluation.study import Picks, Study
 from router.fitting.measurements import Measurements
 from router.intervals import mean_figure, resamples
@@ -70,16 +71,23 @@ class _Case:
 
 
 async def evaluate(
-    study: Study, store: RolloutStore, *, source: Path | None = None, sampled: int = 0
+    study: Study,
+    store: RolloutStore,
+    *,
+    fit: RolloutStore | None = None,
+    source: Path | None = None,
+    sampled: int = 0,
 ) -> Evaluation:
     """Measure every policy and fixed strategy on the problems that the store covers.
 
+    fit: what the bundle was fitted on; intervals then cover another fit too.
     source: the file that was asked for, if the store was read from another.
     sampled: generations of the store that were sampled for this evaluation.
 
     Raises:
         InputError: the store comes from other models than the bundle, holds other problems under
-            the same ids, or covers fewer than two of the problems.
+            the same ids, or covers fewer than two of the problems; or `fit` is not what the bundle
+            was fitted on.
     """
     check_origin(study.bundle, store)
     _check_problems(study.problems, store)
@@ -89,8 +97,13 @@ async def evaluate(
         name: {budget: case.columns.outcomes(s) for budget, s in by_budget.items()}
         for name, by_budget in study.fixed.items()
     }
-    largest = _largest(study, case.found)
-    baseline = [case.columns.outcomes(s) for s in study.votes(largest)[:largest]]
+    fitted = None if fit is None else fitted_rollouts(study.bundle, fit, case.found)
+    comparing = Comparing(study, case.problems, case.found, case.weights)
+    compared = comparing.compare(routed, fitted)
+    votes = {
+        name: {n: case.columns.outcomes(s) for n, s in by_size.items()}
+        for name, by_size in compared.votes.items()
+    }
     return Evaluation(
         problems=len(case.problems),
         left_out=len(study.problems) - len(case.problems),
@@ -98,22 +111,19 @@ async def evaluate(
         tolerance=study.tolerance,
         level_sizes=tuple(np.bincount(case.level - 1, minlength=study.bundle.levels.count)),
         pass_at_1=mean_figure(_pass_at_1(case), case.weights),
-        baseline=study.baseline,
-        baseline_curve=tuple(case.point(n, got) for n, got in enumerate(baseline, 1)),
+        baseline=next(iter(votes)),
+        fits=compared.fits,
         curves=tuple(
             Curve(name=name, routed=group is routed, points=_points(case, by_budget))
-            for group in (routed, fixed)
+            for group in (routed, votes, fixed)
             for name, by_budget in group.items()
         ),
         gains=_gains(case, routed, fixed),
-        equal=tuple(
-            equal_accuracy(name, budget, got, baseline, case.weights)
-            for name, by_budget in routed.items()
-            for budget, got in by_budget.items()
-        ),
+        equal=compared.equal,
+        pairs=compared.pairs,
         regret=_regret(case, routed),
         difficulty=_difficulty(case),
-        notes=_notes(case),
+        notes=_notes(case, compared.fits),
         provenance=_provenance(study, case, store, source or store.path, sampled),
     )
 
@@ -179,16 +189,6 @@ async def _case(study: Study, store: RolloutStore) -> _Case:
             for name, by_budget in picks.items()
         },
         resamples(len(kept), study.seed),
-    )
-
-
-def _largest(study: Study, found: Measurements) -> int:
-    """The largest N at which the baseline is measured on every problem."""
-    measured = np.asarray(~np.isnan(found.accuracy).any(axis=0))
-    return max(
-        strategy.n
-        for strategy, known in zip(found.strategies, measured, strict=True)
-        if known and strategy.family == study.baseline
     )
 
 
@@ -274,8 +274,9 @@ def _pass_at_1(case: _Case) -> Floats:
     return np.asarray(share * case.found.pass_at_1 + (1 - share) * others, np.float64)
 
 
-def _notes(case: _Case) -> tuple[str, ...]:
-    notes = []
+def _notes(case: _Case, fits: int) -> tuple[str, ...]:
+    covered = f"and another fit ({fits} resamples of both)" if fits else "but not another fit"
+    notes = [f"Intervals of what routing gains over votes cover other problems, {covered}."]
     if len(case.problems) < FEW:
         notes.append(
             f"There are only {len(case.problems)} problems, so the intervals are too narrow."

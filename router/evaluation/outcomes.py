@@ -37,7 +37,6 @@ class Columns:
     def __init__(self, found: Measurements) -> None:
         self.found = found
         self.index = {strategy: i for i, strategy in enumerate(found.strategies)}
-        self._cost = np.array([strategy.cost for strategy in found.strategies], dtype=np.float64)
 
     def outcomes(self, chosen: Sequence[Strategy] | Strategy) -> Outcomes:
         """Of one strategy for every problem, or of the one that was chosen for each."""
@@ -47,7 +46,7 @@ class Columns:
         return Outcomes(
             accuracy=self.found.accuracy[at],
             coverage=self.found.coverage[at],
-            generations=self._cost[at[1]],
+            generations=self.found.generations[at],
             tokens=self.found.tokens[at],
             flops=self.found.flops[at],
             choices=shares(each),

@@ -14,7 +14,7 @@ from router.models.errors import InputError
 from router.strategies.base import Strategy
 from router.table import Configuration
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -79,22 +79,43 @@ class Bounded(_Record):
 
 
 class Equal(_Record):
-    """What the baseline needs for the accuracy of a policy at a budget.
+    """What the baseline needs for the accuracy of a policy, and reaches at its cost.
 
-    samples: smallest N of the baseline that reaches it, interpolated; None means more than the
-        largest N that was measured, in each of its three numbers.
-    generations, tokens, flops: how many times as much the baseline spends; None as above, or
+    budget: what one problem may cost. average: what all may cost on average; None where each may
+        cost its budget. spent: generations that they do cost on average.
+    samples: smallest N of the baseline that is as accurate, on straight lines from nothing at N =
+        0; None means more than the largest N that was measured, in each of its three numbers.
+    generations, tokens, flops: how many times as much the baseline spends there; None as above, or
         where the unit was not measured.
-    over_largest: accuracy of the policy minus that of the baseline at its largest N, paired.
+    gain: accuracy of the policy minus that of the baseline at the same mean number of generations.
+    over_largest: the same against the baseline at its largest N.
     """
 
     policy: str
     budget: int
+    average: float | None
+    accuracy: Figure
+    spent: float
     samples: Bounded
     generations: Bounded
     tokens: Bounded | None
     flops: Bounded | None
+    gain: Figure
     over_largest: Figure
+
+
+class Pair(_Record):
+    """A level's choice at a budget against the one that is best for all levels together.
+
+    gain: difference in accuracy on the evaluated problems of the level, paired.
+    """
+
+    level: int
+    budget: int
+    chosen: Configuration
+    for_all: Configuration
+    problems: int
+    gain: Figure
 
 
 class Regret(_Record):
@@ -158,12 +179,14 @@ class Evaluation(_Record):
     problems, left_out: how many were measured, and how many the rollouts do not cover.
     tolerance: accuracy that the policies might give up for a cheaper search.
     level_sizes: problems of each true level, level 1 first.
-    baseline: the strategy that compute is compared with; baseline_curve: at every N.
+    baseline: the curve that compute is compared with: of each N the vote that the fit thinks best.
+    fits: resamples of the fit that the intervals of `equal` cover; 0: of the problems only.
+    pairs: where a level's choice is another than the one for all.
     pass_at_1: of one sample, over all samples.
     notes: what a reader must know, one sentence each.
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     problems: Annotated[int, Field(ge=2)]
     left_out: int
     budgets: tuple[int, ...]
@@ -171,10 +194,11 @@ class Evaluation(_Record):
     level_sizes: tuple[int, ...]
     pass_at_1: Figure
     baseline: str
-    baseline_curve: tuple[Point, ...]
+    fits: int
     curves: tuple[Curve, ...]
     gains: tuple[Gain, ...]
     equal: tuple[Equal, ...]
+    pairs: tuple[Pair, ...]
     regret: tuple[Regret, ...]
     difficulty: tuple[Difficulty, ...]
     notes: tuple[str, ...]
@@ -190,6 +214,10 @@ class Evaluation(_Record):
             if curve.name == name:
                 return curve
         raise KeyError(name)
+
+    @property
+    def baseline_curve(self) -> tuple[Point, ...]:
+        return self.curve(self.baseline).points
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Point
+from router.evaluation.comparison import ONE_FOR_ALL
+from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Pair, Point
+from router.evaluation.spending import VOTES
 from router.intervals import Figure
 
 Unit = Literal["generations", "tokens", "flops"]
@@ -12,11 +14,13 @@ Unit = Literal["generations", "tokens", "flops"]
 _SLACK = 1e-9
 _GAIN = 1.05  # less is none
 
-_POLICIES = {
+_NAMED = {
     "learned": "routed by learned difficulty",
     "prefill": "routed by the prefill",
     "pilot": "routed by a pilot",
     "oracle": "routed by true difficulty",
+    ONE_FOR_ALL: "one strategy for all",
+    **{name: f"best single {name}" for name in VOTES},
 }
 
 
@@ -26,8 +30,8 @@ def label(evaluation: Evaluation, name: str) -> str:
     Raises:
         KeyError: the evaluation knows neither.
     """
-    if name in _POLICIES:
-        return _POLICIES[name]
+    if name in _NAMED:
+        return _NAMED[name]
     every = [s for curve in evaluation.curves for s in curve.strategies]
     largest = {s.family: s for s in sorted(every, key=lambda s: s.n)}[name]
     return largest.in_words(sized=largest.n == 1)  # one sample alone is no vote
@@ -71,9 +75,7 @@ def ratio(evaluation: Evaluation, equal: Equal, unit: Unit) -> tuple[str, str]:
     `over`, or `>`, where it has no limit; no interval where there is none.
     """
     found: Bounded | None = getattr(equal, unit)
-    point = evaluation.curve(equal.policy).at(equal.budget)
-    assert point is not None
-    own, largest = getattr(point, unit), getattr(evaluation.baseline_curve[-1], unit)
+    own, largest = _spent(evaluation, equal, unit), getattr(evaluation.baseline_curve[-1], unit)
     if found is None or own is None or largest is None:
         return "not known", ""
 
@@ -84,6 +86,15 @@ def ratio(evaluation: Evaluation, equal: Equal, unit: Unit) -> tuple[str, str]:
     if found.low is None:
         return value, ""
     return value, f"{text(found.low, '>')}–{text(found.high, '>')}"
+
+
+def _spent(evaluation: Evaluation, equal: Equal, unit: Unit) -> float | None:
+    if unit == "generations":
+        return equal.spent
+    point = evaluation.curve(equal.policy).at(equal.budget)
+    assert point is not None
+    value: float | None = getattr(point, unit)
+    return value
 
 
 def headline(evaluation: Evaluation, policy: str = "learned") -> str:
@@ -101,7 +112,7 @@ def headline(evaluation: Evaluation, policy: str = "learned") -> str:
     )
     spent = times(evaluation, equal, "generations").replace("x", "x less compute", 1)
     if equal.samples.value is None:
-        largest = len(evaluation.baseline_curve)
+        largest = evaluation.baseline_curve[-1].budget
         reaches = f"{name} does not reach that with N up to {largest}"
         return f"{start}; {reaches}: {spent}{_doubt(compute)}."
     needs = f"{name} needs {equal.samples.value:.3g} for that"
@@ -185,7 +196,46 @@ def losses(evaluation: Evaluation, policy: str = "learned") -> str:
 
 def equal_at(evaluation: Evaluation, policy: str, budget: int) -> Equal:
     """What the baseline needs for this policy's accuracy at this budget."""
-    return next(e for e in evaluation.equal if (e.policy, e.budget) == (policy, budget))
+    wanted = policy, budget, None
+    return next(e for e in evaluation.equal if (e.policy, e.budget, e.average) == wanted)
+
+
+def at_averages(evaluation: Evaluation, policy: str) -> list[Equal]:
+    """The same at each average, the smallest first."""
+    return [e for e in evaluation.equal if e.policy == policy and e.average is not None]
+
+
+def averaged(evaluation: Evaluation, policy: str = "learned") -> str:
+    """What routing gains where problems cost so much on average."""
+    found = [e for e in at_averages(evaluation, policy) if e.average in (2.0, 4.0, 8.0)]
+    found = found or at_averages(evaluation, policy)
+    if not found:
+        return "No average budget is within what was measured."
+    listed = ", ".join(
+        f"{times(evaluation, e, 'generations')} at {e.average:g} ({points(e.gain)} points)"
+        for e in found
+    )
+    name = baseline_label(evaluation)
+    return f"With an average budget, the {name} has to spend so much for equal accuracy: {listed}."
+
+
+def paired(evaluation: Evaluation) -> str:
+    """Whether what depends on the level in the table holds on other problems."""
+    pairs = evaluation.pairs
+    if not pairs:
+        return "At each budget the table gives every level the same strategy."
+    better = [pair for pair in pairs if pair.gain.low > _SLACK]
+    worse = [pair for pair in pairs if pair.gain.high < -_SLACK]
+
+    def listed(some: list[Pair]) -> str:
+        return ", ".join(f"level {p.level} at {p.budget} ({points(p.gain)})" for p in some)
+
+    both = (("better", better), ("worse", worse))
+    found = "; ".join(f"{word} at {listed(some)}" for word, some in both if some)
+    return (
+        f"In {len(pairs)} cells a level's strategy is another than the best one for all levels."
+        f" Beyond 95 %, in pairs, that is {found or 'nowhere better, and nowhere worse'}."
+    )
 
 
 def replayed(evaluation: Evaluation) -> str:

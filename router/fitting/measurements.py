@@ -108,9 +108,12 @@ class Measurements:
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
+        return self.taken(np.flatnonzero(keep))
+
+    def taken(self, kept: npt.NDArray[np.int64]) -> Measurements:
+        """The problems of these rows, in their order, with repeats."""
         names = (*BY_STRATEGY, "sample_tokens", "sample_flops", "pass_at_1", "samples")
-        arrays = {name: getattr(self, name)[keep] for name in names}
-        kept = np.flatnonzero(keep)
+        arrays = {name: getattr(self, name)[kept] for name in names}
         return replace(
             self,
             problems=tuple(self.problems[i] for i in kept),

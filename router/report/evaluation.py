@@ -6,11 +6,13 @@ import html
 from collections.abc import Callable, Sequence
 from typing import get_args
 
+from router.evaluation.comparison import ONE_FOR_ALL
 from router.evaluation.records import Curve, Evaluation, Point
-from router.evaluation.study import VOTE
 from router.evaluation.summary import (
     Unit,
     against_fixed,
+    at_averages,
+    averaged,
     baseline_label,
     by_family,
     differences,
@@ -19,6 +21,7 @@ from router.evaluation.summary import (
     interval,
     label,
     losses,
+    paired,
     points,
     ratio,
     replayed,
@@ -70,12 +73,15 @@ class _EvaluationPage:
             f"{origin.model}, {judge}, on {e.problems} problems that the bundle was not fitted on."
             " All intervals are 95 %, by a paired bootstrap over problems."
         )
-        sentences = [against_fixed(e), differences(e)] + ([sizes(e)] if e.tolerance else [])
+        sentences = [against_fixed(e), differences(e), paired(e)] + (
+            [sizes(e)] if e.tolerance else []
+        )
         body = [
-            lead([headline(e)]),
+            lead([headline(e), averaged(e)]),
             "".join(f"<p>{html.escape(s)}</p>" for s in sentences),
             "".join(f'<p class="dim">{html.escape(note)}</p>' for note in e.notes),
             self._cards(),
+            self._averages(),
             self._routing(),
             self._fixed(),
             self._levels(),
@@ -102,24 +108,35 @@ class _EvaluationPage:
         rank = e.difficulty[0].spearman
         small = f"{rank.low:.2f}–{rank.high:.2f}"
         found.append(Card(f"{rank.value:.2f}", small, "rank correlation of difficulty"))
-        coverage = e.baseline_curve[min(budget, len(e.baseline_curve)) - 1].coverage
-        found.append(_card(f"pass@{budget}, an oracle's choice", coverage))
+        if vote is not None:
+            found.append(_card("a perfect choice among its candidates", vote.coverage))
         return cards(found)
 
+    def _averages(self) -> str:
+        """The figure that people forward: accuracy against what problems cost on average."""
+        e = self.e
+        if not at_averages(e, ONE_FOR_ALL):
+            return ""
+        lines = average_lines(e)
+        sentence = (
+            "Accuracy against what problems cost on average: each gets its own search, all of them"
+            f" cost so much. {averaged(e)}"
+        )
+        draw = figures.curves(lines, "generations a problem, on average")
+        return section("Average budgets", sentence, self._picture(draw, sentence, lines))
+
     def _routing(self) -> str:
-        e, largest = self.e, len(self.e.baseline_curve)
+        e, largest = self.e, self.e.baseline_curve[-1].budget
         lines = [
             self._line(e.curve(name), _generations, bold=name == "learned", dashed=name == "oracle")
             for name in e.policies
         ]
-        curve = Curve(name=e.baseline, routed=False, points=e.baseline_curve)
-        lines.append(self._line(curve, _generations, band=True))
-        if e.baseline == VOTE:
-            lines.append(self._line(e.curve(MAJORITY), _generations))
+        lines.append(self._line(e.curve(e.baseline), _generations, band=True))
+        lines.append(self._line(e.curve(MAJORITY), _generations))
         gain = equal_at(e, "learned", e.headline_budget).over_largest
         sentence = (
             f"Accuracy against the generations really spent. Routed at {e.headline_budget}, less"
-            f" that of a {baseline_label(e)} of {largest}: {points(gain)} points."
+            f" that of the {baseline_label(e)} of {largest}: {points(gain)} points."
         )
         draw = figures.curves(lines, "generations a problem")
         return section("Compute-optimal routing", sentence, self._picture(draw, sentence, lines))
@@ -248,7 +265,7 @@ class _EvaluationPage:
             return ""
         equal = equal_at(e, "learned", e.headline_budget)
         sentence = (
-            f"For the accuracy of routing at {e.headline_budget}, {baseline_label(e)} spends"
+            f"For the accuracy of routing at {e.headline_budget}, the {baseline_label(e)} spends"
             f" {times(e, equal, 'tokens')} as many tokens and {times(e, equal, 'flops')} as many"
             " FLOPs, the verifier's included."
         )
@@ -262,14 +279,19 @@ class _EvaluationPage:
             [html.escape(label(e, curve.name)), *(_cell(curve.at(b)) for b in e.budgets)]
             for curve in e.curves
         ]
-        largest = len(e.baseline_curve)
+        largest = e.baseline_curve[-1].budget
         compute = [
             [
-                q.policy,
-                str(q.budget),
+                html.escape(label(e, q.policy)),
+                str(q.budget) if q.average is None else f"average {q.average:g}",
                 f">{largest}" if q.samples.value is None else f"{q.samples.value:.1f}",
-                *(html.escape(times(e, q, unit)) for unit in get_args(Unit)),
-                points(q.over_largest),
+                *(
+                    html.escape(times(e, q, unit))
+                    if q.average is None or unit == "generations"
+                    else ""
+                    for unit in get_args(Unit)
+                ),
+                points(q.gain),
             ]
             for q in e.equal
         ]
@@ -281,7 +303,7 @@ class _EvaluationPage:
             "generations",
             "tokens",
             "FLOPs",
-            f"points over N = {largest}",
+            "points at equal cost",
         ]
         content = table(head, rows) + "<br>" + table(compute_head, compute)
         return section("All numbers", "With their intervals.", content)
@@ -326,6 +348,38 @@ class _EvaluationPage:
 
     def _picture(self, draw: Draw, sentence: str, lines: Sequence[Line]) -> str:
         return picture(draw, sentence, figures.keys(lines))
+
+
+def average_lines(e: Evaluation) -> list[Line]:
+    """Accuracy against average cost: routed, at true levels, one strategy, the best vote."""
+    shown = [("learned", figures.ROUTED), ("oracle", "#7a8794"), (ONE_FOR_ALL, "#2f9e64")]
+    lines = []
+    for policy, colour in shown:
+        found = at_averages(e, policy)
+        bold = policy == "learned"
+        values = [equal.accuracy for equal in found]
+        lines.append(
+            Line(
+                label(e, policy),
+                colour,
+                [equal.spent for equal in found],
+                [100 * figure.value for figure in values],
+                [100 * figure.low for figure in values] if bold else None,
+                [100 * figure.high for figure in values] if bold else None,
+                dashed=policy == "oracle",
+                bold=bold,
+            )
+        )
+    baseline = e.baseline_curve
+    lines.append(
+        Line(
+            baseline_label(e),
+            "#2a78c8",
+            [point.generations for point in baseline],
+            [100 * point.accuracy.value for point in baseline],
+        )
+    )
+    return lines
 
 
 def _card(name: str, figure: Figure) -> Card:

@@ -83,6 +83,19 @@ def curves(lines: Sequence[Line], xlabel: str, ylabel: str = "problems solved, %
     return draw
 
 
+def captioned(lines: Sequence[Line], xlabel: str) -> Draw:
+    """The same with its legend inside, for a picture that stands alone."""
+
+    def draw(canvas: Canvas) -> None:
+        curves(lines, xlabel)(canvas)
+        [axes] = canvas.axes
+        for shown, line in zip(axes.lines, lines, strict=True):
+            shown.set_label(line.label)
+        axes.legend(frameon=False, loc="lower right")
+
+    return draw
+
+
 def panels(parts: Mapping[str, Sequence[Line]], ylabel: str = "problems solved, %") -> Draw:
     """The same against several units of compute, side by side or one below the other."""
 

@@ -15,19 +15,31 @@ import pytest
 from benchmarks.simulated import ORIGIN, WORLD, Simulation, state
 from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
+from router.difficulty.levels import Levels
+from router.evaluation import comparison
 from router.evaluation.evaluate import evaluate
-from router.evaluation.outcomes import Outcomes
 from router.evaluation.records import Evaluation
-from router.evaluation.statistics import equal_accuracy, first_crossing, hindsight
+from router.evaluation.spending import VOTES, Spending, Worth, best_votes, vote_sizes
+from router.evaluation.statistics import hindsight
 from router.evaluation.study import Study
-from router.evaluation.summary import against_fixed, differences, headline, sizes
+from router.evaluation.summary import (
+    against_fixed,
+    at_averages,
+    differences,
+    equal_at,
+    headline,
+    paired,
+    sizes,
+)
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.measurements import Measurements
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
+from router.strategies.best_of_n import BestOfN
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -112,14 +124,15 @@ def test_routing_gives_each_level_its_strategy_and_beats_every_fixed_one(
 
 
 def test_the_baseline_needs_more_for_equal_accuracy(evaluation: Evaluation) -> None:
-    """By construction weighted best-of-N never solves what DVTS does on hard problems."""
-    equal = next(e for e in evaluation.equal if (e.policy, e.budget) == ("learned", 8))
-    assert len(evaluation.baseline_curve) == 16
+    """By construction best-of-N never solves what DVTS does on hard problems."""
+    equal = equal_at(evaluation, "learned", 8)
+    assert [point.budget for point in evaluation.baseline_curve] == [1, 2, 4, 8]
     assert equal.samples.value is None
-    assert equal.over_largest.low > 0
+    assert equal.gain == equal.over_largest
+    assert equal.gain.low > 0
     said = headline(evaluation)
-    assert "weighted vote does not reach that with N up to 16" in said
-    assert "over 2.0x less compute." in said
+    assert "best single vote does not reach that with N up to 8" in said
+    assert "over 1.0x less compute." in said
 
 
 def test_difficulty_is_measured_on_unseen_problems(evaluation: Evaluation) -> None:
@@ -269,29 +282,134 @@ def test_the_same_rollouts_give_the_same_evaluation(evaluation: Evaluation, tmp_
 # -- statistics -----------------------------------------------------------------------------
 
 
-def test_a_crossing_is_interpolated_between_whole_n() -> None:
-    curves = np.array([[0.2, 0.4, 0.4, 0.6]] * 5)
-    targets = np.array([0.1, 0.3, 0.4, 0.45, 0.7])
-    np.testing.assert_allclose(first_crossing(curves, targets), [1, 1.5, 2, 3.25, np.inf])
+LINE = [(n, "majority", None) for n in (1, 2, 4)]
+"""Votes that solve a tenth of the problems for each generation."""
 
 
-def _outcomes(accuracy: float, generations: float) -> Outcomes:
-    each = np.full(4, accuracy)
-    spent = np.full(4, generations)
-    return Outcomes(each, each, spent, spent * 10, np.full(4, np.nan), {})
+def _votes(
+    votes: list[tuple[int, str, float | None]], accuracy: list[float]
+) -> tuple[Measurements, Worth]:
+    """Four problems on which these votes are so accurate, and a fit that expects as much."""
+    strategies = [BestOfN(n, select, temperature=t) for n, select, t in votes]  # type: ignore[arg-type]
+    spent = np.array([float(s.n) for s in strategies])
+    each = np.tile(accuracy, (4, 1))
+    found = Measurements(
+        problems=tuple("abcd"),
+        strategies=tuple(strategies),
+        accuracy=each,
+        error=0 * each,
+        coverage=each,
+        generations=np.tile(spent, (4, 1)),
+        tokens=np.tile(10 * spent, (4, 1)),
+        flops=np.full(each.shape, np.nan),
+        sample_tokens=np.full(4, 10.0),
+        sample_flops=np.full(4, np.nan),
+        pass_at_1=np.full(4, 0.5),
+        samples=np.full(4, 8),
+        scores=(),
+        prefills=(),
+    )
+    return found, Worth(Levels(()), np.ones(1), each[:1], spent[None])
 
 
-def test_equal_accuracy_compares_what_both_spend() -> None:
-    baseline = [_outcomes(n / 10, n) for n in (1, 2, 3, 4, 5, 6)]
-    equal = equal_accuracy("learned", 2, _outcomes(0.45, 1.5), baseline, resamples(4, 0))
-    assert equal.samples.value == pytest.approx(4.5)
-    assert equal.generations.value == pytest.approx(3.0)
-    assert equal.tokens is not None
-    assert equal.tokens.low == pytest.approx(3.0)
+@pytest.mark.parametrize(
+    ("accuracy", "samples"),
+    [(0.05, 0.5), (0.1, 1.0), (0.15, 1.5), (0.2, 2.0), (0.35, 3.5), (0.4, 4.0), (0.41, None)],
+)
+def test_the_baseline_is_followed_on_straight_lines_from_nothing(
+    accuracy: float, samples: float | None
+) -> None:
+    """Below N = 1 too: half of one sample's accuracy is worth half a sample."""
+    found, _ = _votes(LINE, [0.1, 0.2, 0.4])
+    votes = np.tile([0, 1, 2], (51, 1))
+    spending = Spending(found, resamples(4, 0)[:50], np.array([1, 2, 4]), votes)
+    own = {unit: np.full(4, value) for unit, value in (("accuracy", accuracy), ("flops", np.nan))}
+    own |= {"generations": np.full(4, 2.0), "tokens": np.full(4, 20.0)}
+    equal = spending.equal("learned", 4, own, 2.0)  # type: ignore[arg-type]
+    assert equal.samples.value == (None if samples is None else pytest.approx(samples))
+    for ratio in (equal.generations, equal.tokens):
+        assert ratio is not None
+        assert ratio.value == (None if samples is None else pytest.approx(samples / 2))
     assert equal.flops is None  # not known
-    assert equal.over_largest.value == pytest.approx(-0.15)
-    beyond = equal_accuracy("learned", 2, _outcomes(0.9, 1.5), baseline, resamples(4, 0))
-    assert beyond.samples.value is beyond.generations.value is beyond.samples.high is None
+    assert equal.gain.value == pytest.approx(accuracy - 0.2)
+    assert equal.over_largest.value == pytest.approx(accuracy - 0.4)
+
+
+def test_a_baseline_that_falls_does_not_make_less_accuracy_cost_more() -> None:
+    found, _ = _votes(LINE, [0.3, 0.2, 0.4])
+    votes = np.tile([0, 1, 2], (51, 1))
+    spending = Spending(found, resamples(4, 0)[:50], np.array([1, 2, 4]), votes)
+    equal = spending.equal("learned", 4, spending.own(np.full(4, 1)))
+    assert equal.samples.value == pytest.approx(2 / 3)
+    assert equal.gain.value == pytest.approx(-0.1)
+
+
+def test_the_baseline_is_the_vote_that_the_fit_thinks_best_at_each_size() -> None:
+    """Whatever the evaluation says; greedy stands at N = 1, and searches that stop at none."""
+    votes = [
+        (1, "majority", 0.0),
+        (1, "weighted", None),
+        (2, "weighted", None),
+        (2, "majority", 0.3),
+        (4, "majority", None),
+        (4, "weighted", 0.3),
+        (4, "best", None),
+    ]
+    found, worth = _votes(votes, [0.5] * 7)
+    thought = replace(worth, accuracy=np.array([[0.3, 0.2, 0.2, 0.25, 0.4, 0.3, 0.9]]))
+    chosen = {}
+    for name, selects in VOTES.items():
+        sizes = vote_sizes(found.strategies, thought, selects)
+        chosen[name] = best_votes(found.strategies, thought, selects, sizes).tolist()
+    assert chosen == {"vote": [0, 3, 4], "weighted vote": [0, 2, 5], "majority vote": [0, 3, 4]}
+
+
+async def test_the_fit_is_resampled_with_the_problems(
+    bundle: Bundle,
+    world: Simulation,
+    store: RolloutStore,
+    evaluation: Evaluation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another fit might have chosen otherwise, so intervals are no narrower for it."""
+    monkeypatch.setattr(comparison, "FITS", 30)
+    again = simulated(180, seed=1)
+    with filled(tmp_path / "fit.db", again, GRID) as fit:
+        found = await evaluate(Study.of(bundle, world.problems, [1, 8]), store, fit=fit)
+        assert (found.fits, evaluation.fits) == (30, 0)
+        wide, narrow = equal_at(found, "learned", 8).gain, equal_at(evaluation, "learned", 8).gain
+        assert wide.value == narrow.value
+        assert wide.high - wide.low > 0.8 * (narrow.high - narrow.low)
+        assert "and another fit (30 resamples of both)" in found.notes[0]
+        with pytest.raises(InputError, match="of the 180 problems that the bundle was fitted on"):
+            await evaluate(Study.of(bundle, world.problems, [8]), store, fit=store)
+
+
+def test_averages_are_kept_and_more_buys_more(evaluation: Evaluation) -> None:
+    for policy in ("learned", "prefill", "oracle", "fixed"):
+        found = at_averages(evaluation, policy)
+        assert [equal.average for equal in found] == [1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+        for equal in found:
+            assert equal.average is not None
+            assert equal.spent <= equal.average + 1e-6
+        assert found[-1].accuracy.value > found[0].accuracy.value
+    routed, fixed = (at_averages(evaluation, name)[-1] for name in ("learned", "fixed"))
+    assert routed.gain.value > fixed.gain.value + 0.05
+    assert not at_averages(evaluation, "pilot")  # its samples are what it costs
+
+
+def test_what_depends_on_the_level_is_tested_in_pairs_on_other_problems(
+    evaluation: Evaluation,
+) -> None:
+    """At 8 each level has its own winner by construction, and at 1 there is none."""
+    at = {(pair.level, pair.budget): pair for pair in evaluation.pairs}
+    apart = [pair for pair in at.values() if pair.budget == 8]
+    assert len(apart) == 2  # one level's winner is the one for all
+    assert all(pair.gain.value > 0 and pair.chosen.name == BEST[pair.level] for pair in apart)
+    assert any(pair.gain.low > 0 for pair in apart)
+    assert not any(pair.gain.low > 0 for pair in at.values() if pair.budget == 1)
+    assert "Beyond 95 %, in pairs, that is better at level" in paired(evaluation)
 
 
 def test_hindsight_ignores_what_was_not_measured_everywhere() -> None:
@@ -369,8 +487,8 @@ async def test_what_the_rollouts_do_not_cover_is_left_out_and_said(
 
 def test_a_file_that_is_no_evaluation_is_refused(evaluation: Evaluation, tmp_path: Path) -> None:
     record = evaluation.to_dict()
-    with pytest.raises(InputError, match=r"schema 2.*evaluate again"):
-        Evaluation.from_dict({**record, "schema_version": 2})
+    with pytest.raises(InputError, match=r"schema 1.*evaluate again"):
+        Evaluation.from_dict({**record, "schema_version": 1})
     with pytest.raises(InputError, match="problems: Input should be greater"):
         Evaluation.from_dict({**record, "problems": 1})
     with pytest.raises(InputError, match="cannot read evaluation"):

@@ -77,9 +77,10 @@ def check_page(page: str) -> None:
 def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
     page = evaluation_page.render(evaluation)
     check_page(page)
-    assert page.count("<figure>") == 6
+    assert page.count("<figure>") == 7
     titles = re.findall("<h2>([^<]*)</h2>", page)
     assert titles == [
+        "Average budgets",
         "Compute-optimal routing",
         "Each strategy for every problem",
         "By level",

@@ -1,0 +1,269 @@
+"""What policies spend and reach, beside the best single vote of each size.
+
+The baseline is what anyone can have without a router: at each N the vote over samples (weighted or
+majority, at one temperature; at N = 1 perhaps one greedy sample) that the *fit* expects most of.
+Policies may spend a budget on each problem, or an average over all of them. Everything that a fit
+decides is decided anew on each resample of its problems, where its rollouts are at hand: levels,
+estimates, choices, prices, and the baseline too. So intervals cover another fit as well as other
+problems; what they leave out is the estimator of difficulty, which stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from router.averages import Mix
+from router.bundle import Bundle
+from router.difficulty.levels import Levels
+from router.evaluation.records import Bounded, Equal
+from router.fitting.cells import estimates
+from router.fitting.measurements import Measurements
+from router.intervals import Figure
+from router.models.errors import InputError
+from router.strategies.base import Select, Strategy
+from router.strategies.best_of_n import BestOfN
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Unit = Literal["accuracy", "generations", "tokens", "flops"]
+
+UNITS: Final[tuple[Unit, ...]] = ("accuracy", "generations", "tokens", "flops")
+VOTES: Final[dict[str, tuple[Select, ...]]] = {
+    "vote": ("weighted", "majority"),
+    "weighted vote": ("weighted",),
+    "majority vote": ("majority",),
+}
+"""The baselines, by what they are called: the better vote of each size, and each alone."""
+
+FITS: Final = 200
+"""Resamples of the fit, each with one of the problems that are evaluated."""
+
+_SLACK: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a fit expects of strategies.
+
+    levels: where it divides problems. prior: how common each level is, shape (levels,).
+    accuracy, cost: of each strategy at each level, shape (levels, strategies); cost in generations.
+    """
+
+    levels: Levels
+    prior: Floats
+    accuracy: Floats
+    cost: Floats
+
+    @classmethod
+    def of(cls, bundle: Bundle, strategies: Sequence[Strategy]) -> Worth:
+        """What a bundle's table says; nothing of what it does not know at every level."""
+        table = bundle.table
+        known, accuracy, cost = table.curves(table.budgets[-1], "generations")
+        shape = (table.levels, len(strategies))
+        found = cls(bundle.levels, np.array(bundle.prior), np.full(shape, -np.inf), np.ones(shape))
+        for column, strategy in enumerate(strategies):
+            if strategy in known:
+                found.accuracy[:, column] = accuracy[:, known.index(strategy)]
+                found.cost[:, column] = cost[:, known.index(strategy)]
+        return found
+
+    def only(self, columns: npt.NDArray[np.bool_]) -> Worth:
+        """Nothing is expected of other columns, so they are never chosen."""
+        return replace(self, accuracy=np.where(columns, self.accuracy, -np.inf))
+
+    def within(self, strategies: Sequence[Strategy], budget: int) -> list[int]:
+        """The columns that are known at every level, and cost no more than a budget at most."""
+        known = np.isfinite(self.accuracy).all(axis=0)
+        return [c for c, s in enumerate(strategies) if known[c] and s.cost <= budget]
+
+    def useful(self, columns: Sequence[int]) -> list[int]:
+        """Those that no other equals or beats at every level for no more: whatever a price is, and
+        whatever the levels, nothing else is chosen."""
+        accuracy, cost = self.accuracy[:, columns].T, self.cost[:, columns].T
+        better = (accuracy[:, None] >= accuracy).all(-1) & (cost[:, None] <= cost).all(-1)
+        # Of equal ones the first stays.
+        better &= ~better.T | np.tri(len(columns), k=-1, dtype=np.bool_).T
+        return [c for c, beaten in zip(columns, better.any(axis=0), strict=True) if not beaten]
+
+    @classmethod
+    def refitted(cls, found: Measurements, levels: Levels) -> Worth:
+        """What a fit on these problems would say.
+
+        Raises:
+            InputError: a level has no problem that was measured.
+        """
+        edges = levels.refit(found.pass_at_1)
+        level = edges.of(found.pass_at_1)
+        parts = [found.rows(level == number) for number in range(1, edges.count + 1)]
+        prior = np.array([len(part.problems) for part in parts]) / len(found.problems)
+        if not all(np.isfinite(part.accuracy).any() for part in parts):
+            raise InputError("a level of the resample has no problem that was measured")
+        accuracy = np.nan_to_num(np.stack([estimates(part) for part in parts]), nan=-np.inf)
+        return cls(edges, prior, accuracy, np.stack([part.cost for part in parts]))
+
+    def at_budget(self, told: Floats, allowed: Sequence[int]) -> Ints:
+        """The column of what each problem gets among those that cost no more than a budget.
+
+        told: P(level) of each problem, shape (problems, levels).
+        """
+        return np.array(allowed)[self._mix(told, allowed).chosen(0.0)]
+
+    def at_average(self, told: Floats, allowed: Sequence[int], average: float) -> Ints:
+        """The same where all problems together may cost so much on average.
+
+        Raises:
+            InputError: nothing costs so little.
+        """
+        mix = self._mix(told, allowed)
+        return np.array(allowed)[mix.chosen(np.array(mix.prices(average)))]
+
+    def one_for_all(self, allowed: Sequence[int], average: float) -> int:
+        """The column of the best single strategy that costs no more on average."""
+        fitting = [c for c in allowed if self.prior @ self.cost[:, c] <= average + _SLACK]
+        return max(fitting, key=lambda column: float(self.prior @ self.accuracy[:, column]))
+
+    def _mix(self, told: Floats, allowed: Sequence[int]) -> Mix:
+        columns = np.array(allowed)
+        return Mix(told @ self.accuracy[:, columns], told @ self.cost[:, columns])
+
+
+def vote_sizes(strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select]) -> Ints:
+    """The sizes of which the fit knows a vote over samples of one temperature."""
+    return np.array(sorted({strategies[c].n for c in _votes(strategies, worth, selects)}))
+
+
+def best_votes(
+    strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select], sizes: Ints
+) -> Ints:
+    """At each size the column of the vote that the fit expects most of, shape (sizes,)."""
+    known = _votes(strategies, worth, selects)
+
+    def expected(column: int) -> float:
+        return float(worth.prior @ worth.accuracy[:, column])
+
+    return np.array([max((c for c in known if strategies[c].n == n), key=expected) for n in sizes])
+
+
+def _votes(strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select]) -> list[int]:
+    def is_vote(strategy: Strategy) -> bool:
+        # Of one sample nothing is selected.
+        return (
+            isinstance(strategy, BestOfN)
+            and (strategy.select in selects or strategy.n == 1)
+            and not strategy.anytime
+            and strategy.temperatures is None
+        )
+
+    most = max((s.cost for s in strategies), default=0)
+    return [c for c in worth.within(strategies, most) if is_vote(strategies[c])]
+
+
+def refits(fit: Measurements, levels: Levels, seed: int) -> Iterator[Worth]:
+    """What the fit would have said of other problems, without end: its own, drawn with repeats."""
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        rows = rng.integers(0, len(fit.problems), len(fit.problems))
+        try:
+            yield Worth.refitted(fit.taken(rows), levels)
+        except InputError:  # too few different problems for the levels
+            continue
+
+
+class Spending:
+    """Compares what policies spend and reach with a baseline, on the problems and on resamples.
+
+    found: of the problems that are evaluated. weights: how often each resample draws each of them,
+        shape (resamples, problems). sizes: of the baseline, rising; votes: its columns on the
+        problems as they are (first) and on each resample, shape (1 + resamples, sizes).
+    """
+
+    def __init__(self, found: Measurements, weights: Floats, sizes: Ints, votes: Ints) -> None:
+        self._found = found
+        self._sizes = np.array([0, *sizes], np.float64)
+        count = len(found.problems)
+        self.weights = np.concatenate([np.full((1, count), 1 / count), weights / count])
+        self._curves = {unit: self._curve(getattr(found, unit), votes) for unit in UNITS}
+        self._rising = np.maximum.accumulate(self._curves["accuracy"], axis=1)
+
+    def equal(
+        self, policy: str, budget: int, own: dict[Unit, Floats], average: float | None = None
+    ) -> Equal:
+        """own: what the policy reaches and spends on each problem, shape (problems,) or
+        (1 + resamples, problems)."""
+        means = {unit: (self.weights * own[unit]).sum(axis=1) for unit in UNITS}
+        samples, segment, part = self._crossing(means["accuracy"])
+        at_equal_cost = np.array(
+            [
+                np.interp(spent, self._sizes, curve)
+                for spent, curve in zip(means["generations"], self._rising, strict=True)
+            ]
+        )
+        ratios = {
+            unit: self._ratio(means[unit], self._curves[unit], samples, segment, part)
+            for unit in UNITS[1:]
+        }
+        assert ratios["generations"] is not None
+        return Equal(
+            policy=policy,
+            budget=budget,
+            average=average,
+            accuracy=_figure(means["accuracy"]),
+            spent=float(means["generations"][0]),
+            samples=_bounded(samples),
+            generations=ratios["generations"],
+            tokens=ratios["tokens"],
+            flops=ratios["flops"],
+            gain=_figure(means["accuracy"] - at_equal_cost),
+            over_largest=_figure(means["accuracy"] - self._curves["accuracy"][:, -1]),
+        )
+
+    def own(self, columns: Ints) -> dict[Unit, Floats]:
+        """What strategies reach and spend. columns: shape (problems,) or (…, problems)."""
+        rows = np.arange(len(self._found.problems))
+        return {unit: getattr(self._found, unit)[rows, columns] for unit in UNITS}
+
+    def _curve(self, values: Floats, votes: Ints) -> Floats:
+        means = np.take_along_axis(self.weights @ values, votes, axis=1)
+        return np.concatenate([np.zeros((len(means), 1)), means], axis=1)
+
+    def _crossing(self, targets: Floats) -> tuple[Floats, Ints, Floats]:
+        """Where the baseline first reaches these accuracies: at which N, on straight lines from
+        nothing at N = 0; the size before that, and how far it lies towards the next. Infinite
+        where it never does."""
+        reached = self._rising >= targets[:, None] - _SLACK
+        rows = np.arange(len(reached))
+        after = np.maximum(reached.argmax(axis=1), 1)
+        low, high = self._rising[rows, after - 1], self._rising[rows, after]
+        part = np.clip((targets - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+        sizes = self._sizes[after - 1] + part * (self._sizes[after] - self._sizes[after - 1])
+        return np.where(reached.any(axis=1), sizes, np.inf), after - 1, part
+
+    def _ratio(
+        self, own: Floats, costs: Floats, samples: Floats, before: Ints, part: Floats
+    ) -> Bounded | None:
+        """How many times as much the baseline spends there; None if a cost is not known."""
+        if np.isnan(own).any() or np.isnan(costs).any():
+            return None
+        rows = np.arange(len(costs))
+        spent = costs[rows, before] + part * (costs[rows, before + 1] - costs[rows, before])
+        return _bounded(np.where(np.isinf(samples), np.inf, spent / own))
+
+
+def _figure(values: Floats) -> Figure:
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Figure(float(values[0]), float(low), float(high))
+
+
+def _bounded(values: Floats) -> Bounded:
+    # Without interpolation: infinities must not mix with numbers.
+    low, high = np.quantile(values[1:], (0.025, 0.975), method="nearest")
+    return Bounded(value=_finite(values[0]), low=_finite(low), high=_finite(high))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
