@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
 import click
+import numpy as np
 from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table as Grid
 
+from router.averages import Mix
 from router.bundle import Bundle
 from router.commands.common import bundle_to_show
 from router.commands.render import print_grid
+from router.models.errors import InputError
 from router.table import Cell, Entry, Estimate, Table
+
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_SLACK: Final = 1e-9
 
 
 @click.group()
@@ -27,7 +34,8 @@ def table() -> None:
 def show(bundle: Path | None, as_json: bool) -> None:
     """Levels x budgets of BUNDLE: best configuration, accuracy with 95 % interval, cost.
 
-    Without BUNDLE: of the one that comes with `router` for the default model.
+    Then what a generation buys at each level, and what an average buys (--average). Without BUNDLE:
+    of the one that comes with `router` for the default model.
     """
     loaded = Bundle.load(bundle_to_show(bundle))
     if as_json:
@@ -35,6 +43,11 @@ def show(bundle: Path | None, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     print_grid(_grid(loaded), console)
+    print_grid(_curves(loaded.table), console)
+    if len(loaded.mix) > 1:
+        print_grid(_averages(loaded), console)
+    else:
+        console.print("The bundle does not say how problems differ; refit it for what averages buy.")
     console.print(_verdict(loaded.table), markup=False)
 
 
@@ -86,6 +99,68 @@ def _row(fitted: Table, cell: Cell) -> tuple[str, str, str]:
     )
 
 
+def _curves(fitted: Table) -> Grid:
+    """Accuracy against mean cost at each level."""
+    _, accuracy, cost = fitted.curves(fitted.budgets[-1], "generations")
+    grid = Grid(
+        title="best expected accuracy, % of problems, for so many generations on average",
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
+    )
+    grid.add_column("level", no_wrap=True)
+    for budget in fitted.budgets:
+        grid.add_column(str(budget), justify="right", no_wrap=True)
+    grid.add_column("", no_wrap=True)
+    for level in range(fitted.levels):
+        reached = [
+            float(accuracy[level, cost[level] <= budget + _SLACK].max(initial=0.0))
+            for budget in fitted.budgets
+        ]
+        drawn = "".join(_BLOCKS[round(value * (len(_BLOCKS) - 1))] for value in reached)
+        grid.add_row(str(level + 1), *(f"{100 * value:.0f}" for value in reached), drawn)
+    return grid
+
+
+def _averages(bundle: Bundle) -> Grid:
+    """What an average buys on problems like those of the fit, and who gets it."""
+    fitted = bundle.table
+    most = fitted.budgets[-1]
+    mix = Mix.of(fitted, bundle.mix, most, "generations")
+    shares = np.array(bundle.mix)
+    grid = Grid(
+        title=f"what --average buys, where one problem may cost {most}",
+        caption="As the fit expects it of problems like its own. For all: of the one search that is"
+        " best at that cost. Points: what one generation more must add. Then what problems of each"
+        " level cost on average.",
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for heading in ("average", "solved", "for all", "points", *_levels(fitted)):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for average in fitted.budgets[:-1]:
+        try:
+            prices = np.array(mix.prices(average))
+        except InputError:  # the cheapest search costs more
+            continue
+        chosen, rows = mix.chosen(prices), np.arange(len(shares))
+        spent = mix.cost[rows, chosen] @ shares / shares.sum(axis=0)
+        alike = mix.accuracy.mean(axis=0)[mix.cost.mean(axis=0) <= average + _SLACK]
+        grid.add_row(
+            str(average),
+            f"{mix.accuracy[rows, chosen].mean():.1%}",
+            f"{alike.max(initial=0.0):.1%}",
+            f"{100 * prices.max():.2g}",
+            *(f"{generations:.1f}" for generations in spent),
+        )
+    return grid
+
+
+def _levels(fitted: Table) -> list[str]:
+    return [f"level {number}" for number in range(1, fitted.levels + 1)]
+
+
 def _interval(estimate: Estimate) -> str:
     return f"{estimate.accuracy:.0%} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
 
@@ -106,27 +181,9 @@ def _verdict(fitted: Table) -> str:
     differing = [str(budget) for budget, families in winners.items() if len(families) > 1]
     if not differing:
         return "At each budget one search wins at every level: difficulty makes no difference."
-    clear = [
-        str(budget)
-        for budget, families in winners.items()
-        if any(_clear(fitted, level, budget, families) for level in range(1, fitted.levels + 1))
-    ]
-    doubt = (
-        f"beyond 95 % intervals at {', '.join(clear)}" if clear else "never beyond 95 % intervals"
-    )
-    return f"The winning search depends on the level at budgets {', '.join(differing)}; {doubt}."
-
-
-def _clear(fitted: Table, level: int, budget: int, families: set[str]) -> bool:
-    """Whether a level's winner is ahead of some other level's by more than both intervals."""
-    winner = fitted.best(level, budget)
-    rivals: dict[str, Entry] = {}
-    for entry in fitted.cell(level, budget).entries:  # best first
-        rivals.setdefault(_name(entry), entry)
-    return any(
-        winner.estimate.low > rivals[family].estimate.high
-        for family in families - {_name(winner)}
-        if family in rivals
+    return (
+        f"The winning search depends on the level at budgets {', '.join(differing)}. Whether that"
+        " holds on other problems, tested in pairs, `router evaluate` says."
     )
 
 
