@@ -47,7 +47,7 @@ def show(bundle: Path | None, as_json: bool) -> None:
     if len(loaded.mix) > 1:
         print_grid(_averages(loaded), console)
     else:
-        console.print("The bundle does not say how problems differ; refit it for what averages buy.")
+        console.print("What averages buy is not known: refit the bundle, for how problems differ.")
     console.print(_verdict(loaded.table), markup=False)
 
 
