@@ -8,21 +8,41 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from router.evaluation.outcomes import Columns, Outcomes, shares
 from router.evaluation.study import Study
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.measurements import Answered, StoredPools, Weight, pool_of, units_of
+from router.fitting.measurements import (
+    Answered,
+    StoredPools,
+    Unit,
+    Weight,
+    pool_of,
+    units_of,
+)
 from router.fitting.replay import run_length
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
-from router.strategies.best_of_n import BestOfN
 from router.strategies.selection import voters
 from router.strategies.tasks import get_task
+
+Floats = npt.NDArray[np.float64]
+
+
+class _Costs(NamedTuple):
+    """Of one unit on each problem, (problems,): tokens, and FLOPs without and with scoring."""
+
+    tokens: Floats
+    unscored: Floats
+    scored: Floats
+
+    def of(self, verified: bool) -> Floats:
+        return self.scored if verified else self.unscored
 
 
 class PilotReplay:
@@ -33,9 +53,18 @@ class PilotReplay:
     ) -> None:
         self._study = study
         self._problems = problems
-        self._columns = columns
         ids = {problem.id for problem in problems}
         self._stored = StoredPools(store, columns.index, ids, study.level_samples)
+        names = [problem.id for problem in problems]
+        self._costs = {
+            name: _Costs(
+                self._stored.tokens(name, names),
+                self._stored.flops(name, names, verified=False),
+                self._stored.flops(name, names, verified=True),
+            )
+            for name in self._stored.pools
+        }
+        self._once = self._stored.once(SAMPLES, names)
 
     def outcomes(self, budget: int, picks: Sequence[tuple[Strategy, ...]]) -> Outcomes:
         """Means over the draws. picks: of each problem, one for each draw."""
@@ -49,7 +78,11 @@ class PilotReplay:
             orders = self._study.orders(problem, len(samples))
             for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
                 drawn = [samples[i] for i in order]
-                candidates = self._candidates(problem, strategy, drawn, size, draw)
+                ran = self._run(problem, strategy, drawn, draw)
+                own = sum(one.configuration == SAMPLES for one, _ in ran)
+                # A search begins with what was observed, where it samples so; the rest votes too.
+                candidates = [c for _, found in ran for c in found] + drawn[own:size]
+                candidates = [candidate._replace(unit=0) for candidate in candidates]
                 by = self._weight(strategy)
                 known = [by is None or c.weight(by) is not None for c in candidates]
                 select = voters(strategy.select, known).how
@@ -58,7 +91,7 @@ class PilotReplay:
                     by = None
                 pool = pool_of(get_task(problem.task), candidates, 1, by)
                 pools[select, scored].append((row * draws + draw, pool))
-                costs[row, draw] = self._cost(row, strategy, size)
+                costs[row, draw] = self._cost(row, strategy, [unit for unit, _ in ran], size)
         accuracy, coverage = np.zeros((2, len(picks) * draws))
         for (select, scored), members in pools.items():
             at, kind = [i for i, _ in members], [pool for _, pool in members]
@@ -74,48 +107,44 @@ class PilotReplay:
             choices=shares([strategy for chosen in picks for strategy in chosen]),
         )
 
-    def _cost(self, row: int, strategy: Strategy, size: int) -> tuple[float, float, float]:
-        """Generations, tokens and FLOPs of a search after a pilot of `size` scored samples."""
-        found, index = self._columns.found, self._columns.index
-        pilot = index[BestOfN(size)]
-        if not strategy.takes_samples:
-            own = index[strategy]
-            return (
-                found.generations[row, own] + size,
-                found.tokens[row, own] + found.tokens[row, pilot],
-                found.flops[row, own] + found.flops[row, pilot],
-            )
-        own = index.get(replace(strategy, n=max(strategy.n, size)), index[strategy])
-        flops = found.flops[row, own]
-        if not strategy.needs_verifier:  # but the pilot was scored
-            flops += found.flops[row, pilot]
-            flops -= found.flops[row, index[BestOfN(size, select="majority")]]
-        return max(found.generations[row, own], size), found.tokens[row, own], flops
+    def _run(
+        self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], draw: int
+    ) -> list[tuple[Unit, list[Answered]]]:
+        """The units that the strategy runs until its vote is over, with what each finds.
 
-    def _candidates(
-        self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], size: int, draw: int
-    ) -> list[Answered]:
-        """What the search finds, and its pilot of `size` samples, as one unit."""
-        found: list[list[Answered]] = []
-        taken = 0 if strategy.takes_samples else size
+        drawn: the problem's samples in the order of this draw, those that were observed first.
+        """
+        units: list[tuple[Unit, list[Answered]]] = []
+        samples = iter(drawn)
         for unit in units_of(strategy):
             if unit.configuration == SAMPLES:
-                samples = drawn[taken : taken + unit.count]
-                taken += unit.count
-                found += [[candidate] for candidate in samples]
+                units += [(unit, [next(samples)]) for _ in range(unit.count)]
                 continue
             stored = self._stored.pools[unit.configuration][problem.id]
             # Other runs in each draw, as far as there are any.
             turn = [(draw + k) % stored.units for k in range(unit.count)]
-            found += [[c for c in stored.candidates if c.unit == k] for k in turn]
-        flat = [c._replace(unit=i) for i, unit in enumerate(found) for c in unit]
-        if strategy.stopping is not None:
-            pool = pool_of(get_task(problem.task), flat, len(found), self._weight(strategy))
-            end = run_length(pool, strategy)
-            flat = [candidate for candidate in flat if candidate.unit < end]
-        # A search that takes samples begins with those that were observed.
-        flat = [*drawn[:size], *flat[size if strategy.takes_samples else 0 :]]
-        return [candidate._replace(unit=0) for candidate in flat]
+            units += [(unit, [c for c in stored.candidates if c.unit == k]) for k in turn]
+        if strategy.stopping is None:
+            return units
+        flat = [c._replace(unit=i) for i, (_, found) in enumerate(units) for c in found]
+        pool = pool_of(get_task(problem.task), flat, len(units), self._weight(strategy))
+        return units[: run_length(pool, strategy)]
+
+    def _cost(
+        self, row: int, strategy: Strategy, ran: Sequence[Unit], size: int
+    ) -> tuple[float, float, float]:
+        """Generations, tokens and FLOPs of these units and a pilot of `size` scored samples."""
+        plain = self._costs[SAMPLES]
+        own = sum(unit.configuration == SAMPLES for unit in ran)
+        rest, observed = max(0, size - own), min(size, own)
+        generations = sum(unit.strategy.cost for unit in ran) + rest
+        tokens = sum(self._costs[unit.configuration].tokens[row] for unit in ran)
+        verified = strategy.needs_verifier
+        flops = sum(self._costs[unit.configuration].of(verified)[row] for unit in ran)
+        flops += self._once[row] + rest * plain.scored[row]
+        if not verified:  # but the pilot was scored
+            flops += observed * (plain.scored[row] - plain.unscored[row])
+        return generations, float(tokens + rest * plain.tokens[row]), float(flops)
 
     def _weight(self, strategy: Strategy) -> Weight | None:
         if strategy.select == "confident":

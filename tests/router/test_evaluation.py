@@ -18,10 +18,12 @@ from router.difficulty.base import UNOBSERVED
 from router.difficulty.levels import Levels
 from router.evaluation import comparison
 from router.evaluation.evaluate import evaluate
+from router.evaluation.outcomes import Columns
+from router.evaluation.pilot import PilotReplay
 from router.evaluation.records import Evaluation
 from router.evaluation.spending import VOTES, Spending, Worth, best_votes, vote_sizes
 from router.evaluation.statistics import hindsight
-from router.evaluation.study import Study
+from router.evaluation.study import PILOT_DRAWS, Study
 from router.evaluation.summary import (
     against_fixed,
     at_averages,
@@ -32,7 +34,7 @@ from router.evaluation.summary import (
     sizes,
 )
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.measurements import Measurements
+from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import DEFAULTS, configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
@@ -40,6 +42,7 @@ from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
 GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
@@ -493,3 +496,32 @@ def test_a_file_that_is_no_evaluation_is_refused(evaluation: Evaluation, tmp_pat
         Evaluation.from_dict({**record, "problems": 1})
     with pytest.raises(InputError, match="cannot read evaluation"):
         Evaluation.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "generations"),
+    [
+        ("best_of_n(n=8)", 8),
+        ("best_of_n(n=1)", 2),  # the other pilot sample votes too
+        ("best_of_n(n=8, temperature=0.3)", 10),
+        # Four at another temperature, and of the other four two were observed.
+        ('best_of_n(n=8, temperatures="0.3:4")', 8),
+        ('best_of_n(n=5, temperatures="0.3:4")', 6),
+        ("best_of_n(n=8, select=majority, lead=8)", 8),
+        ("best_of_n(n=8, select=majority, lead=0)", 2),  # over after the first wave
+        ('best_of_n(n=8, select=majority, temperatures="0.3:4", lead=0)', 4),
+        ("dvts(n=8)", 10),
+    ],
+)
+def test_a_pilots_samples_are_the_searchs_own_and_counted_once(
+    bundle: Bundle, tmp_path: Path, text: str, generations: int
+) -> None:
+    world = simulated(3, seed=3)
+    strategies = tuple(map(parse_strategy, (text, "best_of_n(n=8)", "dvts(n=8)")))
+    with filled(tmp_path / "r.db", world, strategies) as store:
+        study = Study.of(bundle, world.problems, [8])
+        found = measure(store, strategies)
+        replay = PilotReplay(study, store, world.problems, Columns(found))
+        got = replay.outcomes(8, [(strategies[0],) * PILOT_DRAWS] * 3)
+    assert got.generations.tolist() == [generations] * 3
+    assert got.tokens == pytest.approx(100 * got.generations)
