@@ -33,9 +33,9 @@ COLD: Final = (1, 2, 4, 8)
 """At T = 0.3 there are eight samples of the problems that are evaluated."""
 
 GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
-LEADS: Final = {"weighted": (0.5, 1), "majority": (1, 2)}
-FLOORS: Final = {"weighted": (0, 0.05), "majority": (0, 0.25)}
-SCHEDULES: Final = ("", 'temperatures="0.3:4", ')
+LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
+FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
+SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
 INCHES: Final = (7.4, 4.2)
 
 
@@ -45,7 +45,7 @@ def texts() -> list[str]:
     for select in ("weighted", "majority"):
         found += [f"best_of_n(n={n}, select={select})" for n in BUDGETS]
         found += [f"best_of_n(n={n}, select={select}, temperature=0.3)" for n in COLD]
-        for n in (8, 16):
+        for n in (4, 8, 16):
             found += [f"best_of_n(n={n}, select={select}, {s[:-2]})" for s in SCHEDULES[1:]]
             found += [
                 f"best_of_n(n={n}, select={select}, {schedule}lead={lead}, give_up={floor})"

@@ -46,6 +46,20 @@ class Kind:
     spread: float = 60.0
 
 
+SEARCHES = (
+    "best_of_n(select=majority)",
+    "best_of_n",
+    "best_of_n(select=best)",
+    "beam_search(width=2)",
+    "beam_search(width=4)",
+    "dvts(width=4)",
+    "lookahead(width=4, k=1)",
+    "best_of_n(n=1, select=majority, temperature=0)",
+    "best_of_n(select=majority, temperature=0.3)",
+    "best_of_n(temperature=0.3)",
+)
+"""Strategies of every kind that is simulated."""
+
 WORLD = (
     Kind(0.34, 0.85, {"beam_search": 0.80, "dvts": 0.70, "lookahead": 0.60}),
     Kind(0.33, 0.40, {"beam_search": 0.97, "dvts": 0.40, "lookahead": 0.50}),

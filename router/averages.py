@@ -76,7 +76,7 @@ class Mix:
         value = self.accuracy - np.reshape(price, (-1, 1)) * self.cost
         # Of equal ones the cheapest.
         best = value >= value.max(axis=1, keepdims=True) - 1e-12
-        return np.where(best, self.cost, np.inf).argmin(axis=1)
+        return np.asarray(np.where(best, self.cost, np.inf).argmin(axis=1), np.int64)
 
     def at(self, price: float) -> tuple[Floats, Floats]:
         """Accuracy and cost of what each problem gets at a price, both of shape (problems,)."""

@@ -90,9 +90,9 @@ class Comparing:
     ) -> Comparison:
         """routed: outcomes of each policy, by budget. fit: what the bundle was fitted on."""
         strategies, bundle = self.found.strategies, self.study.bundle
-        whole = ~np.isnan(self.found.accuracy).any(axis=0)
+        whole = np.asarray(~np.isnan(self.found.accuracy).any(axis=0))
         table = Worth.of(bundle, strategies).only(whole)
-        offered = np.isfinite(table.accuracy).all(axis=0)
+        offered = np.asarray(np.isfinite(table.accuracy).all(axis=0))
         worths, weights = [table], self.weights
         if fit is not None:
             others = (worth.only(whole) for worth in refits(fit, bundle.levels, self.study.seed))
@@ -100,9 +100,9 @@ class Comparing:
         votes = {}
         for name, selects in VOTES.items():
             sizes = vote_sizes(strategies, table, selects)
-            columns = [best_votes(strategies, worth, selects, sizes) for worth in worths]
             if len(sizes):
-                votes[name] = sizes, np.stack(columns)
+                best = [best_votes(strategies, worth, selects, sizes) for worth in worths]
+                votes[name] = sizes, np.stack(best)
         if not votes:
             raise InputError(
                 "the bundle's table holds no vote over samples that these rollouts cover, so there"
@@ -194,9 +194,9 @@ class Comparing:
         return None
 
     def _by(self, estimator: Estimator) -> Told:
-        read = [prefill and prefill.evidence() for prefill in self.found.prefills]
+        read = [UNOBSERVED if p is None else p.evidence() for p in self.found.prefills]
         both = zip(self.problems, read, strict=True)
-        told = np.array([estimator.levels(p, evidence or UNOBSERVED) for p, evidence in both])
+        told = np.array([estimator.levels(problem, evidence) for problem, evidence in both])
         return lambda _: told
 
     def _pairs(self, worth: Worth) -> tuple[Pair, ...]:

@@ -76,10 +76,14 @@ class Worth:
         """Nothing is expected of other columns, so they are never chosen."""
         return replace(self, accuracy=np.where(columns, self.accuracy, -np.inf))
 
+    def expected(self, column: int) -> float:
+        """Accuracy over all levels; below 0 where it is not known at one of them."""
+        accuracy = self.accuracy[:, column]
+        return float(self.prior @ accuracy) if np.isfinite(accuracy).all() else -1.0
+
     def within(self, strategies: Sequence[Strategy], budget: int) -> list[int]:
         """The columns that are known at every level, and cost no more than a budget at most."""
-        known = np.isfinite(self.accuracy).all(axis=0)
-        return [c for c, s in enumerate(strategies) if known[c] and s.cost <= budget]
+        return [c for c, s in enumerate(strategies) if s.cost <= budget and self.expected(c) >= 0]
 
     def useful(self, columns: Sequence[int]) -> list[int]:
         """Those that no other equals or beats at every level for no more: whatever a price is, and
@@ -88,7 +92,8 @@ class Worth:
         better = (accuracy[:, None] >= accuracy).all(-1) & (cost[:, None] <= cost).all(-1)
         # Of equal ones the first stays.
         better &= ~better.T | np.tri(len(columns), k=-1, dtype=np.bool_).T
-        return [c for c, beaten in zip(columns, better.any(axis=0), strict=True) if not beaten]
+        beaten = np.asarray(better.any(axis=0))
+        return [column for column, lost in zip(columns, beaten, strict=True) if not lost]
 
     @classmethod
     def refitted(cls, found: Measurements, levels: Levels) -> Worth:
@@ -125,7 +130,7 @@ class Worth:
     def one_for_all(self, allowed: Sequence[int], average: float) -> int:
         """The column of the best single strategy that costs no more on average."""
         fitting = [c for c in allowed if self.prior @ self.cost[:, c] <= average + _SLACK]
-        return max(fitting, key=lambda column: float(self.prior @ self.accuracy[:, column]))
+        return max(fitting, key=self.expected)
 
     def _mix(self, told: Floats, allowed: Sequence[int]) -> Mix:
         columns = np.array(allowed)
@@ -134,33 +139,28 @@ class Worth:
 
 def vote_sizes(strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select]) -> Ints:
     """The sizes of which the fit knows a vote over samples of one temperature."""
-    return np.array(sorted({strategies[c].n for c in _votes(strategies, worth, selects)}))
+    known = [c for c in _votes(strategies, selects) if worth.expected(c) >= 0]
+    return np.array(sorted({strategies[column].n for column in known}), np.int64)
 
 
 def best_votes(
     strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select], sizes: Ints
 ) -> Ints:
     """At each size the column of the vote that the fit expects most of, shape (sizes,)."""
-    known = _votes(strategies, worth, selects)
-
-    def expected(column: int) -> float:
-        return float(worth.prior @ worth.accuracy[:, column])
-
-    return np.array([max((c for c in known if strategies[c].n == n), key=expected) for n in sizes])
+    votes = _votes(strategies, selects)
+    of_size = [[c for c in votes if strategies[c].n == n] for n in sizes]
+    return np.array([max(columns, key=worth.expected) for columns in of_size], np.int64)
 
 
-def _votes(strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select]) -> list[int]:
-    def is_vote(strategy: Strategy) -> bool:
+def _votes(strategies: Sequence[Strategy], selects: Sequence[Select]) -> list[int]:
+    return [
+        column
+        for column, strategy in enumerate(strategies)
+        if isinstance(strategy, BestOfN)
         # Of one sample nothing is selected.
-        return (
-            isinstance(strategy, BestOfN)
-            and (strategy.select in selects or strategy.n == 1)
-            and not strategy.anytime
-            and strategy.temperatures is None
-        )
-
-    most = max((s.cost for s in strategies), default=0)
-    return [c for c in worth.within(strategies, most) if is_vote(strategies[c])]
+        and (strategy.select in selects or strategy.n == 1)
+        and not (strategy.anytime or strategy.temperatures)
+    ]
 
 
 def refits(fit: Measurements, levels: Levels, seed: int) -> Iterator[Worth]:

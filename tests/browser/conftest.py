@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.simulated import simulated_store
+from benchmarks.simulated import SEARCHES, simulated_store
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.rollouts.store import RolloutStore
 from tests.browser.tab import EXECUTABLE, Tab, chromium
 from tests.service.serving import Engine, Served, bundled, served
@@ -47,7 +47,7 @@ def plain() -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service whose bundle was fitted on simulated rollouts: three levels, budgets 1 to 8."""
-    settings = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    settings = FitSettings(BUDGETS, configurations(BUDGETS, SEARCHES, verifier=True), "quantile:3")
     path: Path = tmp_path_factory.mktemp("browser") / "rollouts.sqlite"
     simulated_store(path, 60, settings.strategies)
     with RolloutStore.read(path) as rollouts:

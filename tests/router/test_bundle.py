@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.simulated import ORIGIN, simulated_store, state
+from benchmarks.simulated import ORIGIN, SEARCHES, simulated_store, state
 from router.bundle import Bundle
 from router.choosing import ByTable
 from router.cli import main
 from router.difficulty.base import UNOBSERVED, Evidence
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, fake_problems
@@ -24,7 +24,7 @@ from router.rollouts.store import RolloutStore
 from router.strategies.budget import Budget
 
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, SEARCHES, verifier=True), "quantile:3")
 PROBLEM = Problem("p", "1 + 1?")
 GENERATOR = GeneratorInfo("simulated", "fake", "plain")
 VERIFIER = VerifierInfo("simulated", "fake", "last")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.simulated import SEARCHES
 from router.fitting.allocation import Allocation
 from router.fitting.distributed import RayWorkers, _Actor, _places, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
+from router.fitting.sampler import Sampler, configurations, missing
 from router.fitting.workers import SearchJob
 from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
@@ -28,7 +29,7 @@ from router.strategies.best_of_n import BestOfN
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 PROBLEMS = fake_problems(16)
-STRATEGIES = configurations([1, 2, 4], DEFAULTS[:5], verifier=True)
+STRATEGIES = configurations([1, 2, 4], SEARCHES[:5], verifier=True)
 
 
 async def load(pids: Path, seconds_per_token: float, context: int = 16_384) -> Models:

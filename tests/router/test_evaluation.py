@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.simulated import ORIGIN, WORLD, Simulation, state
+from benchmarks.simulated import ORIGIN, SEARCHES, WORLD, Simulation, state
 from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
 from router.difficulty.levels import Levels
@@ -35,7 +35,7 @@ from router.evaluation.summary import (
 )
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.measurements import Measurements, measure
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill
@@ -45,7 +45,7 @@ from router.strategies.best_of_n import BestOfN
 from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
-GRID = configurations(BUDGETS, DEFAULTS, verifier=True)
+GRID = configurations(BUDGETS, SEARCHES, verifier=True)
 LONGER = configurations([16], ["best_of_n"], verifier=True)
 BEST = {1: "best_of_n", 2: "beam_search", 3: "dvts"}
 """What wins at each level at budgets 4 and 8, by construction."""

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.simulated import SEARCHES
 from router.bundle import Bundle
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.models.errors import InputError
 from router.models.fakes import fake_problems
 from router.rollouts.runs import Run
@@ -99,7 +100,7 @@ def check_complete(directory: Path, kept: list[Run]) -> None:
     runs = stored(directory)
     with RolloutStore.read(directory / "bundle.rollouts.sqlite") as store:
         counts = store.counts()
-    strategies = configurations(BUDGETS, DEFAULTS[:5], verifier=True)
+    strategies = configurations(BUDGETS, SEARCHES[:5], verifier=True)
     searches = {str(s) for s in strategies if not isinstance(s, BestOfN)} | {"dvts(n=4)"}
     pools = {
         SAMPLES: BUDGETS[-1] + LEVEL_SAMPLES,

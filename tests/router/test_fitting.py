@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.simulated import SEARCHES
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import DEFAULTS, MAJORITY, Sampler, configurations, missing, price
+from router.fitting.sampler import MAJORITY, Sampler, configurations, missing, price
 from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
@@ -27,7 +28,7 @@ from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 
 PROBLEMS = fake_problems(24)
-STRATEGIES = configurations([1, 2, 4], DEFAULTS[:5], verifier=True)
+STRATEGIES = configurations([1, 2, 4], SEARCHES[:5], verifier=True)
 
 
 def _store(path: Path, *, verifier: bool = True) -> RolloutStore:
@@ -121,7 +122,7 @@ async def test_a_gap_in_the_stored_repeats_is_filled(tmp_path: Path) -> None:
 async def test_the_next_price_knows_the_measured_rates(tmp_path: Path) -> None:
     with _store(tmp_path / "r.db") as store:
         await _run(_sampler(store))
-        more = configurations([1, 2, 4, 8], DEFAULTS[:5], verifier=True)
+        more = configurations([1, 2, 4, 8], SEARCHES[:5], verifier=True)
         jobs = missing(PROBLEMS, more, store.held())
         due = price(jobs, store.rates())
         per_generation, per_second = store.rates()

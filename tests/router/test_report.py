@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.simulated import WORLD, Kind, Simulation, simulated_store
+from benchmarks.simulated import SEARCHES, WORLD, Kind, Simulation, simulated_store
 from router import cli
 from router.bundle import Bundle
 from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
 from router.report.figures import OTHERS
 from router.rollouts.store import RolloutStore
 
 BUDGETS = (1, 4, 8)
-GRID = configurations(BUDGETS, DEFAULTS[1:], verifier=True)
+GRID = configurations(BUDGETS, SEARCHES[1:], verifier=True)
 BEAMS = tuple(replace(kind, searches={"beam_search": 1.0, "dvts": 0.01}) for kind in WORLD)
 """Beam search is always right, so it wins everywhere."""
 

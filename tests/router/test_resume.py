@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.simulated import simulated_store
+from benchmarks.simulated import SEARCHES, simulated_store
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.models.fakes import FakeGenerator, fake_problems
 from router.rollouts.store import RolloutStore
 from tests.problem_file import problem_file
@@ -27,7 +27,7 @@ BUDGETS = (1, 2, 4, 8)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("resume")
-    settings = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+    settings = FitSettings(BUDGETS, configurations(BUDGETS, SEARCHES, verifier=True), "quantile:3")
     simulated_store(home / "r.db", 60, settings.strategies)
     with RolloutStore.read(home / "r.db") as store:
         fit_bundle(store, settings).save(home / "bundle")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.simulated import simulated_store, state
+from benchmarks.simulated import SEARCHES, simulated_store, state
 from router import Budget, Router, cli
 from router.bundle import Bundle
 from router.choosing import ByTable, Fixed
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
@@ -32,7 +32,7 @@ from router.table import Estimate
 
 QUESTION = "What is 12 + 35 + 7?"
 BUDGETS = (1, 2, 4, 8)
-SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, DEFAULTS, verifier=True), "quantile:3")
+SETTINGS = FitSettings(BUDGETS, configurations(BUDGETS, SEARCHES, verifier=True), "quantile:3")
 
 
 class Simulated(FakeGenerator):

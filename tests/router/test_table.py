@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.simulated import Simulation, simulated_store
+from benchmarks.simulated import SEARCHES, Simulation, simulated_store
 from router.difficulty.levels import Levels, fit_levels
 from router.fitting.cells import beaten, build_table, interval, shrunken
 from router.fitting.measurements import Measurements, measure
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.sampler import configurations
 from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
@@ -22,7 +22,7 @@ from router.strategies.registry import parse_strategy
 from router.table import Table
 
 BUDGETS = (1, 2, 4, 8)
-STRATEGIES = configurations(BUDGETS, DEFAULTS, verifier=True)
+STRATEGIES = configurations(BUDGETS, SEARCHES, verifier=True)
 
 
 @dataclass(frozen=True)
