@@ -68,7 +68,10 @@ def main() -> None:
     ):
         bundle = fit_bundle(fit, FitSettings(BUDGETS, strategies, "quantile:5", merge=True))
         study = Study.of(bundle, read_graded(HERE / "problems/evaluate.jsonl"), BUDGETS)
-        found = asyncio.run(evaluate(study, unseen, fit=fit, source=Path(unseen.path.name)))
+        source = Path("benchmarks/rollouts/evaluate.jsonl.gz")
+        found = asyncio.run(evaluate(study, unseen, fit=fit, source=source))
+    command = {"command": f"python -m benchmarks.choosing --out {out}"}
+    found = found.model_copy(update={"provenance": found.provenance.model_copy(update=command)})
     found.save(out / "evaluation.json")
     (out / "evaluation.html").write_text(render(found), "utf-8")
     lines = average_lines(found)

@@ -56,7 +56,8 @@ _out = Console(stderr=True, highlight=False)
     "strategies",
     multiple=True,
     metavar="NAME(…)",
-    help="Fit this one, at every budget it fits; repeat it.  [default: all that can run]",
+    help="Fit this one, at every budget it fits; repeat it.  [default: those of votes, beam search"
+    " and look-ahead that can run]",
 )
 @option("--levels", default="quantile:5", metavar="quantile:K|absolute", help="Of difficulty.")
 @option("--merge-levels", is_flag=True, help="Join levels that have too few problems.")

@@ -182,8 +182,8 @@ def _verdict(fitted: Table) -> str:
     if not differing:
         return "At each budget one search wins at every level: difficulty makes no difference."
     return (
-        f"The winning search depends on the level at budgets {', '.join(differing)}. Whether that"
-        " holds on other problems, tested in pairs, `router evaluate` says."
+        "On the problems of the fit, levels have winners of their own at budgets"
+        f" {', '.join(differing)}; whether on others, `router evaluate` tests in pairs."
     )
 
 

@@ -92,7 +92,10 @@ class _BundlePage:
         }
         differing = [str(budget) for budget, found in by_budget.items() if len(found) > 1]
         if differing:
-            return f"Which search wins depends on the level at budgets {', '.join(differing)}."
+            return (
+                "On the problems of the fit, levels have winners of their own at budgets"
+                f" {', '.join(differing)}; whether on others, router evaluate tests in pairs."
+            )
         every = {name for found in by_budget.values() for name in found}
         if len(every) == 1:
             name = self.words[every.pop()]
