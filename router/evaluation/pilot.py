@@ -34,7 +34,7 @@ from router.strategies.tasks import get_task
 Floats = npt.NDArray[np.float64]
 
 
-class _Costs(NamedTuple):
+class _UnitCosts(NamedTuple):
     """Of one unit on each problem, (problems,): tokens, and FLOPs without and with scoring."""
 
     tokens: Floats
@@ -57,7 +57,7 @@ class PilotReplay:
         self._stored = StoredPools(store, columns.index, ids, study.level_samples)
         names = [problem.id for problem in problems]
         self._costs = {
-            name: _Costs(
+            name: _UnitCosts(
                 self._stored.tokens(name, names),
                 self._stored.flops(name, names, verified=False),
                 self._stored.flops(name, names, verified=True),
