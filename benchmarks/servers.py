@@ -61,7 +61,7 @@ RESAMPLES: Final = 2000
 THREADS: Final = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5"}
 """Not bound; and waiting 5 ms for work before they sleep, as where vLLM binds them itself."""
 PORTS: Final = (18211, 18212)
-WORKER: Final = "router.models.generators.vllm_served_worker.Worker"
+WORKER: Final = "router.models.generators.vllm_served_worker.ServedWorker"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The worker that a `vllm serve` on a CPU is told to have, to draw tokens as our own engines do.
 
-`vllm serve … --worker-cls router.models.generators.vllm_served_worker.Worker`
+`vllm serve … --worker-cls router.models.generators.vllm_served_worker.ServedWorker`
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from router.models.runtime.vllm_internals import cpu_worker
 logger = logging.getLogger("router")
 
 
-class Worker(FastDraws, cpu_worker()):  # type: ignore[misc]  # vLLM has no types here
+class ServedWorker(FastDraws, cpu_worker()):  # type: ignore[misc]  # vLLM has no types here
     """vLLM's own, drawing by inversion once the model is there."""
 
     def load_model(self, **kwargs: Any) -> None:

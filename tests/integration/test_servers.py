@@ -81,7 +81,7 @@ def servers(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             tokenizer_dir,
             scratch / "generator",
             *(*sizes, "--served-model-name", DEFAULT.name),
-            *("--worker-cls", "router.models.generators.vllm_served_worker.Worker"),
+            *("--worker-cls", "router.models.generators.vllm_served_worker.ServedWorker"),
         )
         stack.enter_context(generator)
         verifier = VllmServer(

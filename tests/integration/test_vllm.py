@@ -200,17 +200,17 @@ async def test_a_worker_of_vllm_serve_draws_so_once_it_has_its_model(
     logprobs: str, known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker of `docs/deploy.md`, which nobody calls anything of from outside."""
-    from router.models.generators.vllm_served_worker import Worker
+    from router.models.generators.vllm_served_worker import ServedWorker
 
     usual = lambda *_: None  # noqa: E731
     drawing = SimpleNamespace(forward=usual, logprobs_mode=logprobs)
     loaded = SimpleNamespace(sampler=SimpleNamespace(topk_topp_sampler=drawing))
     monkeypatch.setattr(
-        Worker.__mro__[2],
+        ServedWorker.__mro__[2],
         "load_model",
         lambda worker, **_: setattr(worker, "model_runner", loaded),
     )
-    object.__new__(Worker).load_model()
+    object.__new__(ServedWorker).load_model()
     assert (drawing.forward is not usual) == known
     assert ("draws tokens slowly" in caplog.text) != known
 
