@@ -39,6 +39,7 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.embedded import DEFAULT
 from router.models.weights.find import find_model
 from router.opening import FAKE, Models, load_models
+from router.pairs import Pair
 from router.problem_files import read_problems
 from router.provenance import digest
 from router.strategies.base import Candidate
@@ -334,7 +335,7 @@ def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:
 async def open_models(engine: str) -> Models:
     """The embedded model with the shipped head, or fakes."""
     head = FAKE if engine == FAKE else str(shipped_head(DEFAULT.name))
-    return await load_models(None, head, model=None, engine=engine, endpoints=(), prompt=None)
+    return await load_models({"": Pair(engine=engine, verifier=head)})
 
 
 async def run(

@@ -13,7 +13,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from weakref import WeakSet
 
 import numpy as np
@@ -215,6 +215,20 @@ def slipping_sum(slip: float = 0.06) -> Script:
         if sampling.temperature > 0 and rng.random() < chance:
             result += rng.choice((-10, -1, 1, 10))
         return f"{total} + {addend} = {max(0, result)}\n\n", "step"
+
+    return script
+
+
+def knowing(chances: Mapping[int, float]) -> Script:
+    """State the sum in one step, rightly by a chance that the problem's number of terms decides.
+
+    So the strength of a model on each sort of problem is known. Wrong sums are seldom equal.
+    """
+
+    def script(chain: Chain, _: Sampling, rng: random.Random) -> tuple[str, FinishReason]:
+        terms = numbers(chain.problem)
+        wrong = rng.random() >= chances[len(terms)]
+        return f"The answer is \\boxed{{{sum(terms) + wrong * rng.randint(1, 999)}}}.", "stop"
 
     return script
 

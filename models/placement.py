@@ -49,7 +49,7 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def placed(wanted: Sequence[Wanted]) -> dict[Role, dict[str, Any]]:
+def placed(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
     """The engine arguments of each model, completed with its cards and share of memory. Blocks.
 
     wanted: all that will be loaded on GPUs. Where none runs on vLLM, nothing is divided.
@@ -58,12 +58,12 @@ def placed(wanted: Sequence[Wanted]) -> dict[Role, dict[str, Any]]:
         InputError: the models do not fit, or arguments that cannot be understood.
         ModelError: a checkpoint or the cards cannot be read.
     """
-    args: dict[Role, dict[str, Any]] = {one.role: dict(one.args) for one in wanted}
+    args: list[dict[str, Any]] = [dict(one.args) for one in wanted]
     if not any(one.engine == "vllm" for one in wanted):
         return args
     cards = measure_cards()
     shares = share_cards(cards, [_tenant(one) for one in wanted])
-    for one, share in zip(wanted, shares, strict=True):
+    for index, (one, share) in enumerate(zip(wanted, shares, strict=True)):
         logger.info(
             "%s %s: cards %s, %.1f %% of their memory, context of about %s tokens",
             one.role,
@@ -73,7 +73,7 @@ def placed(wanted: Sequence[Wanted]) -> dict[Role, dict[str, Any]]:
             share.context,
         )
         if one.engine == "vllm":
-            args[one.role] = _engine_args(share, len(cards)) | args[one.role]
+            args[index] = _engine_args(share, len(cards)) | args[index]
     return args
 
 

@@ -39,8 +39,9 @@ class Problem:
 
     `history` holds earlier chat turns (a service's callers have them); a `system` turn there
     replaces the prompt's own system text. `task` is the id of what it asks for; `ask` is said after
-    the text when it is put to a model (`strategies.tasks.posed`), and is in no file. Nor is
-    `thinks`, whether that model's solutions begin inside a thought.
+    the text when it is put to a model (`strategies.tasks.posed`), and is in no file. Nor are
+    `thinks`, whether that model's solutions begin inside a thought, and `model`, its name in a
+    fleet.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Problem:
     task: str = "maths"
     ask: str = ""
     thinks: bool = False
+    model: str = ""
 
     @classmethod
     def of_text(cls, text: str, task: str = "maths") -> Problem:

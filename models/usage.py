@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from router.models.errors import InputError
 from router.models.types import Sampled, Scored
 
 Number = TypeVar("Number", int, float)
@@ -18,11 +19,14 @@ class Usage:
     What an engine does not report is None, never 0. verifier_seconds is summed over the
     verifier's calls, which overlap; None in records of before it was measured.
 
+    generations: of the only model, or in units of one plain sample of the first.
     lower_bound: more was done than this: an engine did not say what a call that was cancelled or
         that failed had done until then.
+    models: what each model of a fleet did, by its name, its generations its own; empty where there
+        is only one.
     """
 
-    generations: int = 0
+    generations: float = 0
     sampled_tokens: int | None = 0
     prompt_tokens: int | None = 0
     prompt_tokens_cached: int | None = 0
@@ -31,6 +35,7 @@ class Usage:
     flops: float | None = 0.0
     seconds: float = 0.0
     lower_bound: bool = False
+    models: Mapping[str, Usage] = field(default_factory=dict)
 
     @classmethod
     def of_sampling(cls, sampled: Sampled, parameters: int | None) -> Usage:
@@ -65,11 +70,14 @@ class Usage:
         )
 
     def __add__(self, other: Usage) -> Usage:
-        numbers = [f.name for f in fields(self) if f.name != "lower_bound"]
+        numbers = [f.name for f in fields(self) if f.name not in ("lower_bound", "models")]
         both: dict[str, Any] = {
             name: total([getattr(self, name), getattr(other, name)]) for name in numbers
         }
-        return Usage(**both, lower_bound=self.lower_bound or other.lower_bound)
+        models = dict(self.models)
+        for name, spent in other.models.items():
+            models[name] = models[name] + spent if name in models else spent
+        return Usage(**both, lower_bound=self.lower_bound or other.lower_bound, models=models)
 
     @property
     def prompt_tokens_computed(self) -> int | None:
@@ -79,12 +87,36 @@ class Usage:
         return self.prompt_tokens - self.prompt_tokens_cached
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "prompt_tokens_computed": self.prompt_tokens_computed}
+        record = {**asdict(self), "prompt_tokens_computed": self.prompt_tokens_computed}
+        del record["models"]
+        if self.models:
+            record["models"] = {name: spent.to_dict() for name, spent in self.models.items()}
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Usage:
-        known = {"verifier_seconds": None, "lower_bound": False, **record}
+        known = {"verifier_seconds": None, "lower_bound": False, "models": {}, **record}
+        known["models"] = {name: cls.from_dict(spent) for name, spent in known["models"].items()}
         return cls(**{f.name: known[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Money for a million tokens of a prompt, and of what is sampled; in any currency.
+
+    Raises:
+        InputError: they are no positive numbers, or no number at all.
+    """
+
+    prompt: float
+    sampled: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.prompt < float("inf") and 0 < self.sampled < float("inf")):
+            raise InputError(
+                f"a price is money for a million tokens, over 0, not {self.prompt:g} for those of"
+                f" a prompt and {self.sampled:g} for those sampled"
+            )
 
 
 def total(values: Iterable[Number | None]) -> Number | None:

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from router.models.types import Sampling as Sampling
     from router.models.types import Scored as Scored
     from router.models.types import Step as Step
+    from router.models.usage import Price as Price
     from router.models.usage import Usage as Usage
+    from router.pairs import Pair as Pair
     from router.records import Considered as Considered
     from router.records import Decision as Decision
     from router.records import Failure as Failure
@@ -94,8 +96,10 @@ _PUBLIC: Final = {
     "Node": "router.strategies.trace",
     "NotFinite": "router.models.errors",
     "NotInstalled": "router.models.errors",
+    "Pair": "router.pairs",
     "Prefill": "router.models.types",
     "Prefiller": "router.models.base",
+    "Price": "router.models.usage",
     "Problem": "router.models.types",
     "PromptTooLong": "router.models.errors",
     "Router": "router.core",

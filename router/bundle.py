@@ -14,7 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
 from router.rollouts.runs import Origin
+from router.strategies.fleet import Fleet
 from router.table import Table
 
 if TYPE_CHECKING:
@@ -63,34 +64,64 @@ class Bundle:
         """Tells levels by the text; where it was fitted on too few problems, by the prior."""
         return self.estimator or Prior(self.prior)
 
-    def check(self, generator: GeneratorInfo, verifier: VerifierInfo | None) -> None:
-        """Make sure that the models are those that the bundle was fitted on.
+    @property
+    def asks(self) -> str:
+        """The models that it asks, in words; of a fleet each with what a sample of it costs."""
+        first, *others = self.table.members or [None]
+        if first is None:
+            judge = f"verifier {self.origin.verifier}" if self.origin.verifier else "no verifier"
+            return f"{self.origin.model}, {judge}"
+        further = (f"{one.name} {one.model} ({one.cost:g} a sample)" for one in others if one)
+        return ", ".join([f"{first.name} {first.model}", *further])
+
+    def check(
+        self, generator: GeneratorInfo, verifier: VerifierInfo | None, name: str = ""
+    ) -> None:
+        """Make sure that a model is the one that the bundle was fitted on.
 
         Sampling is the caller's: a table is most of the truth at another temperature, and the
         decision says that it is another.
 
+        name: of the model in a fleet.
+
         Raises:
             InputError: another generator, prompt or verifier; says how to refit.
         """
-        self.check_verified(verifier is not None)
+        origin = self.origin.others.get(name, self.origin)
+        _check_verified(origin, verifier is not None, name)
         try:
-            self.origin.joined(Origin.of(generator, self.origin.sampling, verifier))
+            replace(origin, others={}).joined(Origin.of(generator, origin.sampling, verifier))
         except InputError as error:
+            what = f"another model {name}" if name else "other models"
             raise InputError(
-                f"the bundle was fitted on other models: {error}; refit with `router fit`"
+                f"the bundle was fitted on {what}: {error}; refit with `router fit`"
             ) from None
 
-    def check_verified(self, verified: bool) -> None:
-        """The part of `check` that needs no opened model.
+    def check_known(self, verified: bool, fleet: Fleet) -> None:
+        """The part of it that needs no opened model, for all of them.
+
+        verified: whether the first has a verifier. fleet: the terms of several models.
 
         Raises:
-            InputError: the bundle was fitted with a verifier, and there is none.
+            InputError: a model is missing, the first is another, or one was fitted with a verifier
+                and has none.
         """
-        if self.origin.verifier is not None and not verified:
+        names = [member.name for member in self.table.members]
+        missing = [name for name in names if name not in fleet]
+        if missing:
+            here = f"there are {', '.join(fleet)}" if fleet else "there is one, without a name"
+            options = " ".join(f"--model {name}=…" for name in (missing if fleet else names))
             raise InputError(
-                f"the bundle was fitted with verifier {self.origin.verifier!r} and there is none;"
-                " give it with --verifier, or refit with `router fit`"
+                f"the bundle asks models {', '.join(names)}, and {here}: give {options}, or"
+                " another --bundle"
             )
+        if names and names[0] != next(iter(fleet)):
+            raise InputError(
+                f"the bundle counts in samples of {names[0]}, so that is the --model to name first"
+            )
+        _check_verified(self.origin, verified, names[0] if names else "")
+        for name, origin in self.origin.others.items():
+            _check_verified(origin, fleet[name].verified, name)
 
     def fitted_on(self, problem: Problem) -> bool:
         """Whether the bundle was fitted on a problem of this text, whatever its id."""
@@ -217,6 +248,15 @@ def _check_levels(path: Path, estimated: int, levels: int) -> None:
         raise InputError(
             f"{path} estimates {estimated} levels, but the bundle has {levels};"
             " refit with `router fit`"
+        )
+
+
+def _check_verified(origin: Origin, verified: bool, name: str) -> None:
+    if origin.verifier is not None and not verified:
+        of, option = (f" for {name}", f" {name}=…") if name else ("", "")
+        raise InputError(
+            f"the bundle was fitted with verifier {origin.verifier!r}{of} and there is none;"
+            f" give it with --verifier{option}, or refit with `router fit`"
         )
 
 

@@ -15,6 +15,7 @@ from router.records import Decision
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
+from router.strategies.fleet import ALONE, Fleet
 from router.table import CostUnit, Table
 
 AUTO = "auto"
@@ -202,12 +203,18 @@ class Routing:
             )
 
     def chooser(
-        self, tolerance: float, *, verified: bool, models: Models | None
+        self,
+        tolerance: float,
+        *,
+        verified: bool,
+        models: Models | None,
+        fleet: Fleet = ALONE,
     ) -> Default | ByTable:
         """What decides.
 
         verified: whether there is, or will be, a verifier.
         models: None before they are opened; the bundle is then taken to fit them.
+        fleet: the terms of several models.
 
         Raises:
             InputError: the bundle that was asked for does not fit the models, or there is none
@@ -216,7 +223,7 @@ class Routing:
         because = self.because
         if self.bundle is not None:
             try:
-                self._check(self.bundle, verified, models)
+                self._check(self.bundle, verified, models, fleet)
             except InputError as error:
                 if self.asked:
                     raise
@@ -232,12 +239,22 @@ class Routing:
         return Default(verified, because)
 
     @staticmethod
-    def _check(bundle: Bundle, verified: bool, models: Models | None) -> None:
-        if models is None:
-            bundle.check_verified(verified)
-        else:
-            judge = models.verifier
-            bundle.check(models.generator.info, None if judge is None else judge.info)
+    def _check(bundle: Bundle, verified: bool, models: Models | None, fleet: Fleet) -> None:
+        bundle.check_known(verified, fleet)
+        if models is not None:
+            check_models(bundle, models)
+
+
+def check_models(bundle: Bundle, models: Models) -> None:
+    """Make sure that opened models are those that a bundle was fitted on.
+
+    Raises:
+        InputError: as `Bundle.check`.
+    """
+    asked = bundle.table.costs or {models.name}
+    for member in (one for one in models.members if one.name in asked):
+        judge = None if member.verifier is None else member.verifier.info
+        bundle.check(member.generator.info, judge, member.name)
 
 
 def left_out(error: InputError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,22 +29,15 @@ from router.models.errors import InputError, NotInstalled
 from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import AskedSampling, Problem, Sampling
-from router.opening import (
-    SERVED,
-    Models,
-    assumed,
-    default_bundle,
-    default_sampling,
-    default_verifier,
-    load_models,
-)
+from router.opening import Models, load_models
+from router.pairs import Pair, named_pairs, relative_costs
 from router.records import Decision, Failure, Solution
 from router.road import solve
 from router.session import Session
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
+from router.strategies.fleet import ALONE, Fleet, Terms, asked_by, check
 from router.strategies.registry import parse_strategy
-from router.strategies.search import check
 from router.strategies.trace import Listener
 
 Decided = Callable[[Decision], None]
@@ -66,28 +59,12 @@ class Router(Session):
     from several threads and event loops at once.
 
     Args:
-        model: directory or hub id of the generator; None is the default model. With endpoints,
-            the name that the servers know it by.
-        engine: `auto`, `vllm`, `transformers`, `openai` or `fake`.
-        endpoints: base URLs of OpenAI-compatible servers.
-        endpoint_key: their API key.
-        endpoint_seeds: whether they may be sent seeds; vLLM's CPU build dies of one.
-        tokenizer: directory or hub id, for servers that cannot render a chat.
-        prompt: id in `models.prompts`; None is the model's own. `models.prompts.delimited` gives
-            the id of one whose steps end otherwise.
-        chat_template_kwargs: what the model's chat template is told besides, as
-            `{"enable_thinking": False}`.
-        verifier: directory or hub id of a process reward model, or a ready-made verifier; None
-            means none. `auto` is the head that comes with `router` for the model, if there is
-            one; a ready-made generator gets none.
-            With verifier endpoints, what they serve; `auto` is what they say that it is.
-        verifier_format: id in `models.verifiers.prm`, for weights that do not tell.
-        verifier_endpoints: base URLs of `vllm serve`s of the verifier, in place of running it here
-            (`docs/deploy.md`).
-        verifier_endpoint_key: their API key.
-        engine_args, verifier_args: fields of vLLM's `AsyncEngineArgs` for the engine of the
-            generator and of the verifier, as `{"tensor_parallel_size": 2}`; they replace our
-            defaults (`docs/deploy.md`).
+        model, engine, endpoints, endpoint_key, endpoint_seeds, tokenizer, prompt,
+            chat_template_kwargs, verifier, verifier_format, verifier_endpoints,
+            verifier_endpoint_key, engine_args, verifier_args, generator: what the one model and its
+            verifier are opened from, as `pairs.Pair` explains them.
+        models: in their place the pair, or several by their names, of the first of which a sample
+            costs 1 (`docs/fleet.md`).
         strategy: `auto`; or a strategy, yours included, or its text: `beam_search(n=16, width=4)`.
         sampling: temperature, top_p, stop strings and the limit on tokens of one solution. What is
             not asked for is as the bundle that decides was fitted, else the model's own; what is
@@ -104,8 +81,6 @@ class Router(Session):
             `solve_many` shares it out over its problems; a single problem gets what it would among
             problems like those of the fit.
         target_accuracy: in its place: as few generations as promise this accuracy, on average.
-        generator: a ready-made generator in place of model, engine, endpoints and prompt. A
-            ready-made generator or verifier stays the caller's to close.
     """
 
     def __init__(
@@ -133,22 +108,28 @@ class Router(Session):
         average: float | None = None,
         target_accuracy: float | None = None,
         generator: Generator | None = None,
+        models: Pair | Mapping[str, Pair] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.engine = engine
-        self.endpoints = endpoints
-        self.endpoint_key = endpoint_key
-        self.endpoint_seeds = endpoint_seeds
-        self.tokenizer = tokenizer
-        self.prompt = prompt
-        self.chat_template_kwargs = chat_template_kwargs
-        self.asked_verifier = verifier
-        self.verifier_format = verifier_format
-        self.verifier_endpoints = verifier_endpoints
-        self.verifier_endpoint_key = verifier_endpoint_key
-        self.engine_args = engine_args
-        self.verifier_args = verifier_args
+        pair = Pair(
+            model,
+            engine,
+            endpoints,
+            endpoint_key,
+            endpoint_seeds,
+            tokenizer,
+            prompt,
+            chat_template_kwargs,
+            verifier,
+            verifier_format,
+            verifier_endpoints,
+            verifier_endpoint_key,
+            engine_args,
+            verifier_args,
+            generator,
+        )
+        self.pairs = named_pairs(pair, models)
+        self.pair = next(iter(self.pairs.values()))
         self.strategy = strategy
         asked = AskedSampling.of(sampling) if isinstance(sampling, Sampling) else sampling
         self.asked = asked or AskedSampling()
@@ -157,27 +138,40 @@ class Router(Session):
         self.chooser = chooser
         self.average = average
         self.target_accuracy = target_accuracy
-        self.generator = generator
+
+    @property
+    def verifier(self) -> str | Verifier | None:
+        """The verifier that is, or will be, used, of the first model: what `auto` stands for."""
+        return self.pair.judge
 
     @cached_property
-    def verifier(self) -> str | Verifier | None:
-        """The verifier that is, or will be, used: what `auto` stands for is resolved."""
-        if self.asked_verifier != AUTO:
-            return self.asked_verifier
-        if self.verifier_endpoints:
-            return SERVED
-        if self.generator is not None:
-            return None
-        return default_verifier(self.model, self.engine, self.endpoints)
+    def fleet(self) -> Fleet:
+        """On what terms strategies may ask each model by its name; a single one has none.
+
+        A sample costs what the bundle's fit has measured; else as `pairs.relative_costs`.
+
+        Raises:
+            InputError, ModelError: the bundle cannot be read, or a cost is not known.
+        """
+        if "" in self.pairs:
+            return ALONE
+        bundle = self._routing.bundle
+        costs = {} if bundle is None else bundle.table.costs
+        if not costs.keys() >= self.pairs.keys():
+            costs = {**relative_costs(self.pairs), **costs}
+        return {
+            name: Terms(costs[name], pair.judge is not None) for name, pair in self.pairs.items()
+        }
 
     @cached_property
     def _routing(self) -> Routing:
         asked = self.bundle != AUTO
         directory = self.bundle if asked else None
-        if not asked and self.generator is None:
-            directory = default_bundle(self.model, self.engine, self.endpoints)
+        if not asked and len(self.pairs) == 1:
+            directory = self.pair.bundle
         if directory is None:
-            return Routing(None, asked, self.difficulty)
+            what = "this model" if len(self.pairs) == 1 else "these models"
+            return Routing(None, asked, self.difficulty, f"no bundle is fitted for {what}")
         try:
             return Routing(Bundle.load(Path(directory)), asked, self.difficulty)
         except NotInstalled as error:
@@ -214,24 +208,8 @@ class Router(Session):
     @property
     def loader(self) -> Callable[[], Coroutine[Any, Any, Models]]:
         """Opens models such as this router's; in another process too, if none is ready-made."""
-        return partial(
-            load_models,
-            self.generator,
-            self.verifier,
-            model=self.model,
-            engine=self.engine,
-            endpoints=self.endpoints,
-            endpoint_key=self.endpoint_key,
-            endpoint_seeds=self.endpoint_seeds,
-            tokenizer=self.tokenizer,
-            prompt=self.prompt,
-            chat_template_kwargs=self.chat_template_kwargs,
-            verifier_format=self.verifier_format,
-            verifier_endpoints=self.verifier_endpoints,
-            verifier_endpoint_key=self.verifier_endpoint_key,
-            engine_args=self.engine_args,
-            verifier_args=self.verifier_args,
-        )
+        costs = {name: terms.cost for name, terms in self.fleet.items()}
+        return partial(load_models, self.pairs, costs)
 
     # -- use ------------------------------------------------------------------------------
 
@@ -253,7 +231,7 @@ class Router(Session):
             InputError: as `solve`.
         """
         limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling)
-        return chooser.choose(_problem(problem), UNOBSERVED, limits)
+        return self._named(chooser.choose(_problem(problem), UNOBSERVED, limits))
 
     async def adecide(
         self,
@@ -400,7 +378,7 @@ class Router(Session):
 
     def _sampling(self, chooser: Chooser | None, asked: AskedSampling) -> Sampling:
         fitted = chooser.fitted if isinstance(chooser, ByTable) else None
-        return asked.over(fitted or default_sampling(self.model, self.endpoints))
+        return asked.over(fitted or self.pair.sampling)
 
     def _priced(self, chooser: Chooser, budget: Budget) -> Chooser:
         """With the price of the average or the accuracy that was asked for, on the fit's mix.
@@ -439,9 +417,12 @@ class Router(Session):
         prices = mix.prices(self.average)
         return {id(one): price for one, price in zip(problems, prices, strict=True)}
 
+    def _named(self, decision: Decision) -> Decision:
+        return replace(decision, models=asked_by(decision.strategy, next(iter(self.pairs))))
+
     def _by_bundle(self, tolerance: float = 0.0) -> Default | ByTable:
         return self._routing.chooser(
-            tolerance, verified=self.verifier is not None, models=self.opened
+            tolerance, verified=self.verifier is not None, models=self.opened, fleet=self.fleet
         )
 
     def _plan(
@@ -478,8 +459,12 @@ class Router(Session):
             )
         if asked == AUTO and self.chooser is not None:
             return self.chooser
-        fixed = parse_strategy(asked, budget.generations) if isinstance(asked, str) else asked
-        check(fixed, budget, has_verifier=self.verifier is not None)
+        fixed = (
+            parse_strategy(asked, budget.generations, self.fleet)
+            if isinstance(asked, str)
+            else asked
+        )
+        check(fixed, budget, has_verifier=self.verifier is not None, fleet=self.fleet)
         return Fixed(fixed)
 
     async def _solve(
@@ -513,10 +498,13 @@ class Router(Session):
 
     @cached_property
     def _assumed(self) -> tuple[str, ...]:
-        """A note on what the shipped verifier or bundle rests on, where that is not certain."""
-        shipped = self.generator is None and AUTO in (self.asked_verifier, self.bundle)
-        note = assumed(self.model, self.engine, self.endpoints) if shipped else None
-        return () if note is None else (note,)
+        """Notes on what the shipped verifiers or bundle rest on, where that is not certain."""
+        notes = {
+            pair.assumed: None
+            for pair in self.pairs.values()
+            if AUTO in (pair.verifier, self.bundle)
+        }
+        return tuple(note for note in notes if note is not None)
 
 
 def _problem(problem: str | Problem) -> Problem:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.bundle import shipped_bundle
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError, ModelError
 from router.models.placement import Wanted, on_gpu, placed
-from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_args
 from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
 from router.models.verifiers.load import GeneratorStates
 from router.models.weights.embedded import EMBEDDED, embedded_model
+from router.strategies.base import Strategy
+from router.strategies.fleet import ALONE, Fleet, Member, Terms, asked_by
+
+if TYPE_CHECKING:
+    from router.pairs import Pair
 
 _HERE = ("vllm", "transformers")
 """Engines that take memory of this machine."""
 
 SERVED = "auto"
-"""The verifier that stands for what the verifier endpoints say that they serve."""
+"""The verifier that stands for the shipped one, or what the verifier endpoints say they serve."""
 
 FAKE = "fake"
 """The verifier that goes with the fake engine, and that engine."""
@@ -97,11 +101,32 @@ def default_bundle(model: str | None, engine: str, endpoints: Sequence[str] = ()
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What the router uses. loaded: those of them that it has opened itself."""
+    """What the router uses. loaded: those of them that it has opened itself.
+
+    name: of the first, where there are several; others: those.
+    """
 
     generator: Generator
     verifier: Verifier | None
     loaded: tuple[Generator | Verifier, ...] = ()
+    name: str = ""
+    others: tuple[Member, ...] = ()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them, the first one first."""
+        return (Member(self.name, self.generator, self.verifier, 1), *self.others)
+
+    @property
+    def fleet(self) -> Fleet:
+        """On what terms strategies may ask each of them; nothing where there is one."""
+        if not self.name:
+            return ALONE
+        return {one.name: Terms(one.cost, one.verifier is not None) for one in self.members}
+
+    def asked_by(self, strategy: Strategy) -> tuple[str, ...]:
+        """Names of the models that a strategy may ask, in its order; none where there is one."""
+        return asked_by(strategy, self.name)
 
     async def aclose(self) -> None:
         """Close what was loaded; ready-made models stay their owner's.
@@ -119,86 +144,116 @@ class Models:
             raise failures[0]
 
 
-async def load_models(
-    generator: Generator | None,
-    verifier: str | Verifier | None,
-    *,
-    model: str | None,
-    engine: str,
-    endpoints: Sequence[str],
-    prompt: str | None,
-    chat_template_kwargs: TemplateArgs = NO_ARGS,
-    endpoint_key: str | None = None,
-    tokenizer: str | None = None,
-    endpoint_seeds: bool = False,
-    verifier_format: str | None = None,
-    verifier_endpoints: Sequence[str] = (),
-    verifier_endpoint_key: str | None = None,
-    engine_args: EngineArgs = NONE,
-    verifier_args: EngineArgs = NONE,
-) -> Models:
-    """Load what is not ready-made; the other arguments are those of `router.core.Router`.
+async def load_models(pairs: Mapping[str, Pair], costs: Mapping[str, float] = NONE) -> Models:
+    """Load what is not ready-made. They share the machine's cards; what fails closes the others.
+
+    pairs: by their names, the first one first; a single one needs none. costs: of a sample of each.
 
     Raises:
         InputError, ModelError, EngineError: they cannot be loaded or reached.
     """
-    layer = None
-    runs = None
-    if verifier_endpoints:
-        _check_served(verifier)
-    if generator is None:
-        from router.models.generators.load import pick_engine
-
-        runs = pick_engine(engine, endpoints)
-        if not verifier_endpoints:
-            layer = await asyncio.to_thread(_state_layer, verifier, runs)
-    states = GeneratorStates(model, prompt, given=layer is not None)
-    here = [await _wanted_generator(runs, model, engine_args)]
-    if verifier_endpoints:
-        _check("verifier", "servers", verifier_args)
-    else:
-        here.append(await _wanted_verifier(verifier, verifier_format, states, verifier_args))
-    args: dict[Role, EngineArgs] = {"generator": engine_args, "verifier": verifier_args}
-    args |= await asyncio.to_thread(placed, [one for one in here if one is not None])
-    if generator is None:
-        from router.models.generators.load import load_generator
-
-        options: dict[str, Any] = {} if layer is None else {"state_layer": layer}
-        options |= args["generator"]
-        if chat_template_kwargs:
-            options["chat_template_kwargs"] = chat_template_kwargs
-        if endpoints:
-            options |= {
-                "api_key": endpoint_key,
-                "tokenizer": tokenizer,
-                "seeds": endpoint_seeds,
-            }
-        opened = await load_generator(model, engine, prompt, endpoints, **options)
-    else:
-        opened = generator
+    ready = [await _Ready.of(pair) for pair in pairs.values()]
+    wanted = [one for each in ready for one in each.wanted.values()]
+    args = iter(await asyncio.to_thread(placed, wanted))
+    opened: list[Models] = []
     try:
-        states = replace(states, prompt=opened.info.prompt)
-        if verifier_endpoints:
-            from router.models.verifiers.load_served import load_served_verifier
+        for each in ready:
+            shares = {role: next(args) for role in each.wanted}
+            opened.append(await each.open(shares))
+    except BaseException:
+        for models in opened:
+            with suppress(Exception):  # what failed first is what the caller must hear of
+                await models.aclose()
+        raise
+    members = [
+        Member(name, models.generator, models.verifier, costs.get(name, 1))
+        for name, models in zip(pairs, opened, strict=True)
+    ]
+    loaded = tuple(model for models in opened for model in models.loaded)
+    first = members[0]
+    return Models(first.generator, first.verifier, loaded, first.name, tuple(members[1:]))
 
-            judge: Verifier | None = await load_served_verifier(
-                None if verifier == SERVED else str(verifier),
-                verifier_endpoints,
-                key=verifier_endpoint_key,
-                format=verifier_format,
-                generator=states,
+
+@dataclass(frozen=True)
+class _Ready:
+    """A pair that is checked, and not open yet.
+
+    layer: whose states the generator should keep. wanted: those that take a GPU's memory.
+    """
+
+    pair: Pair
+    layer: int | None
+    states: GeneratorStates
+    wanted: dict[Role, Wanted]
+
+    @classmethod
+    async def of(cls, pair: Pair) -> _Ready:
+        layer = runs = None
+        if pair.verifier_endpoints:
+            _check_served(pair.judge)
+        if pair.generator is None:
+            from router.models.generators.load import pick_engine
+
+            runs = pick_engine(pair.engine, pair.endpoints)
+            if not pair.verifier_endpoints:
+                layer = await asyncio.to_thread(_state_layer, pair.judge, runs)
+        states = GeneratorStates(pair.model, pair.prompt, given=layer is not None)
+        here = [await _wanted_generator(runs, pair.model, pair.engine_args)]
+        if pair.verifier_endpoints:
+            _check("verifier", "servers", pair.verifier_args)
+        else:
+            here.append(
+                await _wanted_verifier(pair.judge, pair.verifier_format, states, pair.verifier_args)
+            )
+        return cls(pair, layer, states, {one.role: one for one in here if one is not None})
+
+    async def open(self, shares: Mapping[Role, EngineArgs]) -> Models:
+        """shares: the engine arguments of those that were wanted, completed."""
+        pair = self.pair
+        args = {"generator": pair.engine_args, "verifier": pair.verifier_args, **shares}
+        if pair.generator is None:
+            from router.models.generators.load import load_generator
+
+            options: dict[str, Any] = {} if self.layer is None else {"state_layer": self.layer}
+            options |= args["generator"]
+            if pair.chat_template_kwargs:
+                options["chat_template_kwargs"] = pair.chat_template_kwargs
+            if pair.endpoints:
+                options |= {
+                    "api_key": pair.endpoint_key,
+                    "tokenizer": pair.tokenizer,
+                    "seeds": pair.endpoint_seeds,
+                }
+            opened = await load_generator(
+                pair.model, pair.engine, pair.prompt, pair.endpoints, **options
             )
         else:
-            judge = await _verifier(verifier, verifier_format, states, args["verifier"])
-        loaded: list[Generator | Verifier] = [opened] if generator is None else []
-        if judge is not None and isinstance(verifier, str):
+            opened = pair.generator
+        try:
+            judge = await self._open_judge(opened.info.prompt, args["verifier"])
+        except BaseException:
+            if pair.generator is None:
+                with suppress(Exception):  # what failed first is what the caller must hear of
+                    await opened.aclose()
+            raise
+        loaded: list[Generator | Verifier] = [opened] if pair.generator is None else []
+        if judge is not None and isinstance(pair.judge, str):
             loaded.append(judge)
         return Models(opened, judge, tuple(loaded))
-    except BaseException:
-        if generator is None:
-            with suppress(Exception):  # what failed first is what the caller must hear of
-                await opened.aclose()
-        raise
+
+    async def _open_judge(self, prompt: str, args: EngineArgs) -> Verifier | None:
+        pair, states = self.pair, replace(self.states, prompt=prompt)
+        if not pair.verifier_endpoints:
+            return await _verifier(pair.judge, pair.verifier_format, states, args)
+        from router.models.verifiers.load_served import load_served_verifier
+
+        return await load_served_verifier(
+            None if pair.judge == SERVED else str(pair.judge),
+            pair.verifier_endpoints,
+            key=pair.verifier_endpoint_key,
+            format=pair.verifier_format,
+            generator=states,
+        )
 
 
 async def _wanted_generator(runs: str | None, model: str | None, args: EngineArgs) -> Wanted | None:

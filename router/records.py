@@ -19,11 +19,12 @@ class Considered:
     """One configuration that was weighed, with what is expected of it.
 
     interval: confidence interval of the accuracy, where there is one.
-    cost: generations that it spends at most; expected_cost: on average, where that is known.
+    cost: generations (of the first model) that it spends at most; expected_cost: on average, where
+        that is known.
     """
 
     strategy: Strategy
-    cost: int
+    cost: float
     expected_accuracy: float | None = None
     interval: tuple[float, float] | None = None
     expected_cost: float | None = None
@@ -55,6 +56,7 @@ class Decision:
     expected_accuracy: of that strategy on this problem; None where nothing is known.
     expected_cost: generations that it spends on average; None where that is not known.
     considered: what else could have been chosen, best first.
+    models: names of those that the strategy may ask, in its order; empty where there is only one.
     """
 
     strategy: Strategy
@@ -63,6 +65,7 @@ class Decision:
     why: str
     considered: tuple[Considered, ...] = ()
     expected_cost: float | None = None
+    models: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -70,6 +73,7 @@ class Decision:
             "strategy": str(self.strategy),
             "parameters": self.strategy.to_dict(),
             "considered": [one.to_dict() for one in self.considered],
+            "models": list(self.models),
         }
 
     @classmethod
@@ -82,6 +86,7 @@ class Decision:
             record["why"],
             tuple(map(Considered.from_dict, record["considered"])),
             record.get("expected_cost"),
+            tuple(record.get("models", ())),
         )
 
 
@@ -94,6 +99,7 @@ class Finished:
     finish: `stop` at the model's own end, `length` where a limit of tokens cut it.
     text: what is said; thoughts: what was thought before, None if no thought is shown. Steps and
         their scores are of both.
+    model: that wrote it, by its name in a fleet; empty where there is only one.
     """
 
     answer: str | None
@@ -102,6 +108,7 @@ class Finished:
     finish: FinishReason
     text: str
     thoughts: str | None = None
+    model: str = ""
 
     @classmethod
     def of(cls, candidate: Candidate) -> Finished:
@@ -110,7 +117,8 @@ class Finished:
         counts = [step.tokens for step in chain.steps]
         thoughts, text = chain.apart
         finish = chain.step.finish
-        return cls(candidate.answer, candidate.scores, total(counts), finish, text, thoughts)
+        model = chain.problem.model
+        return cls(candidate.answer, candidate.scores, total(counts), finish, text, thoughts, model)
 
     def to_dict(self) -> dict[str, Any]:
         return _fields(self)
@@ -125,6 +133,7 @@ class Finished:
             record["finish"],
             record["text"],
             record["thoughts"],
+            record.get("model", ""),
         )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from router.choosing import Chooser
@@ -56,23 +57,36 @@ async def solve(
     """
     task = get_task(problem.task)
     async with open_search(
-        problem, models.generator, models.verifier, budget, sampling, seed=seed, listener=listener
+        problem,
+        models.generator,
+        models.verifier,
+        budget,
+        sampling,
+        name=models.name,
+        others=models.others,
+        seed=seed,
+        listener=listener,
     ) as search:
         evidence = await observe(chooser.needs, search)
         decision = await _choose(chooser, problem, evidence, budget)
+        asked = models.asked_by(decision.strategy)
+        decision = replace(decision, models=asked)
         if decided is not None:
             decided(decision)
-        strategy = decision.strategy
-        check_task(task, selects_by_score=strategy.select != "majority", n=strategy.n)
+        for stage in decision.strategy.stages:
+            check_task(task, selects_by_score=stage.select != "majority", n=stage.n)
         found = await run_strategy(decision.strategy, search)
+        followed = search.strategy or decision.strategy
         notes = []
-        if search.greedy and decision.strategy.n > 1:
+        if search.greedy and followed.n > 1:
             notes.append("at temperature 0 all samples are equal, so one was drawn")
-        if seed is not None and not models.generator.info.seeds:
-            engine = models.generator.info.engine
-            way = " (--endpoint-seeds says that the servers do)" if engine == "openai" else ""
+        infos = [m.generator.info for m in models.members if m.name in asked or not asked]
+        unseeded = next((info.engine for info in infos if not info.seeds), None)
+        if seed is not None and unseeded is not None:
+            way = " (--endpoint-seeds says that the servers do)" if unseeded == "openai" else ""
             notes.append(
-                f"the engine {engine!r} takes no seed here, so samples differ from run to run{way}"
+                f"the engine {unseeded!r} takes no seed here, so samples differ from run to"
+                f" run{way}"
             )
         return await settle(found, decision, search, notes)
 
@@ -90,7 +104,7 @@ async def observe(needs: Needs, search: Search) -> Evidence:
     if needs.layer is not None:
         read = await limited(search, search.read_prompt())
         return Evidence() if read is None else Evidence(state=read.state)
-    count = needs.drawn(search.remaining)
+    count = needs.drawn(int(search.remaining))
     if not count:
         return Evidence()
     search.follow(BestOfN(count))
@@ -98,14 +112,15 @@ async def observe(needs: Needs, search: Search) -> Evidence:
     values = await limited(search, step_values(search, drawn, search.aggregation())) or []
     search.kept = drawn
     scores = tuple(value for value in values if math.isfinite(value))
-    return Evidence(scores=scores, generations=search.usage.generations)
+    return Evidence(scores=scores, generations=count)
 
 
 async def settle(
     found: Sequence[Candidate], decision: Decision, search: Search, notes: Sequence[str] = ()
 ) -> Solution:
     """Put equal answers together, and select one."""
-    problem, strategy, told = search.root.problem, decision.strategy, list(notes)
+    problem, told = search.root.problem, list(notes)
+    strategy = search.strategy or decision.strategy  # of several stages the last one
     task, until = get_task(problem.task), search.deadline
     grouping = await task.group([candidate.answer for candidate in found], until)
     if grouping.unsure:

@@ -29,6 +29,7 @@ from pydantic import (
 from router.models.errors import InputError
 from router.records import Considered, Decision
 from router.strategies.base import Strategy
+from router.strategies.fleet import Fleet, Terms, cost_of
 from router.strategies.registry import parse_strategy
 
 SCHEMA: Final = 1
@@ -50,10 +51,24 @@ class _TableRecord(BaseModel):
     )
 
 
-class Cost(_TableRecord):
-    """Mean cost of one search; what is not known is None."""
+class FittedModel(_TableRecord):
+    """A model of a fleet.
 
-    generations: Annotated[float, Field(ge=1)]
+    fingerprint: of its weights; None where they are not known. cost: of one of its plain samples,
+        in those of the first model.
+    """
+
+    name: str
+    model: str
+    verifier: str | None
+    fingerprint: str | None
+    cost: Positive
+
+
+class Cost(_TableRecord):
+    """Mean cost of one search, in generations of the first model; what is not known is None."""
+
+    generations: Positive
     tokens: Positive | None
     flops: Positive | None
 
@@ -108,22 +123,13 @@ class Cell(_TableRecord):
     entries: Annotated[tuple[Entry, ...], Field(min_length=1)]
     held_out: Estimate | None
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        for entry in self.entries:
-            most = max(entry.strategy.cost, entry.cost.generations)
-            if most > self.budget:
-                raise ValueError(
-                    f"{entry.strategy} costs {most:g} generations, over the"
-                    f" cell's budget of {self.budget}"
-                )
-        return self
-
 
 class Table(_TableRecord):
     """All cells, level by level and budget by budget.
 
-    generation: mean cost of one plain sample at each level; unit of budgets in tokens or FLOPs.
+    generation: mean cost of one plain sample of the first model at each level; unit of budgets in
+        tokens or FLOPs.
+    members: the models of a fleet, the first one first; none where there is only one.
     """
 
     schema_version: Literal[1] = SCHEMA
@@ -132,6 +138,7 @@ class Table(_TableRecord):
     budgets: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     generation: tuple[Cost, ...]
     cells: tuple[Cell, ...]
+    members: tuple[FittedModel, ...] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -146,6 +153,28 @@ class Table(_TableRecord):
             what = f"no cell for level {wrong[0]}, budget {wrong[1]}" if wrong else "cells twice"
             raise ValueError(f"cells must hold every level and budget once, in order: {what}")
         return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for number, cell in enumerate(self.cells):
+            for entry in cell.entries:
+                most = max(cost_of(entry.strategy, self.fleet), entry.cost.generations)
+                if most > cell.budget + _SLACK:
+                    raise ValueError(
+                        f"cells.{number}: {entry.strategy} costs {most:g} generations, over the"
+                        f" cell's budget of {cell.budget}"
+                    )
+        return self
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What a sample of each model of a fleet costs, by its name."""
+        return {member.name: member.cost for member in self.members}
+
+    @property
+    def fleet(self) -> Fleet:
+        """On what terms it asks each model."""
+        return {one.name: Terms(one.cost, one.verifier is not None) for one in self.members}
 
     @classmethod
     def from_dict(cls, record: Any, name: str = "table") -> Table:
@@ -305,7 +334,7 @@ class Table(_TableRecord):
             if None in costs:
                 raise InputError(f"{unit} were not measured, so the table cannot count in them")
             scale = sum(w * c for w, c in zip(shares, costs, strict=True))
-        rows = []
+        rows, fleet = [], self.fleet
         for order, name in enumerate(by_name[0]):
             entries = [names[name] for names in by_name if name in names]
             prices = [getattr(entry.cost, unit) for entry in entries]
@@ -315,8 +344,9 @@ class Table(_TableRecord):
             if not own_temperature and strategy.temperature is not None:
                 continue
             extra = drawn if drawn and not strategy.takes_samples else 0
-            row = _Row.mixed(order, entries, shares, prices, scale, extra)
-            if row.considered.cost <= budget and row.price <= budget + _SLACK:
+            most = cost_of(strategy, fleet) + extra
+            row = _Row.mixed(order, entries, shares, prices, scale, extra, most)
+            if max(most, row.price) <= budget + _SLACK:
                 rows.append(row)
         return rows
 
@@ -339,6 +369,7 @@ class _Row:
         prices: Sequence[float],
         scale: float,
         extra: int,
+        most: float,
     ) -> _Row:
         def mean(values: Sequence[float]) -> float:
             return sum(w * v for w, v in zip(shares, values, strict=True))
@@ -349,7 +380,7 @@ class _Row:
         high = mean([entry.estimate.high for entry in entries])
         strategy, price = entries[0].strategy, mean(prices) / scale + extra
         spent = mean([entry.cost.generations for entry in entries]) + extra
-        considered = Considered(strategy, strategy.cost + extra, accuracy, (low, high), spent)
+        considered = Considered(strategy, most, accuracy, (low, high), spent)
         return cls(order, accuracy, price, considered)
 
 

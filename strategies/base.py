@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Final, Literal, get_args
 from router.models.base import Aggregation
 from router.models.errors import InputError
 from router.models.types import Chain, Problem, check_sampling
+from router.strategies.fleet import check_name
 from router.strategies.search import Search
 from router.strategies.stopping import Stopping
 
@@ -49,6 +51,7 @@ class Strategy(ABC):
     select: how the driver turns candidates into one answer.
     aggregate: how step scores become one score; None takes the verifier's own default.
     temperature: of sampling, from 0 to 2; None takes the caller's own.
+    model: name of the model that is asked; None is the first.
     """
 
     name: ClassVar[str]
@@ -59,6 +62,7 @@ class Strategy(ABC):
     select: Select = "weighted"
     aggregate: Aggregation | None = None
     temperature: float | None = field(default=None, kw_only=True)
+    model: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -83,6 +87,8 @@ class Strategy(ABC):
             check_sampling(self.temperature)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
+        if self.model is not None:
+            check_name(self.model)
 
     def _check_number(self, name: str, most: float) -> None:
         """Refuse what is neither None nor a number from 0 to `most`."""
@@ -93,8 +99,13 @@ class Strategy(ABC):
 
     @property
     def cost(self) -> int:
-        """Most generations that it can spend."""
+        """Most generations that it can spend, whatever those of its model cost."""
         return self.n
+
+    @property
+    def stages(self) -> tuple[Strategy, ...]:
+        """The searches of one model that it is made of, in their order."""
+        return (self,)
 
     @property
     def needs_verifier(self) -> bool:
@@ -140,7 +151,11 @@ class Strategy(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Its name, its text, its words and every parameter: nobody has to read the text."""
-        parameters = {f.name: getattr(self, f.name) for f in fields(self)}
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        parameters = {
+            name: value.to_dict() if isinstance(value, Strategy) else value
+            for name, value in own.items()
+        }
         return {"name": self.name, "text": str(self), "words": self.in_words(), **parameters}
 
     def in_words(self, *, sized: bool = True) -> str:
@@ -148,18 +163,21 @@ class Strategy(ABC):
 
         sized: with `n`; without it, all sizes of one strategy are called the same.
         """
+        return ", ".join([self._said(sized=sized) + self._where(), *self._details()])
+
+    def _where(self) -> str:
         heat = "" if self.temperature is None else f" at T = {self.temperature:g}"
-        return ", ".join([self._said(sized=sized) + heat, *self._details()])
+        return heat if self.model is None else f"{heat} on {self.model}"
 
     def _said(self, *, sized: bool) -> str:
         title = type(self).__dict__.get("title") or self.name.replace("_", " ")
         return f"{title} of {self.n}" if sized else title
 
     def _details(self) -> Iterator[str]:
-        """What is not at its default, in words, but for `n` and the temperature."""
+        """What is not at its default, in words, but for `n`, temperature and model."""
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name in ("n", "temperature") or value == f.default:
+            if f.name in ("n", "temperature", "model") or value == f.default:
                 continue
             if f.name == "select":
                 yield SELECTIONS[self.select]
@@ -186,5 +204,5 @@ class Strategy(ABC):
 
 def _written(value: Any) -> str:
     """A parameter as `strategies.registry` reads it: one word, or a literal."""
-    is_text = isinstance(value, str) and not value.isidentifier()
-    return f'"{value}"' if is_text else str(value)
+    word = isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
+    return str(value) if word or not isinstance(value, str) else f'"{value}"'

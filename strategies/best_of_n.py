@@ -15,9 +15,8 @@ from router.strategies.base import SELECTIONS, UNSCORED, Candidate, Strategy
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
-from router.strategies.selection import select, standing, value, voters
 from router.strategies.stopping import Stopping
-from router.strategies.tasks import get_task
+from router.strategies.voting import standings
 
 Phase = tuple[float | None, int | None]
 """A temperature (None: the caller's own), and how many samples it is for (None: the others)."""
@@ -69,7 +68,8 @@ class BestOfN(Strategy):
     @property
     def takes_samples(self) -> bool:
         # Else they are samples of another distribution.
-        return self.temperature is None and self.temperatures is None
+        own = (self.temperature, self.temperatures, self.model)
+        return all(value is None for value in own)
 
     @property
     def anytime(self) -> bool:
@@ -106,22 +106,14 @@ class BestOfN(Strategy):
         """Whether the vote so far decides."""
         if self.stopping is None or len(found) == self.n:
             return True
-        task = get_task(search.root.problem.task)
-        answers = [task.read(one.text, one.chain.truncated) for one in found]
-        grouping = await task.group(answers, search.deadline)
-        how = self.aggregate or search.usual_aggregation
-        voting = voters(self.select, [value(one, self.select, how) is not None for one in found])
-        votes = select(
-            [found[i] for i in voting.of],
-            [grouping.representatives[i] for i in voting.of],
-            voting.how,
-            how,
-        ).votes
-        return bool(self.stopping.ends([standing(vote, voting.how) for vote in votes], len(found)))
+        votes = await standings(self, search, found)
+        return bool(self.stopping.ends(votes, len(found)))
 
     def parts(self) -> tuple[tuple[BestOfN, int], ...]:
         """Of each temperature, in the order in which they are drawn."""
-        return tuple((BestOfN(1, temperature=own), n) for own, n in self._phases(0, self.n))
+        return tuple(
+            (BestOfN(1, temperature=own, model=self.model), n) for own, n in self._phases(0, self.n)
+        )
 
     def _phases(self, before: int, drawn: int) -> list[tuple[float | None, int]]:
         """Temperatures of the samples from `before` to `drawn`, and how many of each."""

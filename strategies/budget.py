@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from router.models.errors import BudgetExhausted, InputError
+
+SLACK: Final = 1e-9
+"""Costs of several models are no whole numbers."""
 
 MAX_GENERATIONS = 65_536
 """A larger budget is a typing error; no published sweep goes past 2,048 samples a problem."""
@@ -52,35 +57,57 @@ class Generations:
     any depth. So best-of-N costs N; a beam that samples N steps at every depth costs N; k
     look-ahead steps for each of them cost N(k+1): Snell et al. 2024, sec. 5.2, measured from what
     was done rather than declared.
+
+    Several models count apart, and those of each cost so many of the first.
+
+    costs: of one generation of each model, by its name.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, costs: Mapping[str, float] = MappingProxyType({"": 1})) -> None:
         self.limit = limit
-        self._steps: Counter[int] = Counter()
-        self._solutions: Counter[int] = Counter()
+        self._costs = costs
+        self._books = {name: _Book() for name in costs}
 
     @property
-    def spent(self) -> int:
-        running, most = 0, 0
-        for depth in sorted(self._steps.keys() | self._solutions.keys()):
-            running += self._solutions[depth]
-            most = max(most, running + self._steps[depth])
-        return most
+    def spent(self) -> float:
+        """In generations of the first model."""
+        spent = sum(cost * self.of(name) for name, cost in self._costs.items())
+        return int(spent) if spent == int(spent) else round(spent, 9)
 
-    def charge(self, depth: int, count: int, *, whole: bool) -> None:
+    def of(self, model: str) -> int:
+        """Generations of one model."""
+        return self._books[model].spent
+
+    def charge(self, depth: int, count: int, *, whole: bool, model: str = "") -> None:
         """Charge `count` samples that begin at `depth`.
 
         Raises:
             BudgetExhausted: it would exceed the limit; nothing is charged then.
         """
-        book = self._solutions if whole else self._steps
+        book = self._books[model].solutions if whole else self._books[model].steps
         book[depth] += count
-        if self.spent > self.limit:
+        if self.spent > self.limit + SLACK:
             book[depth] -= count
             raise BudgetExhausted(
                 "generations",
                 f"{count} more samples at depth {depth} would exceed {self.limit} generations",
             )
+
+
+class _Book:
+    """What one model was charged, by depth."""
+
+    def __init__(self) -> None:
+        self.steps: Counter[int] = Counter()
+        self.solutions: Counter[int] = Counter()
+
+    @property
+    def spent(self) -> int:
+        running, most = 0, 0
+        for depth in sorted(self.steps.keys() | self.solutions.keys()):
+            running += self.solutions[depth]
+            most = max(most, running + self.steps[depth])
+        return most
 
 
 class TokenPurse:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from router.models.base import Generator, Verifier
 from router.models.errors import BudgetExhausted, NoCandidates, RouterError
-from router.models.types import EndReason, Problem, Sampling
+from router.models.types import Chain, EndReason, Problem, Sampling
 from router.models.usage import Usage
 from router.strategies.base import Candidate, Strategy
 from router.strategies.budget import Budget
+from router.strategies.fleet import Member
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
 from router.strategies.tasks import get_task, posed
@@ -34,6 +35,8 @@ async def open_search(
     budget: Budget,
     sampling: Sampling,
     *,
+    name: str = "",
+    others: Sequence[Member] = (),
     seed: int | None = None,
     listener: Listener | None = None,
 ) -> AsyncIterator[Search]:
@@ -43,11 +46,21 @@ async def open_search(
     was spent, as `usage`.
 
     budget: charged before anything is sampled. sampling: temperature, top_p, stop strings and the
-    limit on tokens of one solution. seed: makes every call on a generator that takes seeds
-    reproducible. listener: told of every node as the tree grows.
+    limit on tokens of one solution. name: of the first model in a fleet, and others: the further
+    models of it. seed: makes every call on a generator that takes seeds reproducible. listener:
+    told of every node as the tree grows.
     """
-    asked = replace(posed(problem), thinks=generator.info.thinks)
-    search = Search(asked, generator, verifier, budget, sampling, seed=seed, listener=listener)
+    search = Search(
+        posed(problem),
+        generator,
+        verifier,
+        budget,
+        sampling,
+        name=name,
+        others=others,
+        seed=seed,
+        listener=listener,
+    )
     try:
         try:
             yield search
@@ -85,8 +98,8 @@ async def limited(search: Search, work: Awaitable[T]) -> T | None:
 async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
     """Every finished solution with its answer: what the strategy found, and observed samples too.
 
-    Where a limit ended the search, before or after this call, what is finished by then answers,
-    scored as far as time allows.
+    Where a limit ended the search, before or after this call, what its last model has finished by
+    then answers, scored as far as time allows.
 
     Raises:
         InputError: it cannot fit the budget, or needs a verifier that is not there.
@@ -99,10 +112,12 @@ async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
         found = await limited(search, strategy.run(search.root.problem, search))
     if found is not None:
         found = found + await candidates(search, search.kept, scored=False)
-    elif strategy.needs_verifier:
-        found = await limited(search, candidates(search, search.finished, scored=True))
-    if found is None:
-        found = await candidates(search, search.finished, scored=False)
+    else:
+        chains = _answering(strategy, search)
+        if search.strategy is not None and search.strategy.needs_verifier:
+            found = await limited(search, candidates(search, chains, scored=True))
+        if found is None:
+            found = await candidates(search, chains, scored=False)
     await search.stop()
     if not found:
         raise NoCandidates(
@@ -112,6 +127,16 @@ async def run_strategy(strategy: Strategy, search: Search) -> list[Candidate]:
         )
     read = get_task(search.root.problem.task).read
     return [replace(c, answer=read(c.chain.marked, c.chain.truncated)) for c in found]
+
+
+def _answering(strategy: Strategy, search: Search) -> list[Chain]:
+    """What the last stage with a finished solution has finished; it is followed from here on."""
+    for stage in reversed(strategy.stages):
+        search.follow(stage)
+        chains = [c for c in search.finished if c.problem.model == search.root.problem.model]
+        if chains:
+            return chains
+    return search.finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +161,8 @@ async def run_search(
     budget: Budget,
     sampling: Sampling,
     *,
+    name: str = "",
+    others: Sequence[Member] = (),
     seed: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
@@ -144,7 +171,15 @@ async def run_search(
     Cancelling this coroutine cancels every call that the search has in flight.
     """
     async with open_search(
-        problem, generator, verifier, budget, sampling, seed=seed, listener=listener
+        problem,
+        generator,
+        verifier,
+        budget,
+        sampling,
+        name=name,
+        others=others,
+        seed=seed,
+        listener=listener,
     ) as search:
         found = await run_strategy(strategy, search)
         return Outcome(tuple(found), search.ended, search.usage, search.trace)

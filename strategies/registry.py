@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import logging
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -14,12 +15,16 @@ from router.models.errors import InputError
 from router.strategies.base import Strategy
 from router.strategies.beam_search import BeamSearch, Lookahead
 from router.strategies.best_of_n import BestOfN
+from router.strategies.budget import SLACK
 from router.strategies.dvts import DVTS
+from router.strategies.escalate import Escalate
+from router.strategies.fleet import ALONE, Fleet, cost_of, terms_of
 from router.strategies.particle_filter import ParticleFilter
 from router.strategies.rebase import Rebase
 
 STRATEGIES: Final[dict[str, type[Strategy]]] = {
-    cls.name: cls for cls in (BestOfN, BeamSearch, DVTS, Lookahead, Rebase, ParticleFilter)
+    cls.name: cls
+    for cls in (BestOfN, BeamSearch, DVTS, Lookahead, Rebase, ParticleFilter, Escalate)
 }
 """Those that come with `router`."""
 
@@ -60,10 +65,13 @@ def _foreign() -> dict[str, type[Strategy]]:
     return found
 
 
-def parse_strategy(text: str, budget: int | None = None) -> Strategy:
-    """Read `name` or `name(param=value, …)`.
+def parse_strategy(text: str, budget: int | None = None, fleet: Fleet = ALONE) -> Strategy:
+    """Read `name` or `name(param=value, …)`; a value may be a strategy again.
 
-    Without `n`, the largest configuration that costs at most `budget` is taken.
+    Without `n`, the largest configuration that costs at most `budget` is taken; of strategies
+    inside one, each gets what those before it leave.
+
+    fleet: what samples of each model cost.
 
     Raises:
         InputError: malformed text, unknown name or parameter (with the nearest match), a bad
@@ -73,15 +81,46 @@ def parse_strategy(text: str, budget: int | None = None) -> Strategy:
     cls = STRATEGIES.get(name) or _foreign().get(name)
     if cls is None:
         raise InputError(f"unknown strategy {name!r}{_nearest(name, strategy_names())}")
-    known = [f.name for f in fields(cls)]
+    known = {f.name: f for f in fields(cls) if f.init}
     for key in params:
         if key not in known:
-            raise InputError(f"{name} has no parameter {key!r}{_nearest(key, known)}")
-    if "n" in params:
+            raise InputError(f"{name} has no parameter {key!r}{_nearest(key, list(known))}")
+    params |= inner_strategies(cls, params, budget, fleet)
+    if fleet and params.get("model") == next(iter(fleet)):
+        del params["model"]  # the first model goes without, so that equal strategies are equal
+    for key, f in known.items():
+        if key != "n" and key not in params and f.default is f.default_factory is MISSING:
+            raise InputError(f"{name} needs {key}")
+    if "n" in params or "n" not in known:
         return cls(**params)
     if budget is None:
         raise InputError(f"{name} needs n, as in {name}(n=16)")
-    return cls.within(budget, params)
+    terms = terms_of(params.get("model"), fleet)
+    if terms is None:
+        return cls.within(budget, params)
+    if terms.cost > budget + SLACK:
+        raise InputError(
+            f"a sample of {params['model']} costs {terms.cost:.6g} generations, but the budget is"
+            f" {budget}"
+        )
+    return cls.within(int(budget / terms.cost + SLACK), params)
+
+
+def inner_strategies(
+    cls: type[Strategy],
+    params: Mapping[str, Any],
+    budget: int | None = None,
+    fleet: Fleet = ALONE,
+) -> dict[str, Strategy]:
+    """Those parameters of a strategy that are strategies themselves, read from their texts."""
+    found: dict[str, Strategy] = {}
+    for f in fields(cls):
+        text = params.get(f.name)
+        if f.type in ("Strategy", Strategy) and isinstance(text, str):
+            found[f.name] = parse_strategy(text, budget, fleet)
+            if budget is not None:
+                budget = max(0, int(budget - cost_of(found[f.name], fleet) + SLACK))
+    return found
 
 
 def call_parts(text: str) -> tuple[str, dict[str, Any]]:
@@ -112,6 +151,11 @@ def call_parts(text: str) -> tuple[str, dict[str, Any]]:
             raise InputError(f"{node.func.id} has {keyword.arg!r} twice")
         if isinstance(keyword.value, ast.Name):
             params[keyword.arg] = keyword.value.id
+            continue
+        if isinstance(keyword.value, ast.Call):
+            inner = ast.unparse(keyword.value)
+            call_parts(inner)  # refuses what is no strategy's text
+            params[keyword.arg] = inner
             continue
         try:
             params[keyword.arg] = ast.literal_eval(keyword.value)

@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -28,6 +28,7 @@ from router.models.errors import (
 from router.models.types import Chain, EndReason, Prefill, Problem, Sampled, Sampling
 from router.models.usage import Usage
 from router.strategies.budget import Budget, Generations, TokenPurse
+from router.strategies.fleet import Member, Terms, check
 from router.strategies.trace import Listener, Trace
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 class Search:
     """The search context; `open_search` makes one.
 
-    root: the problem, without a step. finished: solutions so far, in the order they ended.
-    kept: whole solutions, sampled as the caller samples, that the next call for such takes first.
+    root: the problem as it is put to the model that is asked, without a step; a chain belongs to
+        the model of its root, which samples and scores it.
+    finished: solutions so far, in the order they ended. kept: whole solutions of the first model,
+        sampled as the caller samples, that the next call for such takes first.
+    strategy: what is followed; None before anything is.
     ended: the limit that ended the search; `completed` while none has.
     """
 
@@ -50,37 +54,48 @@ class Search:
         budget: Budget,
         sampling: Sampling,
         *,
+        name: str = "",
+        others: Sequence[Member] = (),
         seed: int | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self.root = Chain(problem)
+        members = (Member(name, generator, verifier, 1), *others)
+        self._members = {member.name: member for member in members}
+        self._fleet = {
+            member.name: Terms(member.cost, member.verifier is not None) for member in members
+        }
+        self._roots = {member.name: _posed_to(member, problem) for member in members}
+        self._first = self.root = self._roots[name]
         self.budget = budget
-        self.trace = Trace(self.root, listener)
+        self.trace = Trace([*self._roots.values()], listener)
         self.finished: list[Chain] = []
         self.kept: list[Chain] = []
+        self.strategy: Strategy | None = None
         self.ended: EndReason = "completed"
-        self._generator = generator
-        self._verifier = verifier
         self._sampling = sampling
-        self._seed = seed if generator.info.seeds else None
+        self._seed = seed
         self._early = False
         self._temperature = sampling.temperature
         self._apart = listener is not None or budget.seconds is not None
-        self._generations = Generations(budget.generations)
+        self._generations = Generations(budget.generations, {m.name: m.cost for m in members})
         self._purse = TokenPurse(budget.tokens)
         self._scores: WeakKeyDictionary[Chain, float] = WeakKeyDictionary()
         self._scoring: WeakKeyDictionary[Chain, asyncio.Task[None]] = WeakKeyDictionary()
         self._calls: Counter[str] = Counter()
         self._calling: set[asyncio.Task[object]] = set()
-        self._usage = Usage()
+        self._spent = {member.name: Usage() for member in members}
         self._started = time.monotonic()
 
     # -- what is left ---------------------------------------------------------------------
 
     @property
     def verified(self) -> bool:
-        """Whether there is a verifier."""
+        """Whether the model that is asked has a verifier."""
         return self._verifier is not None
+
+    @property
+    def _verifier(self) -> Verifier | None:
+        return self._of(self.root).verifier
 
     @property
     def greedy(self) -> bool:
@@ -88,15 +103,15 @@ class Search:
         return self._temperature == 0
 
     @property
-    def remaining(self) -> int:
-        """Generations that may still be spent."""
+    def remaining(self) -> float:
+        """Generations of the first model that may still be spent."""
         return self.budget.generations - self._generations.spent
 
     @cached_property
     def random(self) -> random.Random:
         """What a strategy draws by itself; the same under the same seed."""
-        seed = None if self._seed is None else f"{self._seed}/{self.root.problem.id}"
-        return random.Random(seed)
+        seeded = self._seed is not None and self._of(self._first).generator.info.seeds
+        return random.Random(f"{self._seed}/{self.root.problem.id}" if seeded else None)
 
     @property
     def limit_reached(self) -> bool:
@@ -112,7 +127,14 @@ class Search:
     def usage(self) -> Usage:
         """What has been spent so far."""
         spent = Usage(generations=self._generations.spent, seconds=time.monotonic() - self._started)
-        return self._usage + spent
+        found = sum(self._spent.values(), spent)
+        if len(self._spent) == 1:
+            return found
+        of = {
+            name: replace(own, generations=self._generations.of(name))
+            for name, own in self._spent.items()
+        }
+        return replace(found, models=of)
 
     def end(self, reason: EndReason) -> None:
         """A limit of the budget has ended it; a deadline, once passed, is what ended it."""
@@ -122,12 +144,16 @@ class Search:
     # -- spending -------------------------------------------------------------------------
 
     def follow(self, strategy: Strategy) -> None:
-        """Sample at the strategy's own temperature from now on, and score early if it will ask.
+        """Ask the strategy's own model from now on, as hot as it says; score early if it will.
 
         Raises:
-            InputError: it costs more than the budget, or needs a verifier and there is none.
+            InputError: it costs more than the budget, needs a verifier and there is none, or asks
+                a model that is not there.
         """
-        check(strategy, self.budget, has_verifier=self.verified)
+        verified = self._of(self._first).verifier is not None
+        check(strategy, self.budget, has_verifier=verified, fleet=self._fleet)
+        self.strategy = strategy
+        self.root = self._first if strategy.model is None else self._roots[strategy.model]
         own = strategy.temperature
         self._temperature = self._sampling.temperature if own is None else own
         self._early = strategy.scores_samples and self.verified
@@ -139,11 +165,13 @@ class Search:
             PromptTooLong: the problem does not fit the model.
             EngineError: the engine failed, or hands out no states.
         """
-        if not isinstance(self._generator, Prefiller):
-            raise EngineError(f"the engine {self._generator.info.engine!r} hands out no states")
-        read = await self._generator.prefill(self.root.problem)
-        parameters = self._generator.info.parameters
-        self._usage += Usage.of_generator(0, read.prompt_tokens, read.cached_tokens, parameters)
+        generator = self._of(self.root).generator
+        if not isinstance(generator, Prefiller):
+            raise EngineError(f"the engine {generator.info.engine!r} hands out no states")
+        read = await generator.prefill(self.root.problem)
+        parameters = generator.info.parameters
+        spent = Usage.of_generator(0, read.prompt_tokens, read.cached_tokens, parameters)
+        self._add(self.root, spent)
         return read
 
     async def sample(
@@ -162,14 +190,14 @@ class Search:
         if temperature is None:
             temperature = self._temperature
         alike = temperature == self._sampling.temperature
-        if whole and chain is self.root and self.kept and alike:
+        if whole and chain is self._first and self.kept and alike:
             taken, self.kept = self.kept[:n], self.kept[n:]
             n -= len(taken)
             return taken + (
                 await self.sample(chain, n, whole=True, temperature=temperature) if n else []
             )
         n = n if temperature else 1
-        self._generations.charge(chain.depth, n, whole=whole)
+        self._generations.charge(chain.depth, n, whole=whole, model=chain.problem.model)
         sampling = replace(
             self._sampling,
             until="end" if whole else "step",
@@ -199,7 +227,7 @@ class Search:
         for _ in range(steps):
             if chain.finished:
                 break
-            self._generations.charge(depth, 1, whole=False)
+            self._generations.charge(depth, 1, whole=False, model=chain.problem.model)
             room = max(1, self._sampling.max_tokens - chain.tokens)
             greedy = replace(self._sampling, until="step", temperature=0.0, max_tokens=room)
             (chain,) = await self._call(chain, 1, greedy)
@@ -265,14 +293,14 @@ class Search:
                 seed=self._call_seed(chain),
             )
             try:
-                sampled = await self._generator.sample(chain, n, sampling)
+                sampled = await self._of(chain).generator.sample(chain, n, sampling)
             except BaseException as error:
-                reservation.used = self._lost(error)
+                reservation.used = self._lost(chain, error)
                 if isinstance(error, (Exception, asyncio.CancelledError)):
                     raise
                 # A panic in Rust or an exit ends this search; an event loop that sees it ends too.
                 raise EngineError(f"the engine ended by {error!r}") from error
-            reservation.used = self._count(sampled)
+            reservation.used = self._count(chain, sampled)
             if reservation.tokens < want and any(
                 c.finish == "length" for c in sampled.continuations
             ):
@@ -292,19 +320,26 @@ class Search:
         finally:
             self._calling.discard(task)
 
-    def _count(self, sampled: Sampled) -> int | None:
-        spent = Usage.of_sampling(sampled, self._generator.info.parameters)
-        self._usage += spent
+    def _of(self, chain: Chain) -> Member:
+        """The model that a chain belongs to."""
+        return self._members[chain.problem.model]
+
+    def _add(self, chain: Chain, spent: Usage) -> None:
+        self._spent[chain.problem.model] += spent
+
+    def _count(self, chain: Chain, sampled: Sampled) -> int | None:
+        spent = Usage.of_sampling(sampled, self._of(chain).generator.info.parameters)
+        self._add(chain, spent)
         return spent.sampled_tokens
 
-    def _lost(self, error: BaseException) -> int | None:
+    def _lost(self, chain: Chain, error: BaseException) -> int | None:
         """Count what a call had done that was cancelled or failed; returns its sampled tokens."""
         known: Usage | None = getattr(error, "usage", None)
         if known is not None:
-            self._usage += known
+            self._add(chain, known)
             return known.sampled_tokens
         if not isinstance(error, InputError):  # refused before anything was done
-            self._usage += Usage(lower_bound=True)
+            self._add(chain, Usage(lower_bound=True))
         return None
 
     def _record(self, chains: list[Chain]) -> list[Chain]:
@@ -318,7 +353,7 @@ class Search:
 
     def _call_seed(self, chain: Chain) -> int | None:
         """A seed for this call that does not depend on the order in which branches run."""
-        if self._seed is None:
+        if self._seed is None or not self._of(chain).generator.info.seeds:
             return None
         key = f"{self._seed}/{chain.problem.id}/{chain.text}"
         self._calls[key] += 1
@@ -326,7 +361,8 @@ class Search:
         return int.from_bytes(digest[:4], "big") >> 1
 
     async def _score(self, chain: Chain) -> None:
-        if self._verifier is None:
+        verifier = self._of(chain).verifier
+        if verifier is None:
             raise VerifierError("this search has no verifier")
         nodes = _prefixes(chain)
         known = next((i for i, node in enumerate(nodes) if node not in self._scores), len(nodes))
@@ -334,9 +370,9 @@ class Search:
             return
         started = time.monotonic()
         try:
-            scored = await self._verifier.score(chain, known)
+            scored = await verifier.score(chain, known)
         except (asyncio.CancelledError, VerifierError):
-            self._usage += Usage(lower_bound=True)
+            self._add(chain, Usage(lower_bound=True))
             raise
         except BaseException as error:
             if isinstance(error, Exception):
@@ -347,7 +383,7 @@ class Search:
                 f"asked for scores of {len(nodes) - known} steps, got {len(scored.values)}"
             )
         seconds = time.monotonic() - started
-        self._usage += Usage.of_scoring(scored, seconds, self._verifier.info.parameters)
+        self._add(chain, Usage.of_scoring(scored, seconds, verifier.info.parameters))
         for node, value in zip(nodes[known:], scored.values, strict=True):
             if math.isnan(value) or not 0.0 <= value <= 1.0:
                 raise VerifierError(f"verifier returned {value}, which is not a probability")
@@ -355,21 +391,9 @@ class Search:
             self.trace.score(node, value)
 
 
-def check(strategy: Strategy, budget: Budget, *, has_verifier: bool) -> None:
-    """Refuse what cannot run, before anything is spent.
-
-    Raises:
-        InputError: it costs more than the budget, or it needs a verifier and there is none.
-    """
-    if strategy.cost > budget.generations:
-        raise InputError(
-            f"{strategy} needs {strategy.cost} generations, but the budget is {budget.generations}"
-        )
-    if strategy.needs_verifier and not has_verifier:
-        raise InputError(
-            f"{strategy} needs a verifier and there is none: give one with --verifier,"
-            " or take best_of_n(select=majority) or best_of_n(select=confident)"
-        )
+def _posed_to(member: Member, problem: Problem) -> Chain:
+    """The problem as this model is asked."""
+    return Chain(replace(problem, thinks=member.generator.info.thinks, model=member.name))
 
 
 def _prefixes(chain: Chain) -> list[Chain]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -45,12 +46,16 @@ class Stopping:
 
     def over(self, first: Floats, ahead: Floats, drawn: int) -> Bools:
         """The same, by the votes of the first answer and by how far it is ahead of the second."""
-        over = ahead > self.n - drawn
+        return np.asarray(self.settled(first, ahead, drawn) | (ahead > self.n - drawn), np.bool_)
+
+    def settled(self, first: Floats, ahead: Floats, drawn: Ints | int) -> Bools:
+        """Whether `lead` or `give_up` says so, though further samples could turn the vote."""
+        settled = np.zeros(np.shape(first), np.bool_)
         if self.lead is not None:
-            over = over | (ahead >= self.lead)
+            settled = settled | (ahead >= self.lead)
         if self.give_up is not None:
-            over = over | (first <= self.give_up * drawn)
-        return np.asarray(over, np.bool_)
+            settled = settled | (first <= self.give_up * drawn)
+        return settled
 
 
 def top_two(votes: Floats | Sequence[float]) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -17,7 +17,10 @@ MAX_NODES = 50_000
 
 @dataclass(slots=True)
 class Node:
-    """One step of the tree. `score` is the verifier's score of this step."""
+    """One step of the tree. `score` is the verifier's score of this step.
+
+    In a fleet its record names the model that it is of.
+    """
 
     id: int
     parent: int | None
@@ -26,10 +29,11 @@ class Node:
     score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        step = self.chain.step
+        step, model = self.chain.step, self.chain.problem.model
         return {
             "id": self.id,
             "parent": self.parent,
+            **({"model": model} if model and step else {}),
             "status": self.status,
             "score": self.score,
             "text": step.text if step else "",
@@ -44,14 +48,18 @@ Listener = Callable[[Node], None]
 
 
 class Trace:
-    """Grows while the search runs. Node 0 is the problem."""
+    """Grows while the search runs. Node 0 is the problem.
 
-    def __init__(self, root: Chain, listener: Listener | None = None) -> None:
+    roots: the problem as each model of a fleet is asked, the first model first.
+    """
+
+    def __init__(self, roots: Sequence[Chain], listener: Listener | None = None) -> None:
         self._listener = listener
         self._ids: WeakKeyDictionary[Chain, int] = WeakKeyDictionary()
         self.nodes: list[Node] = []
         self.dropped = 0
-        self._add(root, None, "live")
+        self._add(roots[0], None, "live")
+        self._ids.update(dict.fromkeys(roots, 0))
 
     def add(self, chain: Chain, status: Status) -> None:
         """Record `chain` and those of its ancestors that are not recorded yet."""

@@ -39,6 +39,7 @@ from router.models.types import Chain, Problem, Sampling
 from router.models.usage import Usage
 from router.models.weights.find import find_model
 from router.opening import Models, load_models
+from router.pairs import Pair
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 from router.strategies.registry import parse_strategy
@@ -162,14 +163,9 @@ async def opened(
 ) -> AsyncIterator[Models]:
     """Both models, as the command opens them; how long it took and what it took of the card."""
     before, started = _cards(), time.monotonic()
-    models = await load_models(
-        None,
-        str(verifier),
-        model=str(model),
-        engine=engine,
-        endpoints=(),
-        prompt=delimited("plain", delimiter) if delimiter else "plain",
-    )
+    prompt = delimited("plain", delimiter) if delimiter else "plain"
+    pair = Pair(str(model), engine, prompt=prompt, verifier=str(verifier))
+    models = await load_models({"": pair})
     try:
         assert models.verifier is not None
         record["opening"] = {

@@ -116,9 +116,7 @@ def run_batch(router: Router, batch: Batch) -> int:
             line_file(batch.trace, mode) as trace,
             opened(router),
         ):
-            models = router.open()
-            judge = None if models.verifier is None else models.verifier.info
-            settings |= opened_settings(models.generator.info, judge)
+            settings |= opened_settings(router.open())
             _refuse_others(batch, earlier, settings)
             _solve(router, batch, todo, settings, out, trace, tally)
     click.echo(f"{summary(tally)} in {render.seconds(time.monotonic() - started)}", err=True)

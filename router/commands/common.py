@@ -15,19 +15,21 @@ from rich.console import Console
 
 from router.bundle import shipped_bundle
 from router.choosing import AUTO, Difficulty
+from router.commands.models import NONE, Values, pairs
 from router.core import Router
 from router.models.errors import InputError
 from router.models.prompts import PROMPTS, delimited
 from router.models.runtime.engine_args import parse_engine_args
 from router.models.types import MAX_TEMPERATURE, AskedSampling, Sampling
 from router.models.weights.embedded import DEFAULT
-from router.opening import FAKE, Models
+from router.opening import Models
+from router.pairs import Pair
 from router.problem_files import STDIN, Problems, problems_or_text, source
+from router.strategies.fleet import Member
 
 Command = Callable[..., Any]
 
 _DEFAULTS: Final = Sampling()
-_NONE: Final = "none"
 _FILES: Final = frozenset({".csv", ".json", ".jsonl", ".md", ".ndjson", ".tsv", ".txt"})
 
 
@@ -59,7 +61,12 @@ tolerance_option: Final = option(
 _OPTIONS: Final = (
     option(
         "--model",
-        help="Directory or hub id of the generator.",
+        "models",
+        type=Values(),
+        multiple=True,
+        metavar="REF|NAME=REF",
+        help="Directory or hub id of the generator. Several have names (docs/fleet.md): repeat it"
+        " as NAME=REF; the first is the one that is asked by default.",
         show_default=DEFAULT.name,
     ),
     option(
@@ -73,7 +80,7 @@ _OPTIONS: Final = (
         "--endpoint",
         "endpoints",
         multiple=True,
-        metavar="URL",
+        metavar="URL|NAME=URL",
         help="OpenAI-compatible server to use instead; repeat it to spread the load.",
     ),
     option("--endpoint-key", metavar="KEY", help="API key of the endpoints."),
@@ -84,6 +91,10 @@ _OPTIONS: Final = (
     ),
     option(
         "--tokenizer",
+        "tokenizers",
+        type=Values(),
+        multiple=True,
+        metavar="REF|NAME=REF",
         help="Directory or hub id of the model's tokenizer, for endpoints that render no chat.",
         show_default="the server's own",
     ),
@@ -110,7 +121,11 @@ _OPTIONS: Final = (
     ),
     option(
         "--verifier",
-        default=AUTO,
+        "verifiers",
+        type=Values(),
+        multiple=True,
+        default=(AUTO,),
+        metavar="REF|NAME=REF",
         help="Directory or hub id of a process reward model; `none` for none, `auto` for the one"
         " that comes with `router` for the model, if there is one; with --verifier-endpoint, for"
         " what that serves.",
@@ -125,7 +140,7 @@ _OPTIONS: Final = (
         "--verifier-endpoint",
         "verifier_endpoints",
         multiple=True,
-        metavar="URL",
+        metavar="URL|NAME=URL",
         help="`vllm serve` of the verifier to use instead; repeat it to spread the load.",
     ),
     option("--verifier-endpoint-key", metavar="KEY", help="API key of the verifier endpoints."),
@@ -143,6 +158,15 @@ _OPTIONS: Final = (
         multiple=True,
         metavar="KEY=VALUE",
         help="The same for the verifier's engine.",
+    ),
+    option(
+        "--price",
+        "prices",
+        multiple=True,
+        metavar="NAME=MONEY[/MONEY]",
+        help="What a million tokens of that model cost; 0.1/0.4 where those of a prompt and those"
+        " sampled differ. Several models are weighed by it.",
+        show_default="by FLOPs",
     ),
     option(
         "--temperature",
@@ -179,44 +203,51 @@ def with_router(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *args: Any,
-        model: str | None,
+        models: tuple[str, ...],
         engine: str,
         endpoints: tuple[str, ...],
         endpoint_key: str | None,
         endpoint_seeds: bool,
-        tokenizer: str | None,
+        tokenizers: tuple[str, ...],
         prompt: str | None,
         template_args: tuple[str, ...],
         delimiter: str | None,
-        verifier: str,
+        verifiers: tuple[str, ...],
         verifier_format: str | None,
         verifier_endpoints: tuple[str, ...],
         verifier_endpoint_key: str | None,
         engine_args: tuple[str, ...],
         verifier_args: tuple[str, ...],
+        prices: tuple[str, ...],
         temperature: float | None,
         top_p: float | None,
         max_tokens: int | None,
         stop: tuple[str, ...],
         **others: Any,
     ) -> Any:
-        router = Router(
-            model,
+        common = Pair(
             engine=engine,
-            endpoints=endpoints,
             endpoint_key=endpoint_key,
             endpoint_seeds=endpoint_seeds,
-            tokenizer=tokenizer,
             prompt=prompt if delimiter is None else delimited(prompt, _unescaped(delimiter)),
             chat_template_kwargs=parse_engine_args(
                 "--chat-template-arg", template_args, "enable_thinking=false"
             ),
-            verifier=_verifier(verifier),
             verifier_format=verifier_format,
-            verifier_endpoints=verifier_endpoints,
             verifier_endpoint_key=verifier_endpoint_key,
             engine_args=parse_engine_args("--engine-arg", engine_args),
             verifier_args=parse_engine_args("--verifier-arg", verifier_args),
+        )
+        router = Router(
+            models=pairs(
+                common,
+                models=models,
+                endpoints=endpoints,
+                tokenizers=tokenizers,
+                verifiers=verifiers,
+                verifier_endpoints=verifier_endpoints,
+                prices=prices,
+            ),
             sampling=AskedSampling(temperature, top_p, max_tokens, stop or None),
             bundle=None,
         )
@@ -226,14 +257,6 @@ def with_router(command: Command) -> Command:
     for decorate in reversed(_OPTIONS):
         decorated = decorate(decorated)
     return decorated
-
-
-def _verifier(name: str) -> str | None:
-    """What `--verifier` stands for; a word that is nearly one of its own is a typing error."""
-    near = get_close_matches(name, (AUTO, _NONE, FAKE), n=1)
-    if near and name != near[0] and not Path(name).exists():
-        raise InputError(f"no verifier {name!r}; did you mean {near[0]!r}?")
-    return None if name == _NONE else name
 
 
 def _unescaped(text: str) -> str:
@@ -288,7 +311,7 @@ def with_routing(command: Command) -> Command:
         target_accuracy: float | None,
         **others: Any,
     ) -> Any:
-        router.bundle = None if bundle == _NONE else bundle
+        router.bundle = None if bundle == NONE else bundle
         router.difficulty = difficulty
         router.average, router.target_accuracy = average, target_accuracy
         return command(*args, router=router, **others)
@@ -345,6 +368,13 @@ def opened(router: Router) -> Iterator[Router]:
 
 
 def _names(models: Models) -> str:
-    generator = models.generator.info
-    judge = f"verifier {models.verifier.info.name}" if models.verifier else "no verifier"
-    return f"{generator.model} on {generator.engine}, prompt {generator.prompt}, {judge}"
+    return "\n".join(map(_name, models.members))
+
+
+def _name(member: Member) -> str:
+    generator = member.generator.info
+    judge = f"verifier {member.verifier.info.name}" if member.verifier else "no verifier"
+    text = f"{generator.model} on {generator.engine}, prompt {generator.prompt}, {judge}"
+    if not member.name:
+        return text
+    return f"{member.name}: {text}, {member.cost:.4g} a sample"

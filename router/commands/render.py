@@ -14,7 +14,7 @@ from router.models.types import EndReason
 from router.models.usage import Usage
 from router.records import Decision, Solution
 from router.strategies.budget import Budget
-from router.strategies.selection import Vote
+from router.strategies.selection import Vote, standing
 from router.words import counted
 
 MOST_VOTES = 8
@@ -87,7 +87,12 @@ def _rows(solution: Solution, budget: Budget) -> Iterator[tuple[str, RenderableT
         yield "Answer", answer
     yield "Decision", _decision(solution.decision)
     usage = solution.usage
-    spent = f"{usage.generations} of {counted(budget.generations, 'generation')}"
+    spent = f"{usage.generations:.6g} of {counted(budget.generations, 'generation')}"
+    if usage.models:
+        each = (
+            f"{name} {counted(own.generations, 'sample')}" for name, own in usage.models.items()
+        )
+        spent += f" ({', '.join(each)})"
     yield "Spent", f"{spent}, {tokens(usage)}, {seconds(usage.seconds)}"
     yield "Ended", f"{solution.ended}: {_ENDED[solution.ended]}"
     yield "Votes", _votes(solution)
@@ -137,8 +142,7 @@ def _votes(solution: Solution) -> RenderableType:
 
 def _strength(vote: Vote, solution: Solution) -> float:
     """What the selection compares."""
-    measures = {"majority": float(vote.count), "weighted": vote.weight, "best": vote.best}
-    return measures[solution.selection] or 0.0
+    return standing(vote, solution.selection)
 
 
 def _count(value: int | None, unit: str) -> str:

@@ -10,13 +10,14 @@ from router.bundle import Bundle
 from router.choosing import AUTO
 from router.core import Router
 from router.io import short_digest
-from router.models.base import GeneratorInfo, VerifierInfo
+from router.models.base import GeneratorInfo, Verifier
 from router.models.generators.load import choose_prompt
 from router.models.types import Problem
 from router.models.verifiers.trained_head import head_digest, is_head
 from router.models.weights.embedded import DEFAULT, EMBEDDED
 from router.models.weights.fingerprint import fingerprint
-from router.opening import FAKE
+from router.opening import FAKE, Models
+from router.pairs import Pair
 from router.provenance import package_version
 from router.strategies.budget import Budget
 
@@ -39,26 +40,16 @@ def settings_of(
         InputError, ModelError: a bundle, model or verifier that was named cannot be read.
     """
     sampling = router.sampling_with(strategy)
-    prompt = choose_prompt(
-        router.prompt,
-        router.model,
-        router.chat_template_kwargs,
-        served=bool(router.endpoints),
-    )
-    verifier = router.verifier
     routed = strategy == AUTO
     bundle = router.fitted if routed else None
     return {
         # Another version may read, compare or search in another way.
         "version": package_version(),
-        "model": router.model if router.endpoints else _weights(router.model or DEFAULT.name),
-        "tokenizer": router.tokenizer,
-        "prompt": f"{prompt.id}@{short_digest(asdict(prompt))}",
-        "verifier": _weights(verifier) if isinstance(verifier, str) else None,
-        "verifier_format": router.verifier_format,
-        # Types and quantization change what a model says.
-        "engine_args": dict(router.engine_args),
-        "verifier_args": dict(router.verifier_args),
+        **_opened_from(router.pair),
+        **{
+            f"model {name}": {"cost": terms.cost, **_opened_from(router.pairs[name])}
+            for name, terms in router.fleet.items()
+        },
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
@@ -79,10 +70,32 @@ def settings_of(
     }
 
 
-def opened_settings(generator: GeneratorInfo, verifier: VerifierInfo | None) -> dict[str, Any]:
-    """What a solution depends on and only the opened models tell."""
+def _opened_from(pair: Pair) -> dict[str, Any]:
+    prompt = choose_prompt(
+        pair.prompt, pair.model, pair.chat_template_kwargs, served=bool(pair.endpoints)
+    )
+    verifier = pair.judge
     return {
-        "served_verifier": None if verifier is None else verifier.name,
+        "model": pair.model if pair.endpoints else _weights(pair.model or DEFAULT.name),
+        "tokenizer": pair.tokenizer,
+        "prompt": f"{prompt.id}@{short_digest(asdict(prompt))}",
+        "verifier": _weights(verifier) if isinstance(verifier, str) else None,
+        "verifier_format": pair.verifier_format,
+        # Types and quantization change what a model says.
+        "engine_args": dict(pair.engine_args),
+        "verifier_args": dict(pair.verifier_args),
+    }
+
+
+def opened_settings(models: Models) -> dict[str, Any]:
+    """What a solution depends on and only the opened models tell."""
+    others = {f"opened {m.name}": _told(m.generator.info, m.verifier) for m in models.others}
+    return {**_told(models.generator.info, models.verifier), **others}
+
+
+def _told(generator: GeneratorInfo, verifier: Verifier | None) -> dict[str, Any]:
+    return {
+        "served_verifier": None if verifier is None else verifier.info.name,
         "served_model": generator.model,
         # Engines differ in whether they take seeds, and in the context that cuts a solution.
         "engine": generator.engine,

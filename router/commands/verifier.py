@@ -113,10 +113,11 @@ def train(
     if lora is not None:
         _check_lora(format_id)
     known = graded_problems(problems, from_rollouts)
-    model = find_model(router.model)
+    model = find_model(router.pair.model)
     layers = _layers(layer, model)
     encoder = _encoder(
-        model, choose_prompt(router.prompt, router.model, router.chat_template_kwargs)
+        model,
+        choose_prompt(router.pair.prompt, router.pair.model, router.pair.chat_template_kwargs),
     )
     with stage_progress() as report:
         if from_rollouts is None:
@@ -124,7 +125,7 @@ def train(
         pools = read_pools(from_rollouts or out / STORE, known, encoder)
         training = Training(
             model=model,
-            name=short_name(router.model),
+            name=short_name(router.pair.model),
             encoder=encoder,
             format=format_id,
             layers=layers,
@@ -175,10 +176,10 @@ def evaluate(
 
     check_drawable()
     known = graded_problems(problems, from_rollouts)
-    model = find_model(router.model)
+    model = find_model(router.pair.model)
     config = HeadConfig.load(Path(judge)) if is_head(Path(judge)) else None
-    prompt = router.prompt or (None if config is None else config.prompt)
-    encoder = _encoder(model, choose_prompt(prompt, router.model))
+    prompt = router.pair.prompt or (None if config is None else config.prompt)
+    encoder = _encoder(model, choose_prompt(prompt, router.pair.model))
     scorer = None if config is None else Scorer.load(Path(judge), model)
     with stage_progress() as report:
         if from_rollouts is None:
@@ -227,16 +228,16 @@ async def _published(
     from router.models.verifiers.load_served import load_served_verifier
     from router.verifier.scoring import score_with
 
-    if router.verifier_endpoints:
+    if router.pair.verifier_endpoints:
         judge: Verifier = await load_served_verifier(
             ref,
-            router.verifier_endpoints,
-            key=router.verifier_endpoint_key,
-            format=router.verifier_format,
+            router.pair.verifier_endpoints,
+            key=router.pair.verifier_endpoint_key,
+            format=router.pair.verifier_format,
         )
     else:
         judge = await load_verifier(
-            ref, format=router.verifier_format, engine_args=router.verifier_args
+            ref, format=router.pair.verifier_format, engine_args=router.pair.verifier_args
         )
     try:
         return judge.info, await score_with(judge, pools, cache, report)

@@ -28,7 +28,7 @@ from router.road import observe
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, open_search, run_strategy
-from router.strategies.registry import call_parts
+from router.strategies.registry import call_parts, inner_strategies
 from router.testing.running import Suite, on_loop
 
 PROBLEM = Problem("p", "What is 17 + 25 + 38 + 4?", "84")
@@ -131,12 +131,14 @@ class StrategyConformance(Suite):
 
     def test_its_text_is_read_back(self, strategy: Strategy) -> None:
         name, parameters = call_parts(str(strategy))
+        parameters |= inner_strategies(type(strategy), parameters)
         assert name == strategy.name
         assert type(strategy)(**parameters) == strategy
 
     def test_it_fits_itself_to_a_budget(self, strategy: Strategy) -> None:
-        own = {f.name: getattr(strategy, f.name) for f in fields(strategy)}
-        changed = {f.name for f in fields(strategy) if own[f.name] != f.default} - {"n"}
+        given = [f for f in fields(strategy) if f.init]
+        own = {f.name: getattr(strategy, f.name) for f in given}
+        changed = {f.name for f in given if own[f.name] != f.default} - {"n"}
         parameters = {name: own[name] for name in changed}
         for budget in (1, 2, 3, 7, 16, 64):
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -59,22 +59,13 @@ def fill_store(
         asks for none.
     """
     wanted = list(problems.values())
-    named = GeneratorInfo(short_name(router.model), router.engine, prompt.id)
+    named = GeneratorInfo(short_name(router.pair.model), router.pair.engine, prompt.id)
     if is_complete(file, Origin.of(named, router.sampling), wanted, samples, completions):
         return
 
     async def sample() -> None:
-        models = await load_models(
-            None,
-            None,
-            model=router.model,
-            engine=router.engine,
-            endpoints=router.endpoints,
-            prompt=prompt.id,
-            endpoint_key=router.endpoint_key,
-            tokenizer=router.tokenizer,
-            engine_args=router.engine_args,
-        )
+        pair = replace(router.pair, prompt=prompt.id, verifier=None, verifier_endpoints=())
+        models = await load_models({"": pair})
         worker = LocalWorker(models, router.sampling)
         try:
             with RolloutStore.create(file, Origin.of(worker.generator, worker.sampling)) as store:

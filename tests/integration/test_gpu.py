@@ -16,6 +16,7 @@ from router.models.types import Chain, Problem, Sampling
 from router.models.verifiers.checkpoint import save_checkpoint
 from router.models.verifiers.reward_heads import RewardHead
 from router.opening import Models, load_models
+from router.pairs import Pair
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,15 +37,8 @@ def prm(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 async def open_both(model: Path, prm: Path, engine: str = "vllm") -> Models:
-    return await load_models(
-        None,
-        str(prm),
-        model=str(model),
-        engine=engine,
-        endpoints=(),
-        prompt="plain",
-        verifier_format="qwen-prm",
-    )
+    pair = Pair(str(model), engine, prompt="plain", verifier=str(prm), verifier_format="qwen-prm")
+    return await load_models({"": pair})
 
 
 def test_asking_for_memory_leaves_nothing_on_the_cards() -> None:

@@ -299,33 +299,33 @@ def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_cards")
 def test_engines_get_their_share_and_keep_what_was_asked(tiny_checkpoint: Path) -> None:
-    args = placed(
+    generator, verifier = placed(
         [
             Wanted("generator", "g", tiny_checkpoint, "vllm", {"dtype": "half"}),
             Wanted("verifier", "v", tiny_checkpoint, "vllm", {"gpu_memory_utilization": 0.2}),
         ]
     )
-    assert args["generator"].pop("gpu_memory_utilization") == pytest.approx(USABLE, abs=0.001)
-    assert args["generator"] == {"dtype": "half", "device_ids": [0]}
-    assert args["verifier"] == {"gpu_memory_utilization": 0.2, "device_ids": [1]}
+    assert generator.pop("gpu_memory_utilization") == pytest.approx(USABLE, abs=0.001)
+    assert generator == {"dtype": "half", "device_ids": [0]}
+    assert verifier == {"gpu_memory_utilization": 0.2, "device_ids": [1]}
 
 
 def test_one_card_needs_no_number(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "measure_cards", lambda: (empty(24),))
-    args = placed([Wanted("generator", "g", tiny_checkpoint, "vllm", {})])
-    assert args["generator"].keys() == {"gpu_memory_utilization"}
+    (args,) = placed([Wanted("generator", "g", tiny_checkpoint, "vllm", {})])
+    assert args.keys() == {"gpu_memory_utilization"}
 
 
 @pytest.mark.usefixtures("two_cards")
 def test_a_model_on_transformers_holds_the_first_card(tiny_checkpoint: Path) -> None:
-    args = placed(
+    verifier, generator = placed(
         [
             Wanted("verifier", "v", tiny_checkpoint, "vllm", {}),
             Wanted("generator", "g", tiny_checkpoint, "transformers", {}),
         ]
     )
-    assert args["verifier"]["device_ids"] == [1]
-    assert args["generator"] == {}
+    assert verifier["device_ids"] == [1]
+    assert generator == {}
 
 
 def test_without_vllm_nothing_is_measured(
@@ -333,7 +333,7 @@ def test_without_vllm_nothing_is_measured(
 ) -> None:
     monkeypatch.setattr(placement, "measure_cards", lambda: pytest.fail("measured"))
     wanted = [Wanted("generator", "g", tiny_checkpoint, "transformers", {})]
-    assert placed(wanted) == {"generator": {}}
+    assert placed(wanted) == [{}]
 
 
 @pytest.mark.usefixtures("two_cards")

@@ -33,7 +33,9 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def solved(problem: str = "p1", **settings: object) -> Solved:
-    found = replace(solution(), problem_id=problem, trace=Trace(Chain(Problem(problem, "1 + 1?"))))
+    found = replace(
+        solution(), problem_id=problem, trace=Trace([Chain(Problem(problem, "1 + 1?"))])
+    )
     return Solved(found, {"budget": 4, **settings}, "0123")
 
 

@@ -21,6 +21,7 @@ from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadCon
 from router.models.weights.embedded import DEFAULT
 from router.models.weights.fingerprint import fingerprint
 from router.opening import Models, assumed, default_bundle, default_verifier, load_models
+from router.pairs import Pair
 
 
 class Loads:
@@ -57,9 +58,9 @@ class Loads:
             self.states, self.format, self.verifier_args = generator, format, engine_args
             return FakeVerifier()
 
-        def placed(wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
+        def placed(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
             self.placed = list(wanted)
-            return {one.role: self.memory | dict(one.args) for one in wanted}
+            return [self.memory | dict(one.args) for one in wanted]
 
         monkeypatch.setattr("router.opening.placed", placed)
         monkeypatch.setattr("router.models.weights.find.find_model", lambda ref: Path("/found"))
@@ -74,15 +75,9 @@ class Loads:
     async def open(
         self, verifier: Path | None, engine: str, format: str | None = None, **args: Any
     ) -> None:
+        judge = None if verifier is None else str(verifier)
         await load_models(
-            None,
-            None if verifier is None else str(verifier),
-            model="here",
-            engine=engine,
-            endpoints=(),
-            prompt=None,
-            verifier_format=format,
-            **args,
+            {"": Pair("here", engine, verifier=judge, verifier_format=format, **args)}
         )
 
 

@@ -21,6 +21,7 @@ from router import cli
 from router.models.errors import InputError, VerifierError
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Chain, FinishReason, Sampling, Scored
+from router.pairs import Pair
 from router.words import counted
 from tests.problem_file import problem_file
 
@@ -526,8 +527,8 @@ def test_engine_arguments_that_nothing_takes_are_refused(
 def test_engine_arguments_reach_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    async def load(*_: Any, **settings: Any) -> Any:
-        seen.update(settings)
+    async def load(pairs: dict[str, Pair], *_: Any) -> Any:
+        seen.update(vars(pairs[""]))
         raise InputError("far enough")
 
     monkeypatch.setattr("router.core.load_models", load)
