@@ -19,6 +19,7 @@ from router.core import Router
 from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.costs import measured_fleet
 from router.fitting.distributed import LOCAL, ray_workers
 from router.fitting.exchangeability import drifting
 from router.fitting.measurements import LEVEL_SAMPLES
@@ -28,6 +29,7 @@ from router.fitting.sampler import (
     Price,
     Sampler,
     configurations,
+    fleet_defaults,
     missing,
     price,
 )
@@ -35,10 +37,11 @@ from router.fitting.workers import LocalWorker, Worker
 from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
+from router.pairs import with_prices
 from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
-from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
+from router.strategies.fleet import Fleet
 from router.table import CostUnit
 from router.words import counted
 
@@ -152,15 +155,18 @@ def fit(
     if from_rollouts is not None:
         with open_rollouts(from_rollouts) as rollouts:
             verified = rollouts.origin.verifier is not None
-            if router.asked_verifier is None:
+            if router.pair.verifier is None:
                 _check_unverified(rollouts)
-            bundle = fit_bundle(rollouts, _expanded(template, strategies, verified), known)
+            fleet = measured_fleet(rollouts)
+            settings = _expanded(template, strategies, verified, fleet)
+            bundle = fit_bundle(rollouts, settings, known)
         _finish(bundle, out, as_json)
         return
     if known is None:
         raise click.UsageError("give PROBLEMS to sample, or --from-rollouts")
     check_levels(levels, len(known), merge=merge_levels)
-    settings = _expanded(template, strategies, router.verifier is not None)
+    verified = router.verifier is not None
+    settings = _expanded(template, strategies, verified, router.fleet)
     path = store or Path(f"{out or problems}.rollouts.sqlite")
     if router.verifier is None and path.is_file():
         with RolloutStore.read(path) as rollouts:
@@ -175,7 +181,7 @@ def fit(
         return
 
     async def sample(worker: Worker, in_flight: int) -> Bundle | None:
-        origin = Origin.of(worker.generator, router.sampling, worker.verifier)
+        origin = with_prices(worker.origin, router.pairs)
         with (
             RolloutStore.create(path, origin) as rollouts,
             sampling_progress(due.generations) as tick,
@@ -191,10 +197,14 @@ def fit(
                 allocation=Allocation.of(allocation),
                 max_generations=max_generations,
                 # A server that dies of a seed (vLLM's CPU build) cannot be told from others.
-                seed=None if router.endpoints and seed is None else settings.seed,
+                seed=None if router.pair.endpoints and seed is None else settings.seed,
             )
             await sampler.run(worker, tick=tick, in_flight=in_flight)
-            return _bundle(rollouts, settings, known, capped=sampler.capped)
+            # Of each size that fits, at what samples turned out to cost.
+            fitting = _expanded(template, strategies, verified, measured_fleet(rollouts))
+            every = dict.fromkeys([*settings.strategies, *fitting.strategies])
+            final = replace(settings, strategies=tuple(every))
+            return _bundle(rollouts, final, known, capped=sampler.capped)
 
     async def sample_on_ray(address: str) -> Bundle | None:
         async with ray_workers(address, workers, router.loader, router.sampling) as cluster:
@@ -209,18 +219,21 @@ def fit(
         _finish(fitted, out, as_json)
 
 
-def _expanded(settings: FitSettings, texts: tuple[str, ...], verified: bool) -> FitSettings:
+def _expanded(
+    settings: FitSettings, texts: tuple[str, ...], verified: bool, fleet: Fleet
+) -> FitSettings:
     """With every strategy at every budget; without texts, all defaults that can run."""
     if not texts:
-        texts = tuple(text for text in DEFAULTS if _fits(text, settings.budgets, verified))
-    strategies = configurations(settings.budgets, texts, verifier=verified)
+        usual = (*DEFAULTS, *fleet_defaults(fleet))
+        texts = tuple(text for text in usual if _fits(text, settings.budgets, verified, fleet))
+    strategies = configurations(settings.budgets, texts, verifier=verified, fleet=fleet)
     return replace(settings, strategies=strategies)
 
 
-def _fits(text: str, budgets: tuple[int, ...], verified: bool) -> bool:
+def _fits(text: str, budgets: tuple[int, ...], verified: bool, fleet: Fleet) -> bool:
     """Whether a default can run, and has anything to offer at these budgets."""
     try:
-        configurations(sorted(set(budgets)), [text], verifier=verified)
+        configurations(sorted(set(budgets)), [text], verifier=verified, fleet=fleet)
     except InputError:
         return False
     return True

@@ -11,6 +11,7 @@ from router.commands.verifier import graded_problems, stage_progress
 from router.core import Router
 from router.models.errors import InputError
 from router.rollouts.export import export_store, import_store
+from router.rollouts.join import join
 from router.rollouts.lines import SUFFIXES
 from router.rollouts.store import RolloutStore
 from router.words import counted
@@ -38,7 +39,7 @@ def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
     from router.verifier.sampling import fill_store
 
     known = graded_problems(problems, None)
-    prompt = choose_prompt(router.prompt, router.model, router.chat_template_kwargs)
+    prompt = choose_prompt(router.pair.prompt, router.pair.model, router.pair.chat_template_kwargs)
     with stage_progress() as report:
         fill_store(router, prompt, known, samples, 0, store, report)
 
@@ -65,3 +66,21 @@ def import_(file: Path, store: Path) -> None:
     """Add all of FILE to STORE, so that sampling can go on from there."""
     count = import_store(file, store)
     click.echo(f"added {counted(count, 'solution')} to {store}")
+
+
+@rollouts.command("join")
+@click.argument("store", type=_file)
+@click.argument("stores", nargs=-1, required=True, metavar="NAME=STORE…")
+def join_(store: Path, stores: tuple[str, ...]) -> None:
+    """Join the stores of single models, or their exports, into STORE, for a fleet's fit.
+
+    They are named in the fleet's order: `router rollouts join both.sqlite small=a.sqlite
+    large=b.jsonl.gz`. Then `router fit --from-rollouts both.sqlite`.
+    """
+    files: dict[str, Path] = {}
+    for text in stores:
+        name, _, file = text.partition("=")
+        if not file or name in files:
+            raise InputError(f"{text!r}: write NAME=STORE, each name once")
+        files[name] = Path(file)
+    click.echo(f"joined {counted(join(files, store), 'solution')} in {store}")

@@ -54,10 +54,8 @@ def show(bundle: Path | None, as_json: bool) -> None:
 def _grid(bundle: Bundle) -> Grid:
     """One row for each level and budget, which fits the narrowest terminal."""
     fitted = bundle.table
-    origin = bundle.origin
-    judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
     grid = Grid(
-        title=f"{origin.model}, {judge}, {bundle.manifest['data']['problems']} problems",
+        title=f"{bundle.asks}, {bundle.manifest['data']['problems']} problems",
         caption="Accuracy on held-out problems where there are enough, with its 95 % interval;"
         f" mean tokens a problem. Chosen by {fitted.cost}.",
         box=HORIZONTALS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,16 @@ from router.difficulty.levels import Ints, fit_levels
 from router.difficulty.pilot import PilotLevels
 from router.fitting.cells import build_table
 from router.fitting.exchangeability import orders
-from router.fitting.measurements import BY_STRATEGY, LEVEL_SAMPLES, Measurements, measure
+from router.fitting.measurements import LEVEL_SAMPLES, Measurements, measure
 from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
 from router.provenance import commit, digest, package_version
+from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
-from router.table import CostUnit
+from router.strategies.fleet import Fleet
+from router.table import CostUnit, FittedModel
 
 if TYPE_CHECKING:
     from router.difficulty.prefill import PrefillEstimator
@@ -71,7 +73,8 @@ def fit_bundle(
     found = measure(store, settings.strategies, ids, level_samples=settings.level_samples)
     found = _measured(found, store.path)
     levels = fit_levels(found.pass_at_1, settings.levels, merge=settings.merge)
-    table = build_table(found, levels, settings.budgets, settings.cost)
+    members = _members(store.origin, found.fleet)
+    table = build_table(found, levels, settings.budgets, settings.cost, members)
     level = levels.of(found.pass_at_1)
     prior = tuple(float((level == number).mean()) for number in range(1, levels.count + 1))
     measured = set(found.problems)
@@ -82,6 +85,21 @@ def fit_bundle(
     pilot = _fit_pilot(found, level, levels.count)
     mix = tuple(map(tuple, estimator.classifier.held_out_proba_.tolist()))
     return Bundle(table, levels, prior, store.origin, manifest, estimator, prefill, pilot, mix)
+
+
+def _members(origin: Origin, fleet: Fleet) -> list[FittedModel]:
+    """The models of a fleet, at what a sample of each has cost."""
+    origins = {origin.name: origin, **origin.others}
+    return [
+        FittedModel(
+            name=name,
+            model=origins[name].model,
+            verifier=origins[name].verifier,
+            fingerprint=origins[name].fingerprint,
+            cost=terms.cost,
+        )
+        for name, terms in fleet.items()
+    ]
 
 
 def _fit_estimator(
@@ -118,11 +136,7 @@ def _measured(found: Measurements, path: Path) -> Measurements:
     some = np.asarray(~np.isnan(found.accuracy).all(axis=0))
     if not some.any():
         raise InputError(f"{path} holds no rollouts of any of these strategies")
-    return replace(
-        found,
-        strategies=tuple(s for s, keep in zip(found.strategies, some, strict=True) if keep),
-        **{name: getattr(found, name)[:, some] for name in BY_STRATEGY},
-    )
+    return found.columns(np.flatnonzero(some).tolist())
 
 
 def _manifest(

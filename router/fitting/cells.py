@@ -12,7 +12,10 @@ from router.fitting.allocation import Allocation
 from router.fitting.measurements import Measurements
 from router.models.errors import InputError
 from router.strategies.base import Strategy
-from router.table import Cell, Cost, CostUnit, Entry, Estimate, Table
+from router.strategies.budget import SLACK
+from router.strategies.escalate import Escalate
+from router.strategies.fleet import cost_of
+from router.table import Cell, Cost, CostUnit, Entry, Estimate, FittedModel, Table
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -150,11 +153,18 @@ def interval(accuracy: float, problems: int) -> Estimate:
 
 
 def build_table(
-    found: Measurements, levels: Levels, budgets: Sequence[int], cost: CostUnit
+    found: Measurements,
+    levels: Levels,
+    budgets: Sequence[int],
+    cost: CostUnit,
+    members: Sequence[FittedModel] = (),
 ) -> Table:
-    """The table of these measurements; each cell reports its choice on held-out problems."""
-    table = _table(found, levels.of(found.pass_at_1), levels.count, budgets, cost)
-    held_out = _held_out(found, levels, budgets, cost)
+    """The table of these measurements; each cell reports its choice on held-out problems.
+
+    members: the models of a fleet.
+    """
+    table = _table(found, levels.of(found.pass_at_1), levels.count, budgets, cost, members)
+    held_out = _held_out(found, levels, budgets, cost, members)
     cells = tuple(
         cell.model_copy(update={"held_out": held_out.get((cell.level, cell.budget))})
         for cell in table.cells
@@ -163,7 +173,12 @@ def build_table(
 
 
 def _table(
-    found: Measurements, level: Ints, count: int, budgets: Sequence[int], cost: CostUnit
+    found: Measurements,
+    level: Ints,
+    count: int,
+    budgets: Sequence[int],
+    cost: CostUnit,
+    members: Sequence[FittedModel],
 ) -> Table:
     numbers = range(1, count + 1)
     entries = {number: _entries(found.rows(level == number)) for number in numbers}
@@ -185,11 +200,13 @@ def _table(
             for number in numbers
             for budget in budgets
         ),
+        members=tuple(members),
     )
 
 
-def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, ...]:
-    fitting = tuple(entry for entry in entries if entry.strategy.cost <= budget)
+def _fitting(entries: Sequence[tuple[Entry, float]], level: int, budget: int) -> tuple[Entry, ...]:
+    """entries: each with the most that it may cost."""
+    fitting = tuple(entry for entry, most in entries if most <= budget + SLACK)
     if not fitting:
         raise InputError(
             f"no strategy was measured at level {level} within budget {budget}; sample more"
@@ -201,14 +218,17 @@ def _fitting(entries: Sequence[Entry], level: int, budget: int) -> tuple[Entry, 
 def estimates(found: Measurements) -> Floats:
     """What accuracy to expect of each strategy on problems like these, shape (strategies,)."""
     costs, names = found.cost, [_family(strategy) for strategy in found.strategies]
-    kinds = [strategy.name for strategy in found.strategies]
+    kinds = [_kind(strategy) for strategy in found.strategies]
     family, kind = (np.unique(told, return_inverse=True)[1] for told in (names, kinds))
     accuracy = shrunken(found.accuracy, costs, family, kind)
     return _without_losers(accuracy, costs, beaten(found.accuracy, costs))
 
 
-def _entries(found: Measurements) -> list[Entry]:
-    """Every strategy measured on these problems, best first; of equals the cheaper."""
+def _entries(found: Measurements) -> list[tuple[Entry, float]]:
+    """Every strategy measured on these problems, with the most that it may cost, best first.
+
+    Of equals the cheaper is first.
+    """
     costs, accuracy = found.cost, estimates(found)
     counts = (~np.isnan(found.accuracy)).sum(axis=0)
     entries = [
@@ -220,12 +240,22 @@ def _entries(found: Measurements) -> list[Entry]:
         for column, strategy in enumerate(found.strategies)
         if counts[column]
     ]
-    return sorted(entries, key=lambda e: (-round(e.estimate.accuracy, 9), e.cost.generations))
+    entries.sort(key=lambda e: (-round(e.estimate.accuracy, 9), e.cost.generations))
+    return [(entry, cost_of(entry.strategy, found.fleet)) for entry in entries]
 
 
 def _family(strategy: Strategy) -> str:
     """The same search at the same temperature, whatever its size and selection."""
-    return f"{strategy.name} {strategy.temperature} {getattr(strategy, 'temperatures', None)}"
+    if isinstance(strategy, Escalate):
+        stages = " ".join(_family(one) for one in (strategy.first, strategy.then))
+        return f"{strategy.name} {strategy.lead} {strategy.give_up} {stages}"
+    temperatures = getattr(strategy, "temperatures", None)
+    return f"{_kind(strategy)} {strategy.temperature} {temperatures}"
+
+
+def _kind(strategy: Strategy) -> str:
+    """The same search of the same models."""
+    return f"{strategy.name} {[stage.model for stage in strategy.stages]}"
 
 
 def _without_losers(accuracy: Floats, costs: Floats, lost: Bools) -> Floats:
@@ -247,7 +277,11 @@ def _cost(generations: float, tokens: Floats, flops: Floats) -> Cost:
 
 
 def _held_out(
-    found: Measurements, levels: Levels, budgets: Sequence[int], cost: CostUnit
+    found: Measurements,
+    levels: Levels,
+    budgets: Sequence[int],
+    cost: CostUnit,
+    members: Sequence[FittedModel],
 ) -> dict[tuple[int, int], Estimate]:
     """Two-fold cross-validation inside each level: one fold picks, the other measures.
 
@@ -264,7 +298,7 @@ def _held_out(
         if len(np.unique(picked)) < levels.count:
             continue
         try:
-            table = _table(picking, picked, levels.count, budgets, cost)
+            table = _table(picking, picked, levels.count, budgets, cost, members)
         except InputError:  # this half alone cannot pick everywhere
             continue
         for cell in table.cells:

@@ -22,7 +22,7 @@ from router.models.errors import EngineError, InputError
 from router.models.extras import require
 from router.models.types import Problem, Sampling
 from router.opening import Models
-from router.rollouts.runs import Run, StoredPrefill
+from router.rollouts.runs import Origin, Run, StoredPrefill
 
 log = logging.getLogger("router")
 
@@ -43,11 +43,13 @@ class RayWorkers:
         actors: list[Any],
         generator: GeneratorInfo,
         verifier: VerifierInfo | None,
+        origin: Origin,
         reads_prompts: bool,
     ) -> None:
         self._in_flight = dict.fromkeys(actors, 0)
         self.generator = generator
         self.verifier = verifier
+        self.origin = origin
         self.reads_prompts = reads_prompts
 
     @property
@@ -102,10 +104,10 @@ class _Actor:
         self._load = load
         self._sampling = sampling
 
-    async def open(self) -> tuple[GeneratorInfo, VerifierInfo | None, bool]:
+    async def open(self) -> tuple[GeneratorInfo, VerifierInfo | None, Origin, bool]:
         self._models = await self._load()
-        self._worker = LocalWorker(self._models, self._sampling)
-        return self._worker.generator, self._worker.verifier, self._worker.reads_prompts
+        self._worker = worker = LocalWorker(self._models, self._sampling)
+        return worker.generator, worker.verifier, worker.origin, worker.reads_prompts
 
     async def prefill(self, problem: Problem) -> StoredPrefill:
         return await self._worker.prefill(problem)

@@ -24,15 +24,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from router.fitting.costs import per_token, relative_costs
+from router.fitting.escalation import Verdicts, fill_escalations, with_stages
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.replay import replay
+from router.fitting.replay import judge, replay
 from router.models.base import Aggregation
 from router.models.errors import InputError
-from router.models.usage import flops
 from router.rollouts.runs import Origin, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.escalate import Escalate
+from router.strategies.fleet import Fleet, cost_of
 from router.strategies.selection import aggregate, confidence, voters
 from router.strategies.tasks import Task, get_task
 
@@ -81,6 +84,8 @@ class Measurements:
     pass_at_1: of the samples that decide the level; samples: all that were drawn; (problems,).
     scores: of each problem, the verifier's scores of its other samples; NaN where one has none.
     prefills: where each problem's prompt led the generator; None where it was not looked up.
+    fleet: the terms of each model by its name, a sample's cost as it is measured here; generations
+        are those of the first.
     """
 
     problems: tuple[str, ...]
@@ -97,14 +102,20 @@ class Measurements:
     samples: npt.NDArray[np.int64]
     scores: tuple[Floats, ...]
     prefills: tuple[StoredPrefill | None, ...]
+    fleet: Fleet = field(default_factory=dict)
 
     @property
     def cost(self) -> Floats:
         """Mean generations of each strategy, shape (strategies,); the most where none was run."""
         some = ~np.isnan(self.generations).all(axis=0)
-        most = np.array([strategy.cost for strategy in self.strategies], np.float64)
+        most = np.array([cost_of(s, self.fleet) for s in self.strategies], np.float64)
         most[some] = np.nanmean(self.generations[:, some], axis=0)
         return most
+
+    def columns(self, kept: Sequence[int]) -> Measurements:
+        """Those strategies only."""
+        arrays = {name: getattr(self, name)[:, list(kept)] for name in BY_STRATEGY}
+        return replace(self, strategies=tuple(self.strategies[i] for i in kept), **arrays)
 
     def rows(self, keep: npt.NDArray[np.bool_]) -> Measurements:
         """Those problems only."""
@@ -129,16 +140,19 @@ def measure(
     only: Collection[str] | None = None,
     *,
     level_samples: int = LEVEL_SAMPLES,
+    fleet: Fleet | None = None,
 ) -> Measurements:
     """Measure every strategy on every problem that has samples.
 
     only: ids of the problems that count; all by default.
     level_samples: how many of each problem's samples decide its level and nothing else; 0 uses
         all of them for both, which is right for large pools only.
+    fleet: what samples of each model cost; as measured on these problems by default.
 
     Raises:
         InputError: the store holds no samples.
     """
+    asked, strategies = strategies, with_stages(strategies)
     read = StoredPools(store, strategies, only, level_samples)
     problems = sorted(problem for problem, pool in read.pools[SAMPLES].items() if pool.drawn)
     if not problems:
@@ -160,15 +174,19 @@ def measure(
         sample_flops=read.flops(SAMPLES, problems, verified=False) + read.once(SAMPLES, problems),
         pass_at_1=np.array([pool.right / pool.graded for pool in pools]),
         samples=np.array([pool.drawn for pool in pools]),
-        scores=tuple(pool.scores(read.aggregation) for pool in pools),
+        scores=tuple(pool.scores(read.aggregation(None)) for pool in pools),
         prefills=tuple(map(prefills.get, problems)),
+        fleet=read.fleet if fleet is None else fleet,
     )
     alike: defaultdict[_VoteKind, list[int]] = defaultdict(list)
     for column, strategy in enumerate(strategies):
-        alike[_VoteKind.of(strategy, read.aggregation)].append(column)
+        if not isinstance(strategy, Escalate):
+            alike[_VoteKind.of(strategy, read.aggregation(strategy.model))].append(column)
     for kind, columns in alike.items():
         _measure(found, read, kind, columns)
-    return found
+    _measure_escalations(found, read)
+    index = {strategy: column for column, strategy in enumerate(strategies)}
+    return found.columns([index[strategy] for strategy in asked])
 
 
 class _VoteKind(NamedTuple):
@@ -230,15 +248,41 @@ def _measure(
                     found.accuracy[row, own], found.error[row, own] = one.accuracy, one.error
                     found.coverage[row, own], spent[index, column] = one.coverage, one.spent
     problems = [found.problems[row] for row in rows]
-    each = np.array([unit.strategy.cost for unit in units_of(strategies[0])], np.float64)
+    parts = [unit.strategy for unit in units_of(strategies[0])]
+    each = np.array([cost_of(part, found.fleet) for part in parts], np.float64)
     tokens = np.stack([read.tokens(name, problems) for name in kind.configurations], axis=1)
     flops = np.stack(
-        [read.flops(name, problems, verified=kind.scored) for name in kind.configurations], axis=1
+        [
+            read.flops(name, problems, verified=kind.scored, model=part.model)
+            for name, part in zip(kind.configurations, parts, strict=True)
+        ],
+        axis=1,
     )
     found.generations[at] = spent @ each
     found.tokens[at] = np.einsum("pcu,pu->pc", spent, tokens)
-    once = read.once(kind.configurations[0], problems)[:, None]
+    once = read.once(kind.configurations[0], problems, parts[0].model)[:, None]
     found.flops[at] = np.einsum("pcu,pu->pc", spent, flops) + once
+
+
+def _measure_escalations(found: Measurements, read: StoredPools) -> None:
+    """Fill the columns of strategies that escalate, from those of their stages."""
+    index = {strategy: column for column, strategy in enumerate(found.strategies)}
+    alike: defaultdict[Strategy, list[Escalate]] = defaultdict(list)
+    for strategy in found.strategies:
+        if isinstance(strategy, Escalate):
+            alike[strategy.first].append(strategy)
+    verdicts: Verdicts = {}
+    for first, group in alike.items():
+        kind = _VoteKind.of(first, read.aggregation(first.model))
+        every = [read.pools[name] for name in kind.configurations]
+        for row in np.flatnonzero(~np.isnan(found.accuracy[:, index[first]])).tolist():
+            stored = [pools[found.problems[row]] for pools in every]
+            units, pool = [one.units for one in stored], together(stored, kind.by)
+            rules = [strategy.rule for strategy in group]
+            judged = judge(pool, units, first, rules, scored=kind.scored) or ()
+            verdicts |= {(row, s): one for s, one in zip(group, judged, strict=False)}
+    arrays = {name: getattr(found, name) for name in BY_STRATEGY}
+    fill_escalations(arrays, found.strategies, verdicts)
 
 
 class Answered(NamedTuple):
@@ -362,8 +406,8 @@ class StoredPools:
     ) -> None:
         strategies = list(strategies)
         self.origin: Origin = store.origin
-        self.aggregation: Aggregation = store.origin.aggregation or "last"
-        self._ways = {self.aggregation, *(s.aggregate for s in strategies if s.aggregate)}
+        usual = {self.aggregation(name) for name in (None, *self.origin.others)}
+        self._ways = {*usual, *(s.aggregate for s in strategies if s.aggregate)}
         units = [unit for strategy in strategies for unit in units_of(strategy)]
         wanted = {SAMPLES, *(unit.configuration for unit in units)}
         sampled = (u.configuration for u in units if isinstance(u.strategy, BestOfN))
@@ -378,6 +422,11 @@ class StoredPools:
                 self.pools[name][problem] = self._stored(get_task(tasks[problem]), found, level)
         for problem, name, *sums in store.spent():
             self._spent[name][problem] = tuple(sums)
+        self.fleet: Fleet = relative_costs(self.origin, self._spent)
+
+    def aggregation(self, model: str | None) -> Aggregation:
+        """How step scores of a model's solutions become one."""
+        return self.origin.by(model).aggregation or "last"
 
     def _stored(
         self, task: Task, rows: Iterator[tuple[Any, ...]], level_samples: int | None
@@ -410,19 +459,29 @@ class StoredPools:
         """Sampled tokens of one unit on each problem."""
         return self._costs(configuration, problems).sampled
 
-    def flops(self, configuration: str, problems: Sequence[str], *, verified: bool) -> Floats:
+    def flops(
+        self,
+        configuration: str,
+        problems: Sequence[str],
+        *,
+        verified: bool,
+        model: str | None = None,
+    ) -> Floats:
         """FLOPs of one unit more on each problem, of tokens that a model really computed."""
-        cost = self._costs(configuration, problems)
-        own = _per_token(self.origin.parameters) * (cost.sampled + cost.prompt)
+        cost, origin = self._costs(configuration, problems), self.origin.by(model)
+        own = per_token(origin.parameters) * (cost.sampled + cost.prompt)
         if not verified:
             return own
         # A verifier that computed no token (it read the generator's states) is free at any size.
-        judge = np.where(cost.verifier == 0, 0.0, _per_token(self.origin.verifier_parameters))
-        return np.asarray(own + judge * cost.verifier, np.float64)
+        scorer = np.where(cost.verifier == 0, 0.0, per_token(origin.verifier_parameters))
+        return np.asarray(own + scorer * cost.verifier, np.float64)
 
-    def once(self, configuration: str, problems: Sequence[str]) -> Floats:
+    def once(
+        self, configuration: str, problems: Sequence[str], model: str | None = None
+    ) -> Floats:
         """FLOPs on each problem that a search of such units has, however many they are."""
-        return _per_token(self.origin.parameters) * self._costs(configuration, problems).once
+        each = per_token(self.origin.by(model).parameters)
+        return each * self._costs(configuration, problems).once
 
     def _costs(self, configuration: str, problems: Sequence[str]) -> _Costs:
         """Of one unit. Whole solutions share their prompt, whatever requests they came in.
@@ -444,8 +503,3 @@ class StoredPools:
         further = np.where(others > 0, later / np.maximum(others, 1), computed / generations)
         further = np.clip(further, 0.0, whole)
         return _Costs(sampled / generations, further, verifier / generations, whole - further)
-
-
-def _per_token(parameters: int | None) -> float:
-    known = flops(parameters, 1)
-    return np.nan if known is None else known

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from router.fitting.estimates import Pool, winners
 from router.strategies.base import Select, Strategy
-from router.strategies.stopping import top_two
+from router.strategies.stopping import Stopping, top_two
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -68,6 +68,55 @@ def replay(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a vote is judged on one problem, over the orders.
+
+    stays: how often it is left at that. accuracy, coverage: how often it is, and the answer, or
+        some candidate, is right. error: Monte-Carlo standard error of the two together.
+    """
+
+    stays: float
+    accuracy: float
+    coverage: float
+    error: float
+
+
+def judge(
+    pool: Pool,
+    units: Sequence[int],
+    first: Strategy,
+    rules: Sequence[Stopping],
+    *,
+    scored: bool,
+    seed: int = 0,
+) -> list[Judged] | None:
+    """How a vote is judged by each of these rules; None where units are too few for it.
+
+    pool, units: as `replay` takes them.
+    """
+    counts = [count for _, count in first.parts()]
+    if any(count > have for count, have in zip(counts, units, strict=True)):
+        return None
+    drawn = np.array(_waves(first))
+    orders = _orders(counts, units, seed)
+    view = _View.of(pool, orders, drawn, first.select, scored=scored)
+    at = np.arange(len(orders)), view.last(first)
+    judged = []
+    for rule in rules:
+        stays = rule.settled(view.first[at], view.ahead[at], view.drawn[at[1]])
+        right = stays * view.right[at]
+        judged.append(
+            Judged(
+                float(stays.mean()),
+                float(right.mean()),
+                float((stays * view.covered[at]).mean()),
+                float((right - stays).std(ddof=1) / np.sqrt(len(right))),
+            )
+        )
+    return judged
+
+
 def _waves(strategy: Strategy) -> tuple[int, ...]:
     rule = strategy.stopping
     return (sum(count for _, count in strategy.parts()),) if rule is None else rule.waves
@@ -89,13 +138,13 @@ def run_length(pool: Pool, strategy: Strategy) -> int:
     most = min(pool.units, _waves(strategy)[-1])
     if strategy.stopping is None:
         return most
-    votes = _unit_votes(pool, strategy.select).cumsum(axis=0)
+    votes = unit_votes(pool, strategy.select).cumsum(axis=0)
     waves = [wave for wave in strategy.stopping.waves if wave < most]
     ends = (wave for wave in waves if strategy.stopping.ends(votes[wave - 1], wave))
     return next(ends, most)
 
 
-def _unit_votes(pool: Pool, select: Select) -> Floats:
+def unit_votes(pool: Pool, select: Select) -> Floats:
     """What each unit's votes weigh, shape (units, answers)."""
     votes = np.zeros((pool.units, max(1, len(pool.correct))))
     weight = None if select == "majority" else pool.score
@@ -124,7 +173,7 @@ class _View:
         right = np.zeros(pool.units)
         right[pool.unit[pool.correct[pool.group]]] = 1.0
         at = drawn - 1
-        first, second = top_two(_unit_votes(pool, select)[orders].cumsum(axis=1)[:, at])
+        first, second = top_two(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at])
         return cls(
             drawn,
             first,
@@ -135,14 +184,7 @@ class _View:
 
     def follow(self, strategy: Strategy, counts: Sequence[int]) -> Replayed:
         """Where each order ends, and what is known there."""
-        waves = np.searchsorted(self.drawn, _waves(strategy))
-        ends = np.zeros((len(self.first), len(waves)), np.bool_)
-        if (rule := strategy.stopping) is not None:
-            for column, wave in enumerate(waves):
-                state = self.first[:, wave], self.ahead[:, wave], int(self.drawn[wave])
-                ends[:, column] = rule.over(*state)
-        ends[:, -1] = True
-        last = waves[ends.argmax(axis=1)]
+        last = self.last(strategy)
         rows = np.arange(len(last))
         right, spent = self.right[rows, last], self.drawn[last]
         starts = np.array([0, *accumulate(counts)])[:-1]
@@ -152,3 +194,14 @@ class _View:
             coverage=float(self.covered[rows, last].mean()),
             spent=np.clip(spent[:, None] - starts, 0, counts).mean(axis=0),
         )
+
+    def last(self, strategy: Strategy) -> Ints:
+        """The wave after which each order ends, shape (orders,)."""
+        waves = np.searchsorted(self.drawn, _waves(strategy))
+        ends = np.zeros((len(self.first), len(waves)), np.bool_)
+        if (rule := strategy.stopping) is not None:
+            for column, wave in enumerate(waves):
+                state = self.first[:, wave], self.ahead[:, wave], int(self.drawn[wave])
+                ends[:, column] = rule.over(*state)
+        ends[:, -1] = True
+        return np.asarray(waves[ends.argmax(axis=1)], np.int64)

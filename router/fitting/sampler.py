@@ -30,7 +30,8 @@ from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.budget import Budget
+from router.strategies.budget import SLACK, Budget
+from router.strategies.fleet import ALONE, Fleet, cost_of, terms_of
 from router.strategies.registry import parse_strategy
 
 T = TypeVar("T")
@@ -48,6 +49,31 @@ DEFAULTS = (  # what won no cell of the shipped fit is not among them: benchmark
     "best_of_n(select=majority, temperature=0.3)",
     "best_of_n(temperature=0.3)",
 )
+_JUDGED = ((1, 0.5), (2, 1), (4, 2), (4, 3))
+"""First votes that another model may follow: of how many, and the lead that convinces."""
+
+
+def fleet_defaults(fleet: Fleet) -> list[str]:
+    """What is fitted of the further models of a fleet: votes of each, and what escalates to it."""
+    found = []
+    first = next(iter(fleet.values()), None)
+    for name, terms in list(fleet.items())[1:]:
+        of = f'model="{name}"'
+        greedy = f"best_of_n(n=1, select=majority, temperature=0, {of})"
+        majority = f"best_of_n(select=majority, {of})"
+        vote = f"best_of_n({of})" if terms.verified else majority
+        found += list(dict.fromkeys([majority, vote, greedy]))
+        verified = first is not None and first.verified
+        select = "" if verified else ", select=majority"
+        found += [
+            f"escalate(first=best_of_n(n={n}{select}), then={then}, lead={lead})"
+            for n, lead in _JUDGED
+            if n > 1 or verified  # one sample agrees with itself
+            for then in (greedy, vote)
+        ]
+    return found
+
+
 IN_FLIGHT = 256
 """Generations that run at once: they keep an engine's own batch full, and are lost with a kill."""
 
@@ -65,9 +91,11 @@ class Price:
 
 
 def configurations(
-    budgets: Sequence[int], texts: Sequence[str], *, verifier: bool
+    budgets: Sequence[int], texts: Sequence[str], *, verifier: bool, fleet: Fleet = ALONE
 ) -> tuple[Strategy, ...]:
     """Each strategy text at every budget that it fits; a text with `n` only as it is.
+
+    verifier: whether the first model has one. fleet: the terms of several models.
 
     Raises:
         InputError: budgets that do not rise from 1 or more, a bad strategy, one that fits no
@@ -82,21 +110,23 @@ def configurations(
         fitting = []
         for budget in budgets:
             try:
-                strategy = parse_strategy(text, budget)
+                strategy = parse_strategy(text, budget, fleet)
             except InputError as error:
                 refused = error
                 continue
-            if strategy.cost <= budget:
+            if cost_of(strategy, fleet) <= budget + SLACK:
                 fitting.append(strategy)
             else:
                 refused = InputError(f"{strategy} costs more than {budget} generations")
         if not fitting:
             raise InputError(f"{text} fits none of the budgets {_listed(budgets)}: {refused}")
-        if fitting[0].needs_verifier and not verifier:
-            raise InputError(
-                f"{text} needs a verifier and there is none: give one with --verifier,"
-                f" or fit --strategy '{MAJORITY}' alone"
-            )
+        for stage in fitting[0].stages:
+            terms = terms_of(stage.model, fleet)
+            if stage.needs_verifier and not (verifier if terms is None else terms.verified):
+                raise InputError(
+                    f"{text} needs a verifier and there is none: give one with --verifier,"
+                    f" or fit --strategy '{MAJORITY}' alone"
+                )
         found.update((str(strategy), strategy) for strategy in fitting)
     return tuple(found.values())
 
@@ -124,12 +154,13 @@ def missing(
             units[unit.configuration] = unit
     pool = units.get(SAMPLES, Unit(SAMPLES, BestOfN(1), 0))
     units[SAMPLES] = replace(pool, count=pool.count + level_samples)
-    # Samples are scored as they are drawn, if any strategy will ask for the scores.
-    select: Select = "weighted" if any(s.needs_verifier for s in strategies) else "majority"
+    # Samples are scored as they are drawn, if any strategy of their model will ask for the scores.
+    scored = {stage.model for s in strategies for stage in s.stages if stage.needs_verifier}
     jobs = []
     for problem in problems:
         for name, unit in units.items():
             held = stored.get((problem.id, name), ())
+            select: Select = "weighted" if unit.strategy.model in scored else "majority"
             if name != SAMPLES:
                 one = unit.strategy
                 if isinstance(one, BestOfN):
@@ -369,8 +400,6 @@ class Sampler:
 
     async def _score_old(self, shift: Shift) -> None:
         """Score samples that were drawn before there was a verifier."""
-        if shift.worker.verifier is None:
-            return
         ours = {problem.id: problem for problem in self.problems}
 
         async def one(run: Run) -> None:
@@ -381,11 +410,13 @@ class Sampler:
                 if scored is not None:
                     self.store.set_scores(scored)
 
-        votes = [strategy for strategy in self.strategies if isinstance(strategy, BestOfN)]
+        verified = self.store.origin.verified
+        stages = [stage for strategy in self.strategies for stage in strategy.stages]
+        votes = [one for one in stages if isinstance(one, BestOfN) and verified[one.model]]
         pools = {unit.configuration for strategy in votes for unit in units_of(strategy)}
         await gather(
             one(run)
-            for name in {SAMPLES, *pools}
+            for name in {*([SAMPLES] if verified[None] else []), *pools}
             for run in list(self.store.runs(name))
             if run.problem in ours and any(c.scores is None for c in run.candidates)
         )

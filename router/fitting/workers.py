@@ -11,10 +11,11 @@ from router.models.errors import InputError, Unscorable
 from router.models.types import Problem, Sampling, Scored
 from router.models.usage import Usage
 from router.opening import Models
-from router.rollouts.runs import Run, StoredCandidate, StoredPrefill
+from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.strategies.base import Strategy
 from router.strategies.budget import Budget
 from router.strategies.driver import run_search
+from router.strategies.registry import call_parts
 from router.strategies.tasks import get_task, posed
 
 
@@ -33,6 +34,12 @@ class SearchJob:
         return self.problem.id, self.configuration, self.repeat
 
 
+def model_of(configuration: str) -> str | None:
+    """The model that a stored configuration asks; None is the first."""
+    model: str | None = call_parts(configuration)[1].get("model")
+    return model
+
+
 class Worker(Protocol):
     """Runs searches and grades what they find. Safe to call many times at once.
 
@@ -44,6 +51,11 @@ class Worker(Protocol):
 
     @property
     def verifier(self) -> VerifierInfo | None: ...
+
+    @property
+    def origin(self) -> Origin:
+        """Of what it finds, with all models of a fleet."""
+        ...
 
     @property
     def reads_prompts(self) -> bool:
@@ -92,6 +104,19 @@ class LocalWorker:
         return None if self.models.verifier is None else self.models.verifier.info
 
     @property
+    def origin(self) -> Origin:
+        first, *others = (
+            Origin.of(
+                one.generator.info,
+                self.sampling,
+                None if one.verifier is None else one.verifier.info,
+                one.name,
+            )
+            for one in self.models.members
+        )
+        return replace(first, others={one.name: one for one in others})
+
+    @property
     def reads_prompts(self) -> bool:
         return state_layer(self.models.generator) is not None
 
@@ -110,6 +135,9 @@ class LocalWorker:
             self.models.verifier,
             Budget(job.strategy.cost),
             self.sampling,
+            name=self.models.name,
+            # A run counts its own generations; what they cost is measured once all are there.
+            others=[replace(one, cost=1) for one in self.models.others],
             seed=seed,
         )
         task, gold = get_task(job.problem.task), job.problem.answer or ""
@@ -126,20 +154,23 @@ class LocalWorker:
             job.configuration,
             job.repeat,
             outcome.ended,
-            outcome.usage,
+            replace(outcome.usage, models={}),
             tuple(candidates),
         )
 
     async def score(self, run: Run, problem: Problem) -> Run:
-        verifier = self.models.verifier
+        model = model_of(run.configuration)
+        member = next(one for one in self.models.members if model in (None, one.name))
+        verifier = member.verifier
         if verifier is None:
             raise InputError("there is no verifier to score with; give one with --verifier")
+        asked = replace(posed(problem), model=member.name)
         candidates, usage = [], run.usage
         for candidate in run.candidates:
             if candidate.scores is None:
                 started = time.monotonic()
                 try:
-                    scored = await verifier.score(candidate.chain(posed(problem)))
+                    scored = await verifier.score(candidate.chain(asked))
                 except Unscorable:
                     scored = Scored((), 0)
                 seconds = time.monotonic() - started

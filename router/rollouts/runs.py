@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
@@ -19,8 +19,9 @@ from router.models.prompts import PROMPTS
 from router.models.types import Chain, EndReason, FinishReason, Problem, Sampling, Step
 from router.models.usage import Usage
 
-_LEARNT = frozenset({"verifier", "format", "aggregation", "fingerprint"})
-_COUNTS = frozenset({"parameters", "verifier_parameters"})
+_LEARNT = frozenset({"verifier", "format", "aggregation", "fingerprint", "name"})
+_COUNTS = frozenset({"parameters", "verifier_parameters", "price", "others"})
+_UNKNOWN = (None, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class Origin:
         Where both are known they say whether these are the same weights, and names do not.
     verifier, format, aggregation: None until the first scored run.
     parameters, verifier_parameters: weights that multiply, for FLOPs; None if unknown. They are
-        how `router` counts, not what it counts, so they need not agree.
+        how `router` counts, not what it counts, so they need not agree; nor need prices.
+    name: of the model in a fleet; empty where there is only one, or it is not known yet.
+    price: money for a million tokens of a prompt, and sampled; None where FLOPs are counted.
+    others: of the further models of a fleet, by their names.
     """
 
     model: str
@@ -50,10 +54,17 @@ class Origin:
     parameters: int | None = None
     verifier_parameters: int | None = None
     fingerprint: str | None = None
+    name: str = ""
+    price: tuple[float, float] | None = None
+    others: Mapping[str, Origin] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, generator: GeneratorInfo, sampling: Sampling, verifier: VerifierInfo | None = None
+        cls,
+        generator: GeneratorInfo,
+        sampling: Sampling,
+        verifier: VerifierInfo | None = None,
+        name: str = "",
     ) -> Origin:
         prompt = PROMPTS.get(generator.prompt.partition("?")[0])
         return cls(
@@ -70,7 +81,27 @@ class Origin:
             parameters=generator.parameters,
             verifier_parameters=None if verifier is None else verifier.parameters,
             fingerprint=generator.fingerprint,
+            name=name,
         )
+
+    def by(self, model: str | None) -> Origin:
+        """That of one model of a fleet; None is the first.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if model is None:
+            return self
+        if model not in self.others:
+            have = ", ".join([self.name, *self.others]) if self.name else "one, without a name"
+            raise InputError(f"there are no rollouts of a model {model!r}: there are {have}")
+        return self.others[model]
+
+    @property
+    def verified(self) -> dict[str | None, bool]:
+        """Whether each model has a verifier, by its name; None is the first."""
+        found: dict[str | None, bool] = {None: self.verifier is not None}
+        return found | {name: one.verifier is not None for name, one in self.others.items()}
 
     @property
     def sampling(self) -> Sampling:
@@ -82,11 +113,17 @@ class Origin:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "stop": list(self.stop)}
+        record = {**asdict(self), "stop": list(self.stop)}
+        record["others"] = {name: one.to_dict() for name, one in self.others.items()}
+        fleet = ("name", "price", "others")
+        return {k: value for k, value in record.items() if value or k not in fleet}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Origin:
-        return cls(**{**record, "stop": tuple(record["stop"])})
+        others = {k: cls.from_dict(one) for k, one in record.get("others", {}).items()}
+        price = record.get("price")
+        known = {"stop": tuple(record["stop"]), "price": price and tuple(price), "others": others}
+        return cls(**{**record, **known})
 
     def joined(self, other: Origin) -> Origin:
         """Both together: what one does not know yet (None) it takes from the other.
@@ -96,7 +133,7 @@ class Origin:
         Raises:
             InputError: they differ; the message names each field.
         """
-        known, new = self.to_dict(), other.to_dict()
+        known, new = ({f.name: getattr(one, f.name) for f in fields(one)} for one in (self, other))
         if self.fingerprint is not None and self.fingerprint == other.fingerprint:
             new["model"] = self.model
         different = [
@@ -104,13 +141,22 @@ class Origin:
             for name in known
             if known[name] != new[name]
             and name not in _COUNTS
-            and not (name in _LEARNT and None in (known[name], new[name]))
+            and not (name in _LEARNT and (known[name] in _UNKNOWN or new[name] in _UNKNOWN))
         ]
         if different:
             raise InputError("; ".join(different))
         counts = {name: new[name] for name in _COUNTS if new[name] is not None}
-        learnt = {name: new[name] for name in known if known[name] is None}
-        return Origin.from_dict(known | learnt | counts)
+        learnt = {name: new[name] for name in known if known[name] in _UNKNOWN}
+        return Origin(**{**known, **learnt, **counts, "others": self._with_others(other)})
+
+    def _with_others(self, other: Origin) -> dict[str, Origin]:
+        others = {**other.others, **self.others}
+        for name in self.others.keys() & other.others.keys():
+            try:
+                others[name] = self.others[name].joined(other.others[name])
+            except InputError as error:
+                raise InputError(f"of model {name}: {error}") from None
+        return others
 
 
 @dataclass(frozen=True, slots=True)
