@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from router.bundle import Bundle
+from router.choosing import check_models
 from router.commands.common import bundle_to_show, opened, option, tolerance_option, with_router
 from router.commands.render import print_grid
 from router.commands.sampling import parse_budgets, price_text, sampling_progress
@@ -48,9 +49,9 @@ from router.models.errors import InputError
 from router.models.extras import require_fit
 from router.models.types import Problem
 from router.opening import Models
+from router.pairs import with_prices
 from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
-from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
 from router.words import counted
 
@@ -121,7 +122,8 @@ def evaluate(
     evaluation goes on when it is started again.
     """
     require_fit("an evaluation")
-    loaded = Bundle.load(bundle_to_show(bundle))
+    directory = bundle_to_show(bundle)
+    loaded = Bundle.load(directory)
     known = _unseen(loaded, read_graded(problems), drop=drop_overlap)
     study = Study.of(loaded, known, budgets, strategies, seed or 0, tolerance)
     if from_rollouts is not None:
@@ -129,6 +131,9 @@ def evaluate(
             found = asyncio.run(measure(study, rollouts, fit=fit, source=from_rollouts))
         _finish(found, out, as_json)
         return
+    if loaded.table.members:
+        router.bundle = directory  # samples cost what they did in the fit
+        loaded.check_known(router.verifier is not None, router.fleet)
     path = store or Path(f"{problems}.rollouts.sqlite")
     due = _price(study, path)
     then = ", and then what levels and pilots lead to" if due.generations else ""
@@ -139,12 +144,12 @@ def evaluate(
     async def work(models: Models) -> Evaluation:
         sampling = router.asked.over(loaded.origin.sampling)
         worker = LocalWorker(models, sampling)
-        loaded.check(worker.generator, worker.verifier)
-        origin = Origin.of(worker.generator, sampling, worker.verifier)
+        check_models(loaded, models)
+        origin = with_prices(worker.origin, router.pairs)
         with RolloutStore.create(path, origin) as rollouts:
             check_origin(loaded, rollouts)
             # A server that dies of a seed (vLLM's CPU build) cannot be told from others.
-            sent = None if router.endpoints and seed is None else study.seed
+            sent = None if router.pair.endpoints and seed is None else study.seed
             sampled = await sample_missing(
                 study, rollouts, worker, _round, seed=sent, in_flight=in_flight
             )
@@ -201,6 +206,8 @@ def _finish(evaluation: Evaluation, out: Path | None, as_json: bool) -> None:
     print_grid(_accuracies(evaluation), console)
     print_grid(_compute(evaluation), console)
     print_grid(_averages(evaluation), console)
+    if evaluation.versus:
+        print_grid(_versus(evaluation), console)
     for sentence in (
         headline(evaluation),
         against_fixed(evaluation),
@@ -292,5 +299,28 @@ def _averages(evaluation: Evaluation) -> Grid:
                 points(equal.gain),
                 times(evaluation, equal, "generations"),
                 end_section=equal is found[-1],
+            )
+    return grid
+
+
+def _versus(evaluation: Evaluation) -> Grid:
+    """Each model of a fleet alone, with its best search, at equal cost."""
+    grid = Grid(
+        title="each model alone with its best search, at equal cost: compute or parameters?",
+        caption="chosen on the fit; gain over the first in points, paired 95 % interval",
+        box=SIMPLE_HEAD,
+    )
+    for heading in ("N", "level", "model", "search", "solved", "gain"):
+        grid.add_column(heading, justify="right" if heading in ("N", "gain") else "left")
+    for one in evaluation.versus:
+        for row, alone in enumerate(one.models):
+            grid.add_row(
+                "" if row else str(one.budget),
+                "" if row else "all" if one.level is None else str(one.level),
+                alone.model,
+                alone.strategy.in_words(),
+                percent(alone.accuracy),
+                points(alone.gain) if row else "",
+                end_section=row + 1 == len(one.models),
             )
     return grid

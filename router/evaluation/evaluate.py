@@ -16,6 +16,7 @@ from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
 from router.difficulty.validation import Validation
 from router.evaluation.comparison import Comparing, fitted_rollouts
+from router.evaluation.fleet import versus
 from router.evaluation.outcomes import Columns, Outcomes
 from router.evaluation.pilot import PilotReplay
 from router.evaluation.records import (
@@ -27,6 +28,7 @@ from router.evaluation.records import (
     Provenance,
     Regret,
     Rollouts,
+    Versus,
 )
 from router.evaluation.statistics import hindsight, point, spearman
 from router.evaluation.study import Picks, Study
@@ -36,6 +38,7 @@ from router.models.errors import InputError
 from router.models.types import Problem
 from router.provenance import commit, digest, package_version
 from router.rollouts.store import RolloutStore
+from router.strategies.fleet import cost_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,6 +126,7 @@ async def evaluate(
         pairs=compared.pairs,
         regret=_regret(case, routed),
         difficulty=_difficulty(case),
+        versus=_versus(case),
         notes=_notes(case, compared.fits),
         provenance=_provenance(study, case, store, source or store.path, sampled),
     )
@@ -226,7 +230,7 @@ def _gains(case: _Case, routed: Routed, fixed: Routed) -> tuple[Gain, ...]:
 
 
 def _regret(case: _Case, routed: Routed) -> tuple[Regret, ...]:
-    costs = np.array([strategy.cost for strategy in case.found.strategies])
+    costs = np.array([cost_of(s, case.found.fleet) for s in case.found.strategies])
     found = []
     for budget in case.study.budgets:
         best = hindsight(case.found.accuracy[:, costs <= budget], case.level)
@@ -242,6 +246,13 @@ def _regret(case: _Case, routed: Routed) -> tuple[Regret, ...]:
             figures = {name: mean_figure(each, case.weights) for name, each in parts.items()}
             found.append(Regret(policy=policy, budget=budget, **figures))
     return tuple(found)
+
+
+def _versus(case: _Case) -> tuple[Versus, ...]:
+    bundle = case.study.bundle
+    if not bundle.table.members:
+        return ()
+    return versus(bundle, case.study.budgets, case.columns, case.level, case.weights)
 
 
 def _difficulty(case: _Case) -> tuple[Difficulty, ...]:

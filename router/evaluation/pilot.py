@@ -24,14 +24,21 @@ from router.fitting.measurements import (
     pool_of,
     units_of,
 )
-from router.fitting.replay import run_length
+from router.fitting.replay import run_length, unit_votes
+from router.fitting.workers import model_of
 from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Select, Strategy
+from router.strategies.escalate import Escalate
+from router.strategies.fleet import cost_of
 from router.strategies.selection import voters
+from router.strategies.stopping import top_two
 from router.strategies.tasks import get_task
 
 Floats = npt.NDArray[np.float64]
+
+_Ran = list[tuple[Unit, list[Answered]]]
+"""Units, with what each finds."""
 
 
 class _UnitCosts(NamedTuple):
@@ -59,8 +66,8 @@ class PilotReplay:
         self._costs = {
             name: _UnitCosts(
                 self._stored.tokens(name, names),
-                self._stored.flops(name, names, verified=False),
-                self._stored.flops(name, names, verified=True),
+                self._stored.flops(name, names, verified=False, model=model_of(name)),
+                self._stored.flops(name, names, verified=True, model=model_of(name)),
             )
             for name in self._stored.pools
         }
@@ -78,10 +85,10 @@ class PilotReplay:
             orders = self._study.orders(problem, len(samples))
             for draw, (strategy, order) in enumerate(zip(chosen, orders, strict=True)):
                 drawn = [samples[i] for i in order]
-                ran = self._run(problem, strategy, drawn, draw)
+                ran, decides, strategy = self._followed(problem, strategy, drawn, draw)
                 own = sum(one.configuration == SAMPLES for one, _ in ran)
                 # A search begins with what was observed, where it samples so; the rest votes too.
-                candidates = [c for _, found in ran for c in found] + drawn[own:size]
+                candidates = [c for _, found in decides for c in found] + drawn[own:size]
                 candidates = [candidate._replace(unit=0) for candidate in candidates]
                 by = self._weight(strategy)
                 known = [by is None or c.weight(by) is not None for c in candidates]
@@ -107,14 +114,29 @@ class PilotReplay:
             choices=shares([strategy for chosen in picks for strategy in chosen]),
         )
 
+    def _followed(
+        self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], draw: int
+    ) -> tuple[_Ran, _Ran, Strategy]:
+        """All units that are run, those of the stage whose candidates decide, and that stage."""
+        ran: _Ran = []
+        while isinstance(strategy, Escalate):
+            units = self._run(problem, strategy.first, drawn, draw)
+            ran += units
+            if self._convinces(problem, strategy, [c for _, found in units for c in found]):
+                return ran, units, strategy.first
+            drawn = drawn[sum(one.configuration == SAMPLES for one, _ in units) :]
+            strategy = strategy.then
+        units = self._run(problem, strategy, drawn, draw)
+        return [*ran, *units], units, strategy
+
     def _run(
         self, problem: Problem, strategy: Strategy, drawn: Sequence[Answered], draw: int
-    ) -> list[tuple[Unit, list[Answered]]]:
+    ) -> _Ran:
         """The units that the strategy runs until its vote is over, with what each finds.
 
         drawn: the problem's samples in the order of this draw, those that were observed first.
         """
-        units: list[tuple[Unit, list[Answered]]] = []
+        units: _Ran = []
         samples = iter(drawn)
         for unit in units_of(strategy):
             if unit.configuration == SAMPLES:
@@ -137,7 +159,8 @@ class PilotReplay:
         plain = self._costs[SAMPLES]
         own = sum(unit.configuration == SAMPLES for unit in ran)
         rest, observed = max(0, size - own), min(size, own)
-        generations = sum(unit.strategy.cost for unit in ran) + rest
+        fleet = self._columns.found.fleet
+        generations = sum(cost_of(unit.strategy, fleet) for unit in ran) + rest
         tokens = sum(self._costs[unit.configuration].tokens[row] for unit in ran)
         verified = strategy.needs_verifier
         flops = sum(self._costs[unit.configuration].of(verified)[row] for unit in ran)
@@ -146,8 +169,18 @@ class PilotReplay:
             flops += observed * (plain.scored[row] - plain.unscored[row])
         return generations, float(tokens + rest * plain.tokens[row]), float(flops)
 
+    def _convinces(
+        self, problem: Problem, strategy: Escalate, candidates: Sequence[Answered]
+    ) -> bool:
+        """Whether the first of two searches is left at these candidates."""
+        by = self._weight(strategy.first)
+        one = [candidate._replace(unit=0) for candidate in candidates]
+        pool = pool_of(get_task(problem.task), one, 1, by)
+        first, second = top_two(unit_votes(pool, strategy.select).sum(axis=0))
+        return bool(strategy.rule.settled(first, first - second, len(candidates)))
+
     def _weight(self, strategy: Strategy) -> Weight | None:
         if strategy.select == "confident":
             return "confidence"
-        how = strategy.aggregate or self._stored.aggregation
+        how = strategy.aggregate or self._stored.aggregation(strategy.model)
         return how if strategy.needs_verifier else None

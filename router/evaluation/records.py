@@ -146,6 +146,29 @@ class Difficulty(_Record):
     validation: Validation
 
 
+class Alone(_Record):
+    """One model alone, with the search that is best by the fit at a cost.
+
+    gain: its accuracy minus that of the first model, paired.
+    """
+
+    model: str
+    strategy: Configuration
+    accuracy: Figure
+    gain: Figure
+
+
+class Versus(_Record):
+    """The models of a fleet at equal cost, the first one first; those that cost more are missing.
+
+    budget: in plain samples of the first, by FLOPs where they were measured. level: None is all.
+    """
+
+    budget: int
+    level: int | None
+    models: Annotated[tuple[Alone, ...], Field(min_length=1)]
+
+
 class Rollouts(_Record):
     """Generations behind the numbers: those that were stored before, and those sampled for it."""
 
@@ -182,7 +205,7 @@ class Evaluation(_Record):
     baseline: the curve that compute is compared with: of each N the vote that the fit thinks best.
     fits: resamples of the fit that the intervals of `equal` cover; 0: of the problems only.
     pairs: where a level's choice is another than the one for all.
-    pass_at_1: of one sample, over all samples.
+    pass_at_1: of one sample, over all samples. versus: the models of a fleet; else empty.
     notes: what a reader must know, one sentence each.
     """
 
@@ -201,6 +224,7 @@ class Evaluation(_Record):
     pairs: tuple[Pair, ...]
     regret: tuple[Regret, ...]
     difficulty: tuple[Difficulty, ...]
+    versus: tuple[Versus, ...] = ()
     notes: tuple[str, ...]
     provenance: Provenance
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from router.bundle import Bundle
 from router.choosing import ByTable
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
+from router.fitting.escalation import with_stages
 from router.fitting.measurements import Measurements, measure
 from router.fitting.sampler import MAJORITY, configurations, missing
 from router.fitting.workers import SearchJob
@@ -20,7 +21,8 @@ from router.models.types import Problem
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.budget import Budget
+from router.strategies.budget import SLACK, Budget
+from router.strategies.fleet import Fleet, cost_of
 
 PILOT_DRAWS = 16
 """Orders in which each problem's samples are drawn; each gives a pilot and what follows it."""
@@ -83,13 +85,13 @@ class Study:
             )
         verified = bundle.origin.verifier is not None
         if texts:
-            strategies = configurations(budgets, texts, verifier=verified)
+            strategies = configurations(budgets, texts, verifier=verified, fleet=table.fleet)
         else:
             strategies = tuple(_in_table(bundle))
         votes = configurations(
             budgets, [VOTE, MAJORITY] if verified else [MAJORITY], verifier=verified
         )
-        fixed = _by_family([*votes, *strategies], budgets)
+        fixed = _by_family([*votes, *strategies], budgets, table.fleet)
         ByTable.of(bundle, "text", tolerance)  # refuses a bad tolerance before anything is sampled
         return cls(bundle, tuple(problems), tuple(budgets), fixed, seed, tolerance)
 
@@ -194,8 +196,10 @@ class Study:
             return None
         fixed = [s for by_budget in self.fixed.values() for s in by_budget.values()]
         votes = self.votes(min(held.values())) if curve else []
-        strategies = list(dict.fromkeys([*_in_table(self.bundle), *fixed, *votes]))
-        return measure(store, strategies, held, level_samples=self.level_samples)
+        every = with_stages([*_in_table(self.bundle), *fixed])
+        strategies = list(dict.fromkeys([*every, *votes]))
+        fleet = self.bundle.table.fleet
+        return measure(store, strategies, held, level_samples=self.level_samples, fleet=fleet)
 
     def votes(self, largest: int) -> list[Strategy]:
         """Best-of-N by a vote at N = 1, 2, …; weighted ones first, where there are scores."""
@@ -234,7 +238,7 @@ def _in_table(bundle: Bundle) -> list[Strategy]:
 
 
 def _by_family(
-    strategies: Iterable[Strategy], budgets: Sequence[int]
+    strategies: Iterable[Strategy], budgets: Sequence[int], fleet: Fleet
 ) -> dict[str, dict[int, Strategy]]:
     """At each budget the largest of a family that fits, where it is larger than before."""
     families: dict[str, list[Strategy]] = {}
@@ -242,11 +246,11 @@ def _by_family(
         families.setdefault(strategy.family, []).append(strategy)
     found: dict[str, dict[int, Strategy]] = {}
     for name, members in families.items():
-        least = 0
+        least = 0.0
         for budget in budgets:
-            fitting = [s for s in members if least < s.cost <= budget]
+            fitting = [s for s in members if least < cost_of(s, fleet) <= budget + SLACK]
             if fitting:
-                largest = max(fitting, key=lambda s: s.cost)
+                largest = max(fitting, key=lambda s: cost_of(s, fleet))
                 found.setdefault(name, {})[budget] = largest
-                least = largest.cost
+                least = cost_of(largest, fleet)
     return found

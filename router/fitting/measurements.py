@@ -476,9 +476,7 @@ class StoredPools:
         scorer = np.where(cost.verifier == 0, 0.0, per_token(origin.verifier_parameters))
         return np.asarray(own + scorer * cost.verifier, np.float64)
 
-    def once(
-        self, configuration: str, problems: Sequence[str], model: str | None = None
-    ) -> Floats:
+    def once(self, configuration: str, problems: Sequence[str], model: str | None = None) -> Floats:
         """FLOPs on each problem that a search of such units has, however many they are."""
         each = per_token(self.origin.by(model).parameters)
         return each * self._costs(configuration, problems).once

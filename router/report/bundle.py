@@ -63,10 +63,9 @@ class _BundlePage:
 
     def render(self) -> str:
         origin, data = self.bundle.origin, self.bundle.manifest["data"]
-        judge = f"verifier {origin.verifier}" if origin.verifier else "no verifier"
         intro = (
             f"Fitted on {data['problems']} problems and {data['samples']:,} samples of"
-            f" {origin.model}, {judge}; budgets in {self.table.cost}. Accuracies are of the"
+            f" {self.bundle.asks}; budgets in {self.table.cost}. Accuracies are of the"
             " problems of the fit; router evaluate measures on others."
         )
         body = [

@@ -33,6 +33,7 @@ from router.fitting.sampler import MAJORITY
 from router.intervals import Figure
 from router.report import figures
 from router.report.figures import Line
+from router.report.fleet import versus
 from router.report.page import (
     Card,
     Draw,
@@ -86,6 +87,7 @@ class _EvaluationPage:
             self._fixed(),
             self._levels(),
             self._choices(),
+            versus(e),
             self._regret(),
             self._difficulty(),
             self._spend(),

@@ -205,8 +205,9 @@ async def _same(models: Models) -> Models:
 
 
 async def _ask(models: Models) -> None:
-    """Sample one token, and have it scored."""
+    """Sample one token of each model, and have it scored."""
     chain = Chain(Problem("probe", "1 + 1 = ?"))
-    sampled = await models.generator.sample(chain, 1, Sampling(temperature=0.0, max_tokens=1))
-    if models.verifier is not None:
-        await models.verifier.score(chain.extend(*sampled.continuations[0].steps))
+    for one in models.members:
+        sampled = await one.generator.sample(chain, 1, Sampling(temperature=0.0, max_tokens=1))
+        if one.verifier is not None:
+            await one.verifier.score(chain.extend(*sampled.continuations[0].steps))

@@ -21,8 +21,8 @@ from router.service.protocol import Ask
 from router.service.settings import Effort, Settings
 from router.service.structured import Form
 from router.strategies.budget import Budget
+from router.strategies.fleet import check
 from router.strategies.registry import parse_strategy
-from router.strategies.search import check
 from router.strategies.tasks import get_task
 
 _STEP = 4
@@ -80,8 +80,9 @@ def strategy(asked: str, budget: int, models: Models, field: str) -> str:
     """
     try:
         if asked != AUTO:
-            named = parse_strategy(asked, budget)
-            check(named, Budget(budget), has_verifier=models.verifier is not None)
+            named = parse_strategy(asked, budget, models.fleet)
+            verified = models.verifier is not None
+            check(named, Budget(budget), has_verifier=verified, fleet=models.fleet)
     except InputError as error:
         raise ServiceError(400, str(error), "invalid_value", field) from None
     return asked

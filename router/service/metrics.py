@@ -37,6 +37,9 @@ class Metrics:
         self._ended = self._counter("searches", "Searches by what ended them.", ("ended",))
         self._budgeted = self._counter("generations_budgeted", "Generations that were allowed.")
         self._generations = self._counter("generations", "Generations that were spent.")
+        self._by_model = self._counter(
+            "model_generations", "Generations of each model of a fleet, its own.", ("model",)
+        )
         self._tokens = self._counter("tokens", "Tokens, by kind.", ("kind",))
         self._verifier = self._counter("verifier_seconds", "Time in verifier calls, summed.")
 
@@ -85,6 +88,8 @@ class Metrics:
         self._ended.labels(ended).inc()
         self._budgeted.inc(budget)
         self._generations.inc(spent.generations)
+        for model, own in spent.models.items():
+            self._by_model.labels(model).inc(own.generations)
         self._verifier.inc(spent.verifier_seconds or 0)
         kinds: Mapping[str, int | None] = {
             "sampled": spent.sampled_tokens,

@@ -125,11 +125,13 @@ export class Outcome {
 
   figures() {
     const { generations, sampled_tokens, verifier_tokens, flops, lower_bound } = this.usage;
+    const models = Object.entries(this.usage.models ?? {});
     // Of a lower bound more was done, as an engine did not say what some call had done.
     const least = (text) => (lower_bound && text !== DASH ? `at least ${text}` : text);
     const elapsed = this.solution ? this.usage.seconds : (performance.now() - this.started) / 1000;
     const rows = [
       [term("generation", "generations"), `${count(generations)} of ${this.budget}`],
+      ...models.map(([name, own]) => [name, plural(own.generations, "sample")]),
       [term("tokens", "tokens written"), least(count(sampled_tokens))],
       ["time", seconds(elapsed)],
     ];
