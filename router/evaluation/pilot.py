@@ -60,6 +60,7 @@ class PilotReplay:
     ) -> None:
         self._study = study
         self._problems = problems
+        self._fleet = columns.found.fleet
         ids = {problem.id for problem in problems}
         self._stored = StoredPools(store, columns.index, ids, study.level_samples)
         names = [problem.id for problem in problems]
@@ -159,8 +160,7 @@ class PilotReplay:
         plain = self._costs[SAMPLES]
         own = sum(unit.configuration == SAMPLES for unit in ran)
         rest, observed = max(0, size - own), min(size, own)
-        fleet = self._columns.found.fleet
-        generations = sum(cost_of(unit.strategy, fleet) for unit in ran) + rest
+        generations = sum(cost_of(unit.strategy, self._fleet) for unit in ran) + rest
         tokens = sum(self._costs[unit.configuration].tokens[row] for unit in ran)
         verified = strategy.needs_verifier
         flops = sum(self._costs[unit.configuration].of(verified)[row] for unit in ran)
