@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +25,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _PRIOR = 4.0  # problems' worth of trust in the common variance of a cell's configurations
-_BEHIND = 1e-6  # losers of a race rank behind what beat them
+_BEHIND = 1e-6  # what lost, or is not told to win, ranks behind its rival
+_DOUBT = 0.05  # one-sided, that a verifier's vote beats a plain one
 _SPREAD = 0.02  # least standard deviation assumed between configurations of the same cost
 
 
@@ -135,6 +139,43 @@ def beaten(accuracy: Floats, costs: Floats) -> Bools:
     return found
 
 
+def unproven(found: Measurements) -> dict[int, int]:
+    """Columns of votes by score that are not told to beat a plain one, each with the plain one's.
+
+    A verifier that ranks nothing still looks best in some cell, by the luck of its few problems. So
+    one verdict holds for a search, temperature and selection, over all problems and sizes: a paired
+    t-test, as in a race.
+    """
+    column = {strategy: number for number, strategy in enumerate(found.strategies)}
+    rivals: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for strategy, own in column.items():
+        if len(strategy.stages) > 1:  # whose votes are each their own
+            continue
+        plain = column.get(replace(strategy, select="majority", aggregate=None))
+        if plain is not None and plain != own:
+            vote = f"{_family(strategy)} {strategy.select} {strategy.aggregate}"
+            rivals[vote][own] = plain
+    return {
+        own: plain
+        for pairs in rivals.values()
+        if not _gains(found.accuracy[:, list(pairs)] - found.accuracy[:, list(pairs.values())])
+        for own, plain in pairs.items()
+    }
+
+
+def _gains(difference: Floats) -> bool:
+    """Whether the mean is told to be over 0; shape (problems, sizes), NaN where not measured."""
+    from scipy.stats import ttest_1samp
+
+    known = difference[~np.isnan(difference).all(axis=1)]
+    if len(known) < 2:
+        return False
+    # Differences without spread make SciPy warn; no difference at all gives NaN: no gain.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        p = ttest_1samp(np.nanmean(known, axis=1), 0.0, alternative="greater").pvalue
+    return bool(p < _DOUBT)
+
+
 def interval(accuracy: float, problems: int) -> Estimate:
     """Jeffreys interval (95 %) of a mean of `problems` values in [0, 1].
 
@@ -181,7 +222,8 @@ def _table(
     members: Sequence[FittedModel],
 ) -> Table:
     numbers = range(1, count + 1)
-    entries = {number: _entries(found.rows(level == number)) for number in numbers}
+    doubted = unproven(found)
+    entries = {number: _entries(found.rows(level == number), doubted) for number in numbers}
     return Table(
         cost=cost,
         levels=count,
@@ -224,12 +266,14 @@ def estimates(found: Measurements) -> Floats:
     return _without_losers(accuracy, costs, beaten(found.accuracy, costs))
 
 
-def _entries(found: Measurements) -> list[tuple[Entry, float]]:
+def _entries(found: Measurements, doubted: Mapping[int, int]) -> list[tuple[Entry, float]]:
     """Every strategy measured on these problems, with the most that it may cost, best first.
 
-    Of equals the cheaper is first.
+    Of equals the cheaper is first. doubted: columns that rank behind another, as `unproven` tells.
     """
     costs, accuracy = found.cost, estimates(found)
+    for own, plain in doubted.items():
+        accuracy[own] = np.fmin(accuracy[own], np.fmax(0.0, accuracy[plain] - _BEHIND))
     counts = (~np.isnan(found.accuracy)).sum(axis=0)
     entries = [
         Entry.model_construct(  # not validated here: the whole table is, once it is complete

@@ -16,7 +16,8 @@ import pytest
 from benchmarks.simulated import SEARCHES
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation, Kind
-from router.fitting.measurements import LEVEL_SAMPLES
+from router.fitting.cells import build_table, unproven
+from router.fitting.measurements import LEVEL_SAMPLES, measure
 from router.fitting.sampler import MAJORITY, Sampler, configurations, missing, price
 from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
@@ -28,6 +29,7 @@ from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SAMPLES, RolloutStore
 
 PROBLEMS = fake_problems(24)
+GRID = Allocation.of("grid")
 STRATEGIES = configurations([1, 2, 4], SEARCHES[:5], verifier=True)
 
 
@@ -39,7 +41,7 @@ def _store(path: Path, *, verifier: bool = True) -> RolloutStore:
 
 
 def _sampler(store: RolloutStore, **settings: object) -> Sampler:
-    settings = {"levels": "quantile:2", "allocation": Allocation.of("grid"), **settings}
+    settings = {"levels": "quantile:2", "allocation": GRID, **settings}
     return Sampler(store, PROBLEMS, STRATEGIES, **settings)  # type: ignore[arg-type]
 
 
@@ -433,3 +435,42 @@ async def test_a_pool_of_samples_from_elsewhere_is_reused(tmp_path: Path) -> Non
             store.add_samples(problem.id, [right, wrong] * 6, Usage(generations=12))
         strategies = configurations([4], [MAJORITY], verifier=True)
         assert missing(PROBLEMS, strategies, store.held()) == []
+
+
+class _Inverted(FakeVerifier):
+    def _value(self, text: str) -> float:
+        return 1 - super()._value(text)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "pays"),
+    [
+        (FakeVerifier(), True),
+        (FakeVerifier(noise=0.5), True),
+        (FakeVerifier(noise=100), False),
+        (FakeVerifier(constant=0.5), False),
+        (FakeVerifier(constant=1.0), False),
+        (_Inverted(), False),
+    ],
+    ids=["good", "fair", "random", "constant", "sure", "inverted"],
+)
+async def test_a_plain_vote_is_preferred_where_the_verifier_does_not_beat_it(
+    tmp_path: Path, verifier: FakeVerifier, pays: bool
+) -> None:
+    budgets = (1, 2, 4)
+    votes = [f"best_of_n(select={select})" for select in ("weighted", "best", "majority")]
+    strategies = configurations(budgets, votes, verifier=True)
+    with _store(tmp_path / "r.db") as store:
+        sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", allocation=GRID)
+        await sampler.run(_worker(FakeGenerator(), verifier))
+        found = measure(store, strategies)
+    levels = fit_levels(found.pass_at_1, "quantile:2")
+    cells = build_table(found, levels, budgets, "generations").cells
+    chosen = {cell.entries[0].strategy.select for cell in cells if cell.budget > 1}
+    by_score = {found.strategies[own].select for own in unproven(found)}
+    if pays:
+        assert not by_score
+        assert chosen & {"weighted", "best"}
+    else:
+        assert by_score == {"weighted", "best"}
+        assert chosen == {"majority"}
