@@ -47,7 +47,13 @@ def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
 @rollouts.command()
 @click.argument("store", type=_file)
 @click.argument("file", type=_file)
-def export(store: Path, file: Path) -> None:
+@click.option(
+    "--unscored",
+    is_flag=True,
+    help="Leave out all that a verifier had to do with, so that a fit with another one takes the"
+    " solutions and scores them anew.",
+)
+def export(store: Path, file: Path, unscored: bool) -> None:
     """Write all of STORE, scores and token ids included, to FILE (.jsonl or .jsonl.gz).
 
     `router fit --from-rollouts` and `router verifier` read such a file like the store itself.
@@ -55,7 +61,7 @@ def export(store: Path, file: Path) -> None:
     if file.suffix not in SUFFIXES:
         raise InputError(f"{file} must end in .jsonl or .jsonl.gz")
     with RolloutStore.read(store) as opened:
-        count = export_store(opened, file)
+        count = export_store(opened, file, scored=not unscored)
     click.echo(f"wrote {counted(count, 'solution')} to {file}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +20,16 @@ from router.models.usage import Usage
 from router.rollouts.lines import SUFFIXES, read_lines, write_lines
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
 from router.rollouts.store import SCHEMA, RolloutStore
+from router.strategies.registry import parse_strategy
 
 _SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids", "logprobs"})
 
 
-def export_store(store: RolloutStore, file: Path) -> int:
+def export_store(store: RolloutStore, file: Path, *, scored: bool = True) -> int:
     """Write everything in a store, compressed if the name ends in `.gz`.
+
+    scored: with what its verifier said; without, another can score the solutions, and searches
+        that it has guided are left out.
 
     Returns:
         the number of candidates written.
@@ -37,7 +41,8 @@ def export_store(store: RolloutStore, file: Path) -> int:
 
     def records() -> Iterator[dict[str, Any]]:
         nonlocal count
-        yield {"schema": SCHEMA, "origin": store.origin.to_dict()}
+        origin = store.origin if scored else store.origin.unscored
+        yield {"schema": SCHEMA, "origin": origin.to_dict()}
         for problem in store.problems():
             yield {
                 "id": problem.id,
@@ -49,8 +54,9 @@ def export_store(store: RolloutStore, file: Path) -> int:
         for name, prefill in store.prefills().items():
             yield {"prefill": name, **asdict(prefill)}
         for run in store.runs():
-            count += len(run.candidates)
-            yield _run_record(run)
+            if scored or not _guided(run.configuration):
+                count += len(run.candidates)
+                yield _run_record(run if scored else run.unscored)
 
     write_lines(file, records())
     return count
@@ -109,6 +115,15 @@ def open_rollouts(file: Path) -> Iterator[RolloutStore]:
         import_store(file, path)
         with RolloutStore.read(path) as store:
             yield store
+
+
+def _guided(configuration: str) -> bool:
+    """Whether a verifier took part in the search itself, and not only in the choice."""
+    try:
+        strategy = parse_strategy(configuration)
+    except InputError:  # completions of given steps
+        return False
+    return replace(strategy, select="majority").needs_verifier
 
 
 def _origin(file: Path, header: dict[str, Any]) -> Origin:

@@ -112,6 +112,11 @@ class Origin:
             stop=self.stop,
         )
 
+    @property
+    def unscored(self) -> Origin:
+        """The same before any verifier."""
+        return replace(self, verifier=None, format=None, aggregation=None, verifier_parameters=None)
+
     def to_dict(self) -> dict[str, Any]:
         record = {**asdict(self), "stop": list(self.stop)}
         record["others"] = {name: one.to_dict() for name, one in self.others.items()}
@@ -281,6 +286,14 @@ class Run:
     ended: EndReason
     usage: Usage
     candidates: tuple[StoredCandidate, ...]
+
+    @property
+    def unscored(self) -> Run:
+        """The same before any verifier; FLOPs are not known where one had a part in them."""
+        spent = self.usage.flops if self.usage.verifier_tokens == 0 else None
+        usage = replace(self.usage, verifier_tokens=0, verifier_seconds=0.0, flops=spent)
+        candidates = tuple(replace(candidate, scores=None) for candidate in self.candidates)
+        return replace(self, usage=usage, candidates=candidates)
 
 
 def dump(values: Sequence[Any] | None) -> str | None:

@@ -8,9 +8,11 @@ from click.testing import CliRunner, Result
 
 from router.cli import main
 from router.models.base import GeneratorInfo
+from router.models.fakes import fake_problems
 from router.models.types import Problem, Sampling
 from router.rollouts.runs import Origin
 from router.rollouts.store import RolloutStore
+from tests.problem_file import problem_file
 
 
 def rollouts(*arguments: object) -> Result:
@@ -49,3 +51,30 @@ def test_solutions_are_sampled_into_a_store_with_their_log_probabilities(tmp_pat
     for candidate in pool:
         assert candidate.logprobs is not None
         assert len(candidate.logprobs) == len(candidate.steps)
+
+
+def test_rollouts_of_one_verifier_serve_a_fit_with_another(tmp_path: Path) -> None:
+    problems = problem_file(tmp_path / "p.jsonl", fake_problems(12))
+    store, file, again = (tmp_path / name for name in ("a.sqlite", "a.jsonl", "b.sqlite"))
+    options = ("--engine", "fake", "--verifier", "fake", "--levels", "quantile:2", "--budgets", 4)
+    strategies = ("--strategy", "best_of_n", "--strategy", "best_of_n(temperature=0.3)")
+
+    def fit(out: str, *more: object) -> None:
+        arguments = ("fit", problems, "--out", tmp_path / out, *options, *strategies, *more)
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == 0, result.stderr
+
+    fit("a", "--store", store, "--strategy", "beam_search")
+    assert rollouts("export", store, file, "--unscored").exit_code == 0
+    assert rollouts("import", file, again).exit_code == 0
+    with RolloutStore.read(store) as before, RolloutStore.read(again) as after:
+        assert after.origin == before.origin.unscored
+        kept = {run.configuration for run in after.runs()}
+        assert {run.configuration for run in before.runs()} - kept == {"beam_search(n=4)"}
+        assert all(c.scores is None for run in after.runs() for c in run.candidates)
+    fit("b", "--store", again)
+    with RolloutStore.read(store) as before, RolloutStore.read(again) as after:
+        for configuration in kept:
+            [first, second] = [list(s.runs(configuration)) for s in (before, after)]
+            assert [run.candidates for run in second] == [run.candidates for run in first]
+        assert after.origin == before.origin
