@@ -69,7 +69,8 @@ def main(features: Path, output: Path, problems: int, layer: int) -> None:
         # `self` at the layers that `benchmarks.verifier` has read already.
         layers = (12, 14, 16) if name == SELF else (layer,)
         states = read_states(encoded, StateReader(model, layers, features), _say)
-        trained = train_head(to_examples(pools, encoded, states[layer]), HeadSettings())
+        counts = [len(pool.candidates) for pool in pools]
+        trained = train_head(to_examples(pools, encoded, states[layer], counts), HeadSettings())
         scored = with_scores(pools, trained.held_out)
         for last in (True, False):
             ranks[name, last] = inside(scored, last)

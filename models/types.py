@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from router.models.states import StepState
+
 FinishReason = Literal["step", "stop", "length"]
 """Why a continuation ended: at a step delimiter, at the model's own end, or at a token limit."""
 
@@ -114,8 +116,8 @@ class Step:
     logprob: mean log-probability of the step's tokens; None where the engine does not give it.
     ahead: the heading of the step after it, where that told that this one had ended; its tokens are
         among this one's, its text is that of the next.
-    state: hidden state of the step's last text token at the layer that the generator was asked
-        for, shape (hidden,), float32; None otherwise. Lets a verifier score at no cost.
+    state: hidden states of the step, where the generator was asked for them; None otherwise. Lets a
+        verifier score at no cost.
     """
 
     text: str
@@ -124,7 +126,7 @@ class Step:
     token_ids: tuple[int, ...] | None = None
     logprob: float | None = None
     ahead: str = ""
-    state: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    state: StepState | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

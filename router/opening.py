@@ -329,7 +329,7 @@ def _state_layer(verifier: str | Verifier | None, runs: str) -> int | None:
     does not give states.
     """
     from router.models.generators.load import gives_states
-    from router.models.verifiers.prm import SELF
+    from router.models.verifiers.prm import OWN
     from router.models.verifiers.trained_head import HeadConfig, is_head
 
     if not isinstance(verifier, str) or not is_head(Path(verifier)):
@@ -337,4 +337,4 @@ def _state_layer(verifier: str | Verifier | None, runs: str) -> int | None:
     if not gives_states(runs):
         return None
     config = HeadConfig.load(Path(verifier))
-    return config.layer if config.format == SELF else None
+    return config.layer if config.format in OWN else None

@@ -28,9 +28,10 @@ def probability(ids: Sequence[int]) -> float:
     return hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).digest()[0] / 255
 
 
-def rows(ids: Sequence[int]) -> list[tuple[float, float]]:
+def rows(ids: Sequence[int], *, activation: bool = True) -> list[tuple[float, float]]:
+    """Both classes' probabilities of each token; without an activation, any two numbers."""
     good = [probability(ids[: end + 1]) for end in range(len(ids))]
-    return [(1 - value, value) for value in good]
+    return [(1 - value, value) if activation else (2 * value - 1, 3 * value) for value in good]
 
 
 class PrmServer:
@@ -83,7 +84,7 @@ class PrmServer:
                 f"This model's maximum context length is {self.context} tokens. However, your "
                 f"prompt contains {len(ids)} input tokens"
             )
-        found = rows(ids)
+        found = rows(ids, activation=body.get("use_activation", True))
         if self.step:
             found = [row for row, token in zip(found, ids, strict=True) if token == TAG]
         if "data" not in body:

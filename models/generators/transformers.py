@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from router.models.errors import EngineError, InputError, ModelError
 from router.models.generators.decoding import Decoder, Ended, Request, Row
 from router.models.prompts import Prompt
 from router.models.runtime.numbers import compute_dtype
+from router.models.states import step_states
 from router.models.steps import first_end, step_stops
 from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
@@ -27,7 +28,6 @@ from router.models.types import (
     Problem,
     Sampled,
     Sampling,
-    Step,
 )
 from router.models.usage import Usage
 from router.models.weights.count import count_parameters
@@ -204,13 +204,11 @@ class TransformersGenerator:
         assert row.finish is not None
         steps = self._encoder.split(row.ids, row.finish, sampling.stop, row.logprobs, ahead)
         if row.states:
-            steps = tuple(self._with_states(steps, row))
+            states = step_states(
+                [state.numpy() for state in row.states], text_ends(steps, self._special)
+            )
+            steps = tuple(replace(s, state=own) for s, own in zip(steps, states, strict=True))
         return Continuation(steps, len(row.ids))
-
-    def _with_states(self, steps: Sequence[Step], row: Row) -> Iterator[Step]:
-        # states[0] is the prompt's last token, states[i] the i-th sampled one.
-        for step, end in zip(steps, text_ends(steps, self._special), strict=True):
-            yield replace(step, state=row.states[end].numpy())
 
 
 def _end_tokens(model: PreTrainedModel, encoder: ChainEncoder) -> frozenset[int]:

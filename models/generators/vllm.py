@@ -22,6 +22,7 @@ from router.models.generators.vllm_worker import EXTENSION
 from router.models.prompts import Prompt
 from router.models.runtime.vllm_internals import failures, known, refusals
 from router.models.runtime.vllm_process import runs_on_cpu, start_engine, stop_engine
+from router.models.states import step_states
 from router.models.steps import first_end, step_stops
 from router.models.tokens import ChainEncoder, room, text_ends
 from router.models.types import (
@@ -64,7 +65,7 @@ class _Sample:
     finish: FinishReason = "step"
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    last_request: str = ""
+    requests: list[str] = field(default_factory=list)
     lost: bool = False
     """The engine did not say what a request had done that was cancelled or failed."""
 
@@ -79,7 +80,7 @@ class _Sample:
         """Add what a request read."""
         self.prompt_tokens += len(output.prompt_token_ids or ())
         self.cached_tokens += output.num_cached_tokens or 0
-        self.last_request = output.request_id
+        self.requests.append(output.request_id)
 
 
 class VLLMGenerator:
@@ -222,7 +223,7 @@ class VLLMGenerator:
         ids = self._encoder.chain_ids(Chain(problem))
         room(len(ids), self._context, 1, _LONGER)
         output = await self._request([*ids], self._params(Sampling(), 1, 0))
-        [state] = await self._states.take(output.request_id, [len(ids) - 1])
+        [state] = await self._states.take([output.request_id], [len(ids) - 1])
         if state is None:
             raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
         return Prefill(state, len(ids), output.num_cached_tokens or 0)
@@ -273,20 +274,23 @@ class VLLMGenerator:
     async def _with_states(
         self, states: States, ids: Sequence[int], sample: _Sample, steps: Sequence[Step]
     ) -> tuple[Step, ...]:
-        """The steps, each with the state of its last token that has text."""
+        """The steps, each with the states of its tokens."""
         # A token that fills the context can never be fed; the one before it stands for it.
-        last = self._context - 1
-        ends = [min(len(ids) + end, last) for end in text_ends(steps, self._special)]
-        taken = await states.take(sample.last_request, [end - 1 for end in ends])
-        for place, (end, state) in enumerate(zip(ends, taken, strict=True)):
-            if state is None:
-                fed = [*ids, *sample.token_ids][:end]
+        most = self._context - 1 - len(ids)
+        ends = [min(end, most) for end in text_ends(steps, self._special)]
+        positions = range(len(ids) - 1, len(ids) + ends[-1])
+        taken = await states.take(sample.requests, positions)
+        for place, position in enumerate(positions):
+            if taken[place] is None:  # the last one, which nothing was sampled after
+                fed = [*ids, *sample.token_ids][: position + 1]
                 output = await self._request(fed, self._params(Sampling(), 1, 0))
                 sample.count(output)
-                [taken[place]] = await states.take(output.request_id, [end - 1])
-                if taken[place] is None:
-                    raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
-        return tuple(replace(step, state=s) for step, s in zip(steps, taken, strict=True))
+                [taken[place]] = await states.take([output.request_id], [position])
+        known = [state for state in taken if state is not None]
+        if len(known) < len(taken):
+            raise EngineError(f"vLLM gives no hidden states of {self.info.model} here")
+        found = step_states(known, ends)
+        return tuple(replace(step, state=own) for step, own in zip(steps, found, strict=True))
 
     async def _request(
         self, prompt: list[int], params: SamplingParams, sample: _Sample | None = None

@@ -27,8 +27,9 @@ MAX_OTHERS = 256
 """Requests that do not run whose states are kept: those that have ended and will be fetched. Those
 that were cancelled never are, and drop out."""
 
-Wanted = tuple[str, list[int]]
-"""A request's id, and positions of tokens in its prompt and what it sampled."""
+Wanted = tuple[list[str], list[int]]
+"""Ids of requests, each of which went on where the one before it ended, and positions of tokens in
+their prompt and what they sampled."""
 
 State = npt.NDArray[np.float32]
 
@@ -44,13 +45,15 @@ class StateTap:
         decoder_layers(self.model_runner)[layer - 1].register_forward_hook(self._keep)
 
     def take_states(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
-        """The states of each request at its positions, in float32; the others are let go.
+        """The states at each one's positions, in float32; others of its requests are let go.
 
         None where the token at that position has not been fed.
         """
         taken = []
-        for request, positions in wanted:
-            kept = self._kept.pop(request, {})
+        for requests, positions in wanted:
+            kept: dict[int, torch.Tensor] = {}
+            for request in requests:
+                kept |= self._kept.pop(request, {})
             found = [kept.get(position) for position in positions]
             taken.append([None if s is None else s.float().numpy().tobytes() for s in found])
         return taken
@@ -95,14 +98,14 @@ class States:
             raise EngineError(message, str(error)) from error
         return cls(engine, layer)
 
-    async def take(self, request: str, positions: list[int]) -> list[State | None]:
-        """States of a request that has ended, each (hidden,), float32; once only.
+    async def take(self, requests: Sequence[str], positions: Sequence[int]) -> list[State | None]:
+        """States of requests that have ended, each (hidden,), float32; once only.
 
         Raises:
             EngineError: the engine failed.
         """
         result: asyncio.Future[list[State | None]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((request, positions), result))
+        self._waiting.append(((list(requests), list(positions)), result))
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.create_task(self._fetch())
         return await result

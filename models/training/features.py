@@ -29,7 +29,7 @@ from router.models.runtime.kv_cache import BatchCache, layers_of
 from router.models.runtime.numbers import compute_dtype
 from router.models.runtime.threads import map_on_cores
 from router.models.verifiers.prm import Encoded
-from router.models.verifiers.reward_heads import rms_normalised
+from router.models.verifiers.reward_heads import rms_normalised, with_means
 from router.models.verifiers.transformers import pretrained
 from router.models.weights.fingerprint import fingerprint
 
@@ -37,7 +37,8 @@ _BATCH = 1024
 """Tokens in one pass, padding included; more made none faster on a CPU."""
 
 States = Mapping[int, npt.NDArray[np.float16]]
-"""RMS-normalised hidden states by layer, each (reads, hidden), in the order of the solutions."""
+"""RMS-normalised hidden states by layer, each (reads, 2, hidden), in the order of the solutions:
+that of the token where a score is read, and the mean over the solution's tokens so far."""
 
 
 class StateReader:
@@ -73,7 +74,7 @@ class StateReader:
         return {layer: stored[str(layer)] for layer in self._layers}
 
     def _key(self, solutions: Sequence[Encoded]) -> str:
-        inputs = [(entry.ids, entry.reads) for entry in solutions]
+        inputs = [(entry.ids, entry.reads, entry.opening) for entry in solutions]
         return hashlib.sha256(repr((self._fingerprint, inputs)).encode()).hexdigest()
 
     @cached_property
@@ -113,9 +114,10 @@ class StateReader:
             rest = self._forward([solutions[index].ids[shared:] for index in batch], copies.cache)
             for layer in self._layers:
                 for row, index in enumerate(batch):
-                    states = torch.cat((opening[layer][0], rest[layer][row]))
-                    reads = states[list(solutions[index].reads)]
-                    found[layer, index] = rms_normalised(reads).half().cpu().numpy()
+                    entry = solutions[index]
+                    states = torch.cat((opening[layer][0], rest[layer][row]))[: len(entry.ids)]
+                    read = with_means(rms_normalised(states), entry.reads, entry.opening)
+                    found[layer, index] = read.half().cpu().numpy()
         return {
             str(layer): np.concatenate([found[layer, index] for index in range(len(solutions))])
             for layer in self._layers

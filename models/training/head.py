@@ -29,9 +29,11 @@ Progress = Callable[[int, int], None]
 class Examples:
     """Labelled steps.
 
-    states: RMS-normalised, shape (steps, hidden). labels: P(right in the end), shape (steps,).
+    states: RMS-normalised, shape (steps, 2, hidden): of the step's own token, and the mean over the
+        solution's tokens so far. labels: P(right in the end), shape (steps,).
     groups: index of the problem, shape (steps,). last: ends its solution, shape (steps,).
     steps: number of steps of the step's solution, shape (steps,).
+    solutions: how many solutions this one stands for, shape (steps,).
     """
 
     states: npt.NDArray[np.float16]
@@ -39,6 +41,7 @@ class Examples:
     groups: npt.NDArray[np.int64]
     last: npt.NDArray[np.bool_]
     steps: npt.NDArray[np.int64]
+    solutions: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +55,7 @@ class Examples:
             self.groups[kept],
             self.last[kept],
             self.steps[kept],
+            self.solutions[kept],
         )
 
 
@@ -60,12 +64,14 @@ class HeadSettings:
     """Hyperparameters of head training; the defaults did best in benchmarks/verifier_levers.py.
 
     folds: networks, each leaving out one fold of the problems.
+    penalty: of a linear head's squared weights, beside the mean loss of a step.
     weight_decay: of AdamW; states are standardised, so one strength suits all layers.
     last_share: weight of a solution's last step; the earlier steps share the rest equally.
     patience: epochs without a better loss on the fold left out before training stops.
     """
 
     folds: int = 8
+    penalty: float = 3e-2
     learning_rate: float = 3e-4
     weight_decay: float = 1.0
     last_share: float = 0.5
@@ -93,14 +99,12 @@ def train_head(
     examples: Examples, settings: HeadSettings = HeadSettings(), progress: Progress | None = None
 ) -> TrainedHead:
     """Train, merge and calibrate. Deterministic under the seed on one machine."""
-    folds = _folds(examples.groups, settings.folds, settings.seed)
+    folds = fold_of_each(examples.groups, settings.folds, settings.seed)
     count = int(folds.max()) + 1
-    states = torch.from_numpy(examples.states).float()
-    mean, scale = states.mean(0), states.std(0).clamp_min(1e-4)
-    inputs = (states - mean) / scale
+    inputs, mean, scale = standardised(examples.states[:, 0])
     labels = torch.from_numpy(examples.labels).float()
     targets = torch.stack((1 - labels, labels), dim=1)
-    weights = torch.from_numpy(_weights(examples, settings.last_share))
+    weights = torch.from_numpy(step_weights(examples, settings.last_share))
     logits = torch.zeros_like(targets)
     networks, epochs = [], []
     for fold in range(count):
@@ -129,7 +133,14 @@ def _alone(seed: int) -> Iterator[None]:
         yield
 
 
-def _folds(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+def standardised(states: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each number of the states with mean 0 and deviation 1, and what they were, (hidden,)."""
+    inputs = torch.from_numpy(states).float()
+    mean, scale = inputs.mean(0), inputs.std(0).clamp_min(1e-4)
+    return (inputs - mean) / scale, mean, scale
+
+
+def fold_of_each(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
     """The fold of each step, shape (steps,): problems dealt out at random, as evenly as can be."""
     problems = np.unique(groups)
     order = np.random.default_rng(seed).permutation(len(problems))
@@ -138,11 +149,12 @@ def _folds(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[
     return dealt[np.searchsorted(problems, groups)]
 
 
-def _weights(examples: Examples, last_share: float) -> npt.NDArray[np.float32]:
-    """Weight of each step: every solution weighs 1."""
+def step_weights(examples: Examples, last_share: float) -> npt.NDArray[np.float32]:
+    """Weight of each step: every solution weighs 1, and as much as those that it stands for."""
     earlier = (1 - last_share) / np.maximum(examples.steps - 1, 1)
     weights = np.where(examples.last, last_share, earlier)
-    return np.where(examples.steps == 1, 1.0, weights).astype(np.float32)
+    weights = np.where(examples.steps == 1, 1.0, weights) * examples.solutions
+    return weights.astype(np.float32)
 
 
 def _network(width: int, units: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from router.models.base import Aggregation, VerifierInfo
 from router.models.errors import InputError, ModelError
-from router.models.verifiers.prm import SELF, get_format, known_format
+from router.models.verifiers.prm import OWN, get_format, known_format
 from router.models.verifiers.trained_head import HeadConfig, head_digest
 
 _MARK: Final = "router"
@@ -64,8 +64,8 @@ def identity_of(ref: str, format: str | None = None) -> Identity:
         return identity
     architectures = tuple(config.get("architectures") or ())
     prm = get_format(format) if format else known_format(ref, architectures)
-    if prm.id == SELF:
-        raise InputError(f"format {SELF!r} is for trained heads, and {ref} holds a whole model")
+    if prm.id in OWN:
+        raise InputError(f"format {prm.id!r} is for trained heads, and {ref} holds a whole model")
     name = Path(ref).resolve().name if config else ref
     return Identity(name, prm.id, prm.aggregation)
 

@@ -11,8 +11,9 @@ before it, for it adds nothing. Nothing follows the last read: the models are ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
@@ -23,9 +24,14 @@ from router.models.errors import InputError, ModelError, VerifierError
 from router.models.types import Chain, Problem, Step
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from transformers import PreTrainedTokenizerBase
 
     from router.models.tokens import ChainEncoder
+
+    Rows = npt.NDArray[np.float32]
+    """Both outputs of a head at tokens, the last of which ends a chain, shape (tokens, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,12 @@ class Encoded:
 
     ids: token ids, shape (tokens,), ending with the last read.
     reads: index into `ids` where each step's score is read, shape (steps,), never decreasing.
+    opening: index of the first token of the steps, where the layout tells it.
     """
 
     ids: tuple[int, ...]
     reads: tuple[int, ...]
+    opening: int = 0
 
 
 class Layout(Protocol):
@@ -165,7 +173,8 @@ class OwnTokens:
     def encode(self, chain: Chain, encoder: ChainEncoder) -> Encoded:
         special = set(encoder.tokenizer.all_special_ids)
         ids = list(encoder.chain_ids(Chain(chain.problem)))
-        at = len(ids) - 1
+        opening = len(ids)
+        at = opening - 1
         reads: list[int] = []
         for step in chain.steps:
             own = step.token_ids
@@ -176,7 +185,7 @@ class OwnTokens:
                     at = len(ids) + offset
             ids += own
             reads.append(at)
-        return _until_last_read(tuple(ids), tuple(reads))
+        return replace(_until_last_read(tuple(ids), tuple(reads)), opening=opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +210,41 @@ class ClassHead:
     prefix: str
     good: int
 
+    def first(self, encoded: Encoded) -> int:
+        """Index of the first token whose outputs the scores need."""
+        return encoded.reads[0]
 
-Head = PairLogits | ValueHead | ClassHead
+    def scores(self, rows: Rows, encoded: Encoded) -> list[float]:
+        """Scores at the reads. rows: probabilities of the classes of the last tokens."""
+        return [float(rows[read - len(encoded.ids), self.good]) for read in encoded.reads]
+
+
+@dataclass(frozen=True, slots=True)
+class MeanHead:
+    """Linear-ReLU-Linear to two numbers on the last hidden state of every token of the steps.
+
+    The score is the sigmoid of the first number where it is read plus the mean of the second over
+    the steps' tokens so far.
+    """
+
+    prefix: str
+
+    def first(self, encoded: Encoded) -> int:
+        """Index of the first token whose outputs the scores need."""
+        return min(encoded.opening, encoded.reads[0])
+
+    def scores(self, rows: Rows, encoded: Encoded) -> list[float]:
+        """Scores at the reads. rows: both numbers of the last tokens."""
+        start = encoded.opening - len(encoded.ids)
+        values = []
+        for read in encoded.reads:
+            at = read - len(encoded.ids)
+            mean = rows[range(min(start, at), at + 1), 1].mean()
+            values.append(1 / (1 + math.exp(-float(rows[at, 0] + mean))))
+        return values
+
+
+Head = PairLogits | ValueHead | ClassHead | MeanHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +265,12 @@ class PrmFormat:
 
 SELF = "self"
 """Id of self-verification: a head on the generator's own hidden states at one layer."""
+
+SELF_MEAN = "self-mean"
+"""Id of the same with a head that reads the mean over a solution's tokens besides."""
+
+OWN = (SELF, SELF_MEAN)
+"""Ids of the formats whose heads can read what the generator's engine hands out."""
 
 FORMATS: Mapping[str, PrmFormat] = {
     entry.id: entry
@@ -277,6 +325,7 @@ FORMATS: Mapping[str, PrmFormat] = {
         # Ours: the head was trained on the generator's own states. Its measured aggregation is
         # stored beside it and takes the place of this one.
         PrmFormat(SELF, OwnTokens(), ClassHead(prefix="score", good=1), aggregation="last"),
+        PrmFormat(SELF_MEAN, OwnTokens(), MeanHead(prefix="score"), aggregation="last"),
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,13 +13,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from router.models.errors import ModelError
-from router.models.verifiers.prm import ClassHead, ValueHead
-
-RMS_EPS = 1e-6
+from router.models.states import RMS_EPS
+from router.models.verifiers.prm import ClassHead, MeanHead, ValueHead
 
 
 class StepHead(nn.Module, ABC):
-    """A head that scores hidden states; computes in float32."""
+    """A head that scores hidden states; computes in float32.
+
+    pools: it reads two states a score, (rows, 2, hidden): that of the token where the score is
+        read, and the mean over the solution's tokens so far.
+    """
+
+    pools: ClassVar[bool] = False
 
     @abstractmethod
     def probabilities(self, states: Tensor) -> Tensor:
@@ -71,6 +76,33 @@ class RewardHead(StepHead):
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, file)
 
 
+class PooledHead(RewardHead):
+    """The same network; its second output, which must be linear, is averaged over tokens.
+
+    So `score` of each token by itself is all that a server has to give: the mean of the second
+    outputs is the second output of the mean.
+    """
+
+    pools = True
+
+    def probabilities(self, states: Tensor) -> Tensor:
+        return (self.forward(states[:, 0])[:, 0] + self.forward(states[:, 1])[:, 1]).sigmoid()
+
+
+def with_means(states: Tensor, reads: Sequence[int], opening: int) -> Tensor:
+    """The states at some tokens, each with the mean of those so far, shape (reads, 2, hidden).
+
+    states: RMS-normalised, shape (tokens, hidden). reads: indices, rising. opening: index of the
+        solution's first token; before it, there is the prompt's last one.
+    """
+    at = torch.tensor(list(reads), device=states.device)
+    sums = states[opening:].float().cumsum(0)
+    counts = at - opening + 1
+    means = sums[(counts - 1).clamp_min(0)] / counts.clamp_min(1)[:, None]
+    own = states[at].float()
+    return torch.stack((own, torch.where(counts[:, None] > 0, means, own)), dim=1)
+
+
 def rms_normalised(states: Tensor) -> Tensor:
     """States divided by their root mean square: what a final norm with unit weights gives.
 
@@ -82,11 +114,11 @@ def rms_normalised(states: Tensor) -> Tensor:
 
 
 @overload
-def load_head(files: Sequence[Path], hidden: int, spec: ClassHead) -> RewardHead: ...
+def load_head(files: Sequence[Path], hidden: int, spec: ClassHead | MeanHead) -> RewardHead: ...
 @overload
 def load_head(files: Sequence[Path], hidden: int, spec: ValueHead) -> ScalarHead: ...
 def load_head(
-    files: Sequence[Path], hidden: int, spec: ClassHead | ValueHead
+    files: Sequence[Path], hidden: int, spec: ClassHead | MeanHead | ValueHead
 ) -> RewardHead | ScalarHead:
     """The head inside a checkpoint, or in a file of its own, for states of size `hidden`.
 
@@ -94,7 +126,13 @@ def load_head(
         ModelError: the files do not hold it, or hold one for another hidden size.
     """
     head: RewardHead | ScalarHead
-    head = RewardHead(hidden, spec.good) if isinstance(spec, ClassHead) else ScalarHead(hidden)
+    match spec:
+        case ClassHead():
+            head = RewardHead(hidden, spec.good)
+        case MeanHead():
+            head = PooledHead(hidden)
+        case ValueHead():
+            head = ScalarHead(hidden)
     # Our modules name their weights as the published checkpoints do, after the last prefix.
     own = {name.partition(".")[2]: name for name in head.state_dict()}
     tensors = read_tensors(files, [f"{spec.prefix}.{part}" for part in own])

@@ -4,7 +4,8 @@ Which of vLLM's APIs is asked depends on the format's head (read in vLLM 0.32):
 
 - two classes: `/pooling`, task `token_classify`, which answers a row for every token. It reads no
   prefix cache, so every call costs the whole chain; with our plugin (`verifiers.vllm_plugin`) in
-  the server, it costs its new tokens.
+  the server, it costs its new tokens. A head that pools asks for its two numbers as they are, of
+  all tokens, so that every call costs the whole chain.
 - two words of the vocabulary: `/generative_scoring`, which answers how probable one is beside the
   other after given tokens. The server samples, so it keeps prefixes; it does not say how much of
   them it used.
@@ -16,6 +17,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
@@ -28,6 +30,8 @@ from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Scored, Step
 from router.models.verifiers.prm import (
     ClassHead,
+    Encoded,
+    MeanHead,
     PairLogits,
     PrmFormat,
     check_tokenizer,
@@ -55,8 +59,8 @@ class _Api(Protocol):
 
     def longest(self, context: int) -> int: ...
 
-    async def read(self, ids: Sequence[int], reads: Sequence[int]) -> Scored:
-        """Scores at the indices `reads` of the tokens `ids`, not checked."""
+    async def read(self, encoded: Encoded) -> Scored:
+        """Scores at the reads of a chain, not checked."""
         ...
 
 
@@ -65,15 +69,16 @@ class _Rows:
 
     started: ClassVar[str] = f"`vllm serve` with {SERVE_FLAGS}"
 
-    def __init__(self, pool: EndpointPool, head: ClassHead) -> None:
+    def __init__(self, pool: EndpointPool, head: ClassHead | MeanHead) -> None:
         self._pool = pool
-        self._good = head.good
+        self._head = head
         self.plugin = False
 
     def longest(self, context: int) -> int:
         return context
 
-    async def read(self, ids: Sequence[int], reads: Sequence[int]) -> Scored:
+    async def read(self, encoded: Encoded) -> Scored:
+        ids = encoded.ids
         try:
             rows, cached = await (self.new_rows(ids) if self.plugin else self._rows(ids))
         except HTTPFailure:
@@ -81,12 +86,11 @@ class _Rows:
                 raise
             rows, cached = await self._rows(ids)  # by a server without it, or it says why not
         computed = len(ids) - cached
-        if cached > reads[0]:
+        if cached > self._head.first(encoded):
             # Known tokens, but not read before: a chain that was scored in longer steps.
             rows, _ = await self._rows(ids)
             computed += len(ids)
-        values = [float(rows[read - len(ids), self._good]) for read in reads]
-        return Scored(tuple(values), computed, cached)
+        return Scored(tuple(self._head.scores(rows, encoded)), computed, cached)
 
     async def new_rows(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.float32], int]:
         """Rows of the tokens that are not in the server's cache, and how many are."""
@@ -98,7 +102,7 @@ class _Rows:
         body = {
             "input": ids,
             "task": "token_classify",
-            "use_activation": True,
+            "use_activation": isinstance(self._head, ClassHead),
             "encoding_format": "base64",
             "embed_dtype": "float32",
             "endianness": "little",
@@ -119,7 +123,8 @@ class _Words:
     def longest(self, context: int) -> int:
         return context - 1  # the word; the server would cut longer ones without a word
 
-    async def read(self, ids: Sequence[int], reads: Sequence[int]) -> Scored:
+    async def read(self, encoded: Encoded) -> Scored:
+        ids, reads = encoded.ids, encoded.reads
         start = reads[0] + 1
         body = {
             "query": ids[:start],
@@ -173,7 +178,8 @@ class ServedVerifier:
         api = _api(pool, encoder, prm)
         verifier = cls(pool, api, encoder, prm, info, context)
         chain = Chain(Problem("probe", "1 + 1")).extend(Step("It is 2.", "stop"))
-        if isinstance(api, _Rows):
+        if isinstance(prm.head, ClassHead):
+            assert isinstance(api, _Rows)
             with suppress(EngineError, *_UNREADABLE):  # what is wrong, the next call says
                 await api.new_rows(prm.layout.encode(chain, encoder).ids)
                 api.plugin = True
@@ -209,7 +215,7 @@ class ServedVerifier:
                 f"{self._longest}; a longer context is its --max-model-len"
             )
         try:
-            scored = await self._api.read(encoded.ids, wanted)
+            scored = await self._api.read(replace(encoded, reads=wanted))
         except HTTPFailure as error:
             kind = Unscorable if error.status == 400 and _TOO_LONG in str(error) else VerifierError
             raise kind(f"verifier {self._info.name}: {error}", error.said) from error
@@ -250,7 +256,7 @@ async def served_models(pool: EndpointPool) -> list[Mapping[str, Any]]:
 
 
 def _api(pool: EndpointPool, encoder: ChainEncoder, prm: PrmFormat) -> _Api:
-    if isinstance(prm.head, ClassHead):
+    if isinstance(prm.head, ClassHead | MeanHead):
         return _Rows(pool, prm.head)
     if isinstance(prm.head, PairLogits):
         good, bad = (single_token(encoder.tokenizer, w) for w in (prm.head.good, prm.head.bad))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from router.models.verifiers.prm import (
     checked_scores,
     single_token,
 )
-from router.models.verifiers.reward_heads import PairHead, StepHead, load_head
+from router.models.verifiers.reward_heads import PairHead, StepHead, load_head, with_means
 from router.models.weights.find import weight_files
 
 _CACHE_BYTES = 1 << 30
@@ -42,10 +42,14 @@ _WORTH_SHARING = 16
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A path's tokens up to its last wanted read, and the reads whose scores are wanted."""
+    """A path's tokens up to its last wanted read, and the reads whose scores are wanted.
+
+    start: index of the first token whose state they need.
+    """
 
     problem: Problem
     encoded: Encoded
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ class TransformersVerifier:
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
                 f"tokens, and verifier {self._info.name} reads at most {self._context}"
             )
-        request = _Request(path.problem, Encoded(encoded.ids, wanted))
+        start = min(encoded.opening, wanted[0]) if self._head.pools else wanted[0]
+        request = _Request(path.problem, replace(encoded, reads=wanted), start)
         try:
             result = await self._batcher.submit(request)
         except (RuntimeError, IndexError) as error:
@@ -179,11 +184,16 @@ class TransformersVerifier:
     @torch.inference_mode()
     def _run(self, batch: list[_Request]) -> list[_Result]:
         charged = self._compute_shared(batch)
-        rows = self._forward([(r.encoded.ids, r.encoded.reads[0]) for r in batch])
+        rows = self._forward([(r.encoded.ids, r.start) for r in batch])
         results = []
         for request, ahead, (reused, states) in zip(batch, charged, rows, strict=True):
-            reads = torch.tensor(request.encoded.reads, device=states.device) - reused
-            values = self._head.probabilities(states[reads])
+            reads = [read - reused for read in request.encoded.reads]
+            wanted = (
+                with_means(states, reads, request.encoded.opening - reused)
+                if self._head.pools
+                else states[torch.tensor(reads, device=states.device)]
+            )
+            values = self._head.probabilities(wanted)
             results.append(_Result(values.tolist(), len(states) + ahead, max(reused - ahead, 0)))
         return results
 
@@ -198,8 +208,8 @@ class TransformersVerifier:
             of_problem[request.problem].append(index)
         starts: list[tuple[tuple[int, ...], int]] = []
         for indices in of_problem.values():
-            encoded = [batch[index].encoded for index in indices]
-            start = _common_prefix([one.ids[: one.reads[0]] for one in encoded])
+            requests = [batch[index] for index in indices]
+            start = _common_prefix([one.encoded.ids[: one.start] for one in requests])
             fresh = len(start) - self._prefixes.longest(start)[0]
             if len(indices) > 1 and fresh >= _WORTH_SHARING:
                 starts.append((start, len(start)))

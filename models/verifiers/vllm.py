@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -22,7 +23,13 @@ from router.models.runtime.vllm_internals import failures
 from router.models.runtime.vllm_process import start_engine, stop_engine
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Scored
-from router.models.verifiers.prm import ClassHead, PrmFormat, check_tokenizer, checked_scores
+from router.models.verifiers.prm import (
+    ClassHead,
+    MeanHead,
+    PrmFormat,
+    check_tokenizer,
+    checked_scores,
+)
 
 if TYPE_CHECKING:
     from vllm import PoolingRequestOutput
@@ -35,11 +42,11 @@ class VLLMVerifier:
     def __init__(
         self, engine: AsyncLLM, encoder: ChainEncoder, prm: PrmFormat, info: VerifierInfo
     ) -> None:
-        assert isinstance(prm.head, ClassHead)  # load_verifier refuses others
+        assert isinstance(prm.head, ClassHead | MeanHead)  # load_verifier refuses others
         self._engine = engine
         self._encoder = encoder
         self._layout = prm.layout
-        self._good = prm.head.good
+        self._head = prm.head
         self._info = info
 
     @classmethod
@@ -94,14 +101,16 @@ class VLLMVerifier:
                 f"tokens, and verifier {self._info.name} reads at most {context}; a longer context "
                 "is --verifier-arg max_model_len=…, if the verifier was trained for it"
             )
-        output = await self._pool(path, encoded.ids, use_cache=True)
+        encoded = replace(encoded, reads=wanted)
+        first = self._head.first(encoded)
+        # Where known steps are needed again, the cache is of no use: it gives no rows of them.
+        output = await self._pool(path, encoded.ids, use_cache=not known or first == wanted[0])
         computed = len(encoded.ids) - output.num_cached_tokens
-        if output.num_cached_tokens > wanted[0]:
+        if output.num_cached_tokens > first:
             # Known tokens, but not read before: a path that was scored in longer steps.
             output = await self._pool(path, encoded.ids, use_cache=False)
             computed += len(encoded.ids)
-        rows = output.outputs.data[:, self._good].tolist()
-        values = [rows[read - len(encoded.ids)] for read in wanted]
+        values = self._head.scores(output.outputs.data.float().numpy(), encoded)
         checked = checked_scores(values, path, self._info.name)
         return Scored(checked, tokens=computed, cached_tokens=output.num_cached_tokens)
 
@@ -116,7 +125,11 @@ class VLLMVerifier:
         from vllm import PoolingParams, TokensPrompt
 
         request_id = uuid4().hex
-        params = PoolingParams(task="token_classify", skip_reading_prefix_cache=not use_cache)
+        params = PoolingParams(
+            task="token_classify",
+            use_activation=isinstance(self._head, ClassHead),
+            skip_reading_prefix_cache=not use_cache,
+        )
         results = self._engine.encode(
             TokensPrompt(prompt_token_ids=list(ids)), params, request_id=request_id
         )

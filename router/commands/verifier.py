@@ -22,7 +22,7 @@ from router.core import Router
 from router.models.errors import InputError
 from router.models.extras import require
 from router.models.types import Problem
-from router.models.verifiers.prm import SELF
+from router.models.verifiers.prm import OWN, SELF_MEAN
 from router.problem_files import read_graded
 from router.words import counted
 
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from router.models.tokens import ChainEncoder
     from router.verifier.data import SolutionPool
     from router.verifier.evaluation import VerifierReport
+    from router.verifier.sources import Source
     from router.verifier.training import Reporter
 
-FORMATS: Final = (SELF, "qwen-prm")
+FORMATS: Final = (*OWN, "qwen-prm")
 STORE = "rollouts.sqlite"
 FEATURES = "features"
 SCORES = "scores.jsonl"
@@ -60,7 +61,13 @@ _from_rollouts = click.option(
 @verifier.command()
 @click.argument("problems", type=_file, required=False)
 @_out
-@_from_rollouts
+@click.option(
+    "--from-rollouts",
+    type=_file,
+    multiple=True,
+    help="Use these solutions and sample nothing, as with `verifier evaluate`; repeat it to train"
+    " on several files.",
+)
 @option("--samples", type=click.IntRange(min=2), default=8, help="Solutions for each problem.")
 @option(
     "--rollouts",
@@ -72,9 +79,10 @@ _from_rollouts = click.option(
     "--format",
     "format_id",
     type=Names(FORMATS),
-    default=SELF,
-    help="Where scores are read: `self` at each step's own last token on the generator's hidden"
-    " states; `qwen-prm` at a tag after each step, as a checkpoint that vLLM serves.",
+    default=SELF_MEAN,
+    help="Where scores are read: `self-mean` on the generator's hidden states at each step's own"
+    " last token and their mean over the solution so far; `self` without the mean; `qwen-prm` at a"
+    " tag after each step, as published models do.",
 )
 @option("--layer", default="auto", metavar="auto|K", help="Decoder layer to read, counted from 1.")
 @option(
@@ -89,7 +97,7 @@ _from_rollouts = click.option(
 def train(
     problems: Path | None,
     out: Path,
-    from_rollouts: Path | None,
+    from_rollouts: tuple[Path, ...],
     samples: int,
     rollouts: int,
     format_id: str,
@@ -100,13 +108,14 @@ def train(
 ) -> None:
     """Train a verifier for the chosen generator on PROBLEMS (JSONL with gold answers).
 
-    An interrupted run goes on where it stopped when started again with the same --out.
+    Problems whose gold answer looks wrong (no solution gives it, and most agree on another) are
+    left out. An interrupted run goes on where it stopped when started again with the same --out.
     """
     from router.models.generators.load import choose_prompt, short_name
     from router.models.training.head import HeadSettings
     from router.models.training.lora import LoraSettings
     from router.models.weights.find import find_model
-    from router.verifier.data import read_pools
+    from router.verifier.data import read_together
     from router.verifier.sampling import fill_store
     from router.verifier.training import Training, train_verifier
 
@@ -120,9 +129,9 @@ def train(
         choose_prompt(router.pair.prompt, router.pair.model, router.pair.chat_template_kwargs),
     )
     with stage_progress() as report:
-        if from_rollouts is None:
+        if not from_rollouts:
             fill_store(router, encoder.prompt, known, samples, rollouts, out / STORE, report)
-        pools = read_pools(from_rollouts or out / STORE, known, encoder)
+        pools = read_together(from_rollouts or [out / STORE], known, encoder)
         training = Training(
             model=model,
             name=short_name(router.pair.model),
@@ -137,6 +146,7 @@ def train(
     trained.save(out, model)
     click.echo(f"trained on layer {trained.config.layer}, saved in {out}", err=True)
     _print(trained.held_out, "on problems that its parts never saw")
+    _print_sources(trained.sources)
 
 
 @verifier.command()
@@ -216,8 +226,7 @@ def evaluate(
         return
     _print(measured, f"on {counted(measured.problems, 'problem')}")
     click.echo(f"all: {verdict(measured, way)}")
-    for source in sources:
-        click.echo(f"{source.name} ({counted(source.problems, 'problem')}): {source.verdict}")
+    _print_sources(sources)
 
 
 async def _published(
@@ -269,20 +278,22 @@ def export(head: Path | None, out: Path, model: str | None) -> None:
     click.echo(f"vllm serve {shlex.quote(str(out))} --served-model-name {name} {SERVE_FLAGS}")
 
 
-def graded_problems(file: Path | None, rollouts: Path | None) -> dict[str, Problem]:
+def graded_problems(
+    file: Path | None, rollouts: Path | Sequence[Path] | None
+) -> dict[str, Problem]:
     """The problems of a file by id; none without one, where there are rollouts."""
     if file is None:
-        if rollouts is None:
+        if not rollouts:
             raise click.UsageError("give PROBLEMS to sample solutions of, or --from-rollouts")
         return {}
     return {problem.id: problem for problem in read_graded(file)}
 
 
 def _check_lora(format_id: str) -> None:
-    if format_id == SELF:
+    if format_id in OWN:
         raise InputError(
-            f"--lora changes the backbone, and format {SELF!r} reads the generator's own states;"
-            " give --format qwen-prm"
+            f"--lora changes the backbone, and format {format_id!r} reads the generator's own"
+            " states; give --format qwen-prm"
         )
     require("--lora", "train", "peft")
 
@@ -324,6 +335,11 @@ def _encoder(model: Path, prompt: Prompt) -> ChainEncoder:
     from router.models.tokens import ChainEncoder
 
     return ChainEncoder(AutoTokenizer.from_pretrained(model), prompt)
+
+
+def _print_sources(sources: Sequence[Source]) -> None:
+    for source in sources:
+        click.echo(f"{source.name} ({counted(source.problems, 'problem')}): {source.verdict}")
 
 
 def _print(report: VerifierReport, where: str) -> None:

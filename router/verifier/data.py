@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from router.rollouts.lines import SUFFIXES
 from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.samples_jsonl import import_samples
 from router.rollouts.store import RolloutStore
+from router.strategies.tasks import get_task
+
+_FEWEST, _MOST = 4, 0.75
+"""Solutions, and their share, that must agree with each other against a gold answer."""
 
 _COMPLETIONS = re.compile(r"completions\(sample=\d+, steps=(\d+)\)")
 
@@ -44,6 +49,26 @@ class SolutionPool:
     def mixed(self) -> bool:
         """Has both right and wrong solutions."""
         return len({candidate.correct for candidate in self.candidates}) == 2
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the gold answer may be wrong: no solution gives it, and most agree on another."""
+        answers = [candidate.answer for candidate in self.candidates]
+        if any(candidate.correct for candidate in self.candidates):
+            return False
+        agreed = Counter(get_task(self.problem.task).group_sync(answers).representatives)
+        del agreed[None]
+        return max(agreed.values(), default=0) >= max(_FEWEST, _MOST * len(answers))
+
+    @property
+    def worth_reading(self) -> SolutionPool:
+        """The same, without what teaches nothing.
+
+        Of solutions that all end alike, one says what the problem is like, and none which to
+        choose; reading their states is what training costs.
+        """
+        alike = not self.mixed and not self.completions
+        return replace(self, candidates=self.candidates[:1]) if alike else self
 
     def labels(self) -> list[tuple[float, ...]]:
         """P(right in the end) of every step of every candidate, as `step_labels` estimates it."""
@@ -86,6 +111,32 @@ def read_pools(
     if not kept:
         raise InputError(f"{file} holds no samples of the {len(problems)} problems given")
     return kept
+
+
+def read_together(
+    files: Sequence[Path], problems: Mapping[str, Problem], encoder: ChainEncoder
+) -> tuple[SolutionPool, ...]:
+    """As `read_pools` of several files; a problem that stands in several has all their solutions.
+
+    Raises:
+        InputError: as `read_pools`, or one id has two texts.
+    """
+    found: dict[str, SolutionPool] = {}
+    for file in files:
+        for pool in read_pools(file, problems, encoder):
+            known = found.get(pool.problem.id)
+            if known is None:
+                found[pool.problem.id] = pool
+                continue
+            if known.problem.text != pool.problem.text:
+                raise InputError(
+                    f"{file}: problem {pool.problem.id!r} has another text in a file before it;"
+                    " give one of them another id"
+                )
+            candidates = known.candidates + pool.candidates
+            completions = known.completions + pool.completions
+            found[pool.problem.id] = SolutionPool(known.problem, candidates, completions)
+    return tuple(found.values())
 
 
 def scored_by(file: Path, pools: Sequence[SolutionPool]) -> str | None:

@@ -19,7 +19,7 @@ from router.models.errors import Unscorable
 from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.verifiers.identity import identity_of_head
-from router.models.verifiers.prm import ClassHead, get_format
+from router.models.verifiers.prm import ClassHead, MeanHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.rollouts.runs import StoredCandidate
@@ -47,7 +47,7 @@ class Scorer:
         config = HeadConfig.load(head)
         config.check_backbone(model)
         spec = get_format(config.format).head
-        assert isinstance(spec, ClassHead)
+        assert isinstance(spec, ClassHead | MeanHead)
         weights = load_head([head / WEIGHTS_FILE], config.backbone.hidden_size, spec)
         return cls(config, weights, model, identity_of_head(head).name)
 
@@ -58,8 +58,9 @@ class Scorer:
         layer = self.config.layer
         encoded = encode_pools(pools, self.config.format, encoder)
         states = read_states(encoded, StateReader(self.model, (layer,), cache), report)
+        read = torch.from_numpy(states[layer])
         with torch.inference_mode():
-            scores = self.head.probabilities(torch.from_numpy(states[layer]))
+            scores = self.head.probabilities(read if self.head.pools else read[:, 0])
         return with_scores(pools, scores.double().numpy())
 
 

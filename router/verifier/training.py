@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,16 +20,18 @@ from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.training.head import Examples, HeadSettings, TrainedHead, train_head
 from router.models.training.lora import Labelled, LoraSettings, Tuned, tune
+from router.models.training.mean_head import train_mean_head
 from router.models.training.metrics import auc_within
 from router.models.verifiers.checkpoint import check_architecture, save_checkpoint
 from router.models.verifiers.identity import identity_of_head, mark
-from router.models.verifiers.prm import SELF, Encoded, get_format
+from router.models.verifiers.prm import OWN, SELF_MEAN, Encoded, get_format
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.models.weights.fingerprint import fingerprint
 from router.strategies.tasks import posed
 from router.verifier.data import SolutionPool, check_trainable, data_digest
 from router.verifier.evaluation import VerifierReport, measure
+from router.verifier.sources import Source, measure_sources, source_of
 
 CHECKPOINT = "checkpoint"
 """Subdirectory with the whole checkpoint of a head in a published format."""
@@ -60,6 +63,7 @@ class Training:
 class TrainedVerifier:
     """A head with its config, and how it did on problems that its parts never saw.
 
+    sources: the same for each source.
     tuned: weights of the backbone that were fine-tuned with it, by name; the head is then for the
         checkpoint that holds them, not for the generator.
     """
@@ -67,6 +71,7 @@ class TrainedVerifier:
     config: HeadConfig
     head: RewardHead
     held_out: VerifierReport
+    sources: tuple[Source, ...]
     tuned: Mapping[str, Tensor] = field(default_factory=dict)
 
     def save(self, directory: Path, model: Path) -> None:
@@ -75,7 +80,7 @@ class TrainedVerifier:
         weights = directory / WEIGHTS_FILE
         weights.unlink(missing_ok=True)  # so that a killed run leaves no head with another's config
         config = self.config
-        if config.format != SELF:
+        if config.format not in OWN:
             checkpoint = directory / CHECKPOINT
             shutil.rmtree(checkpoint, ignore_errors=True)
             save_checkpoint(model, config.layer, self.head, checkpoint, self.tuned)
@@ -86,7 +91,7 @@ class TrainedVerifier:
         partial = weights.with_suffix(".partial")
         self.head.save(partial)
         partial.replace(weights)
-        if config.format != SELF:
+        if config.format not in OWN:
             mark(directory / CHECKPOINT, identity_of_head(directory))
 
 
@@ -96,7 +101,9 @@ def train_verifier(
     provenance: Mapping[str, Any],
     report: Reporter,
 ) -> TrainedVerifier:
-    """Train a head on all pools. Resumes from cached features after an interruption.
+    """Train a head on all pools, and measure it on those with right and wrong solutions.
+
+    Resumes from cached features after an interruption.
 
     provenance: recorded with the head, beside what is known here.
 
@@ -105,7 +112,11 @@ def train_verifier(
             for which the format knows no checkpoint.
     """
     check_trainable(pools)
-    if training.format != SELF:
+    kept = [pool for pool in pools if not pool.suspect]
+    suspect = len(pools) - len(kept)
+    counts = [len(pool.candidates) for pool in kept]
+    pools = [pool.worth_reading for pool in kept]
+    if training.format not in OWN:
         check_architecture(training.model)
     encoded = encode_pools(pools, training.format, training.encoder)
     reader = StateReader(training.model, training.layers, training.cache)
@@ -113,21 +124,25 @@ def train_verifier(
     heads: dict[int, TrainedHead] = {}
     for layer in training.layers:
         told = partial(report, f"training on layer {layer}")
-        examples = to_examples(pools, encoded, states[layer])
-        heads[layer] = train_head(examples, training.settings, told)
+        examples = to_examples(pools, encoded, states[layer], counts)
+        train = train_mean_head if training.format == SELF_MEAN else train_head
+        heads[layer] = train(examples, training.settings, told)
     ranks = {layer: _rank_within(pools, head.held_out) for layer, head in heads.items()}
     layer = max(ranks, key=ranks.__getitem__)
     best = heads[layer]
-    held_out = measure(with_scores(pools, best.held_out))
+    unseen = [pool for pool in with_scores(pools, best.held_out) if pool.mixed]
+    held_out = measure(unseen)
     aggregation = held_out.best_aggregation
     head, temperature, epochs, tuned = best.head, best.temperature, best.epochs, {}
     if training.lora is not None:
-        examples = to_examples(pools, encoded, states[layer])
-        found, held_out = _fine_tuned(
+        examples = to_examples(pools, encoded, states[layer], counts)
+        found, unseen = _fine_tuned(
             pools, encoded, examples, training, training.lora, layer, report
         )
+        held_out = measure(unseen)
         head, temperature, epochs = found.head, found.temperature, (found.epochs,)
         tuned = found.weights
+    sources = measure_sources(unseen, aggregation)
     config = HeadConfig(
         name=f"{training.name}-{training.format}-{layer}",
         format=training.format,
@@ -142,14 +157,17 @@ def train_verifier(
             "version": importlib.metadata.version("compute-optimal-router"),
             "data": data_digest(pools),
             "problems": len(pools),
+            "suspect_golds_left_out": suspect,
+            "sources": dict(Counter(source_of(pool.problem) for pool in pools)),
             "settings": asdict(training.settings),
             "lora": None if training.lora is None else asdict(training.lora),
             "epochs": epochs,
             "layers_tried": ranks,
             "held_out": _summary(held_out),
+            "verdicts": {source.name: source.verdict for source in sources},
         },
     )
-    return TrainedVerifier(config, head, held_out, tuned)
+    return TrainedVerifier(config, head, held_out, sources, tuned)
 
 
 def encode_pools(
@@ -171,15 +189,15 @@ def _fine_tuned(
     lora: LoraSettings,
     layer: int,
     report: Reporter,
-) -> tuple[Tuned, VerifierReport]:
-    """A head fine-tuned with its backbone, from one that knows nothing of what is left out."""
+) -> tuple[Tuned, list[SolutionPool]]:
+    """A head fine-tuned with its backbone, and what was left out, scored by it."""
     out = left_out(pools, lora)
     start = train_head(examples.of(set(range(len(pools))) - out), training.settings)
     solutions = _labelled(pools, encoded, out)
     told = partial(report, "fine-tuning")
     found = tune(training.model, layer, start.head, solutions, lora, told)
     unseen = [pools[index] for index in sorted(out)]
-    return found, measure(with_scores(unseen, found.scores))
+    return found, with_scores(unseen, found.scores)
 
 
 def left_out(pools: Sequence[SolutionPool], lora: LoraSettings) -> set[int]:
@@ -205,7 +223,7 @@ def _labelled(
 def read_states(
     encoded: Sequence[Sequence[Encoded]], reader: StateReader, report: Reporter
 ) -> dict[int, npt.NDArray[np.float16]]:
-    """States of all steps of all candidates in order, by layer, each (steps, hidden)."""
+    """States of all steps of all candidates in order, by layer, each (steps, 2, hidden)."""
     rows: dict[int, list[npt.NDArray[np.float16]]] = {}
     for done, found in enumerate(reader.read_all(encoded), start=1):
         for layer, states in found.items():
@@ -218,12 +236,17 @@ def to_examples(
     pools: Sequence[SolutionPool],
     encoded: Sequence[Sequence[Encoded]],
     states: npt.NDArray[np.float16],
+    counts: Sequence[int],
 ) -> Examples:
-    """Every step of every candidate, in the order of `read_states`."""
+    """Every step of every candidate, in the order of `read_states`.
+
+    counts: how many solutions each problem had before `SolutionPool.worth_reading`.
+    """
     labels: list[float] = []
     groups: list[int] = []
     last: list[bool] = []
     steps: list[int] = []
+    stands_for: list[int] = []
     for index, (pool, solutions) in enumerate(zip(pools, encoded, strict=True)):
         for solution, values in zip(solutions, pool.labels(), strict=True):
             count = len(solution.reads)
@@ -231,12 +254,14 @@ def to_examples(
             groups += [index] * count
             last += [False] * (count - 1) + [True]
             steps += [count] * count
+            stands_for += [counts[index] // len(solutions)] * count
     return Examples(
         states,
         np.array(labels, dtype=np.float32),
         np.array(groups, dtype=np.int64),
         np.array(last, dtype=np.bool_),
         np.array(steps, dtype=np.int64),
+        np.array(stands_for, dtype=np.int64),
     )
 
 

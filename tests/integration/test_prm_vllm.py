@@ -18,8 +18,8 @@ from router.models.prompts import get_prompt
 from router.models.runtime.vllm_process import CPU_BLOCK
 from router.models.types import Chain, Problem, Step
 from router.models.verifiers.checkpoint import save_checkpoint
-from router.models.verifiers.prm import get_format
-from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.prm import OWN, SELF, get_format
+from router.models.verifiers.reward_heads import PooledHead, RewardHead
 from router.models.verifiers.transformers import TransformersVerifier
 from router.models.verifiers.vllm import VLLMVerifier
 
@@ -33,7 +33,6 @@ TOLERANCE = 1e-3
 """Both compute in float32, with different attention kernels."""
 
 PRM = get_format("qwen-prm")
-SELF = get_format("self")
 INFO = VerifierInfo("tiny", PRM.id, PRM.aggregation)
 PROMPT = get_prompt("qwen-math")
 LAYER = 1
@@ -46,17 +45,22 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def head() -> RewardHead:
+def head() -> PooledHead:
     torch.manual_seed(0)
-    head = RewardHead(128)
+    head = PooledHead(128)
     with torch.no_grad():
         head.score[0].weight *= 4  # so that scores differ visibly between reads
+        # A second output that is linear, as a mean over tokens needs it: relu(wx) - relu(-wx).
+        head.score[0].weight[1] = -head.score[0].weight[0]
+        head.score[0].bias[:2] = 0
+        head.score[2].weight[1] = 0
+        head.score[2].weight[1, :2] = torch.tensor([1.0, -1.0])
     return head
 
 
 @pytest.fixture(scope="module")
 def checkpoint(
-    tiny_checkpoint: Path, head: RewardHead, tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoint: Path, head: PooledHead, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The first of the tiny generator's two layers, with a head."""
     directory = tmp_path_factory.mktemp("prm") / "tiny-prm"
@@ -95,18 +99,27 @@ async def test_agrees_with_transformers(
     assert max(wanted[0].values) - min(wanted[0].values) > 10 * TOLERANCE
 
 
+@pytest.mark.parametrize("form", OWN)
 async def test_a_self_verifier_agrees_with_the_generators_own_layers(
-    verifier: VLLMVerifier, tiny_checkpoint: Path, head: RewardHead
+    form: str, verifier: VLLMVerifier, tiny_checkpoint: Path, head: PooledHead
 ) -> None:
+    prm, read = get_format(form), head
+    if form == SELF:
+        read = RewardHead(128)
+        read.load_state_dict(head.state_dict())
     own = TransformersVerifier.load_on(
-        tiny_checkpoint, LAYER, head, PROMPT, SELF, INFO, dtype="float32"
+        tiny_checkpoint, LAYER, read, PROMPT, prm, INFO, dtype="float32"
     )
-    ours = await VLLMVerifier(verifier._engine, verifier._encoder, SELF, INFO).score(
-        path_of(*STEPS)
-    )
-    theirs = await own.score(path_of(*STEPS))
+    served = VLLMVerifier(verifier._engine, verifier._encoder, prm, INFO)
+    path = path_of(*STEPS)
+    ours, theirs = await served.score(path), await own.score(path)
     assert ours.values == pytest.approx(theirs.values, abs=TOLERANCE)
     assert max(ours.values) - min(ours.values) > 10 * TOLERANCE
+    for known in range(1, path.depth):
+        for one in (served, own):
+            assert (await one.score(path, known)).values == pytest.approx(
+                theirs.values[known:], abs=TOLERANCE
+            )
 
 
 async def test_a_further_step_costs_its_own_tokens(

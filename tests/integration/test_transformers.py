@@ -22,6 +22,7 @@ from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import Prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Sampling
+from router.models.verifiers.reward_heads import rms_normalised
 
 pytestmark = pytest.mark.model
 
@@ -166,10 +167,13 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(model, plain, enco
     np.testing.assert_allclose(prefill.state, after, rtol=1e-4, atol=1e-4)
     assert chain.depth > 4
     for one in chain.steps:
+        own = recorded[-1][0, position + 1 : position + 1 + one.tokens]
         position += one.tokens
-        expected = recorded[-1][0, position].numpy()
-        assert one.state.dtype == np.float32
-        np.testing.assert_allclose(one.state, expected, rtol=1e-4, atol=1e-4)
+        assert one.state.last.dtype == one.state.total.dtype == np.float32
+        assert one.state.tokens == one.tokens
+        np.testing.assert_allclose(one.state.last, own[-1].numpy(), rtol=1e-4, atol=1e-4)
+        total = rms_normalised(own).sum(0).numpy()
+        np.testing.assert_allclose(one.state.total, total, rtol=1e-4, atol=1e-3)
 
 
 async def test_state_of_a_solution_that_ends_is_of_its_last_text_token(model, plain, encoder):
@@ -193,7 +197,8 @@ async def test_state_of_a_solution_that_ends_is_of_its_last_text_token(model, pl
     last = answer.continuations[0].steps[-1]
     assert (last.finish, answer.continuations[0].tokens) == ("stop", 6)
     assert answer.prompt_tokens == len(ids)
-    np.testing.assert_allclose(last.state, states[0][0, -2].numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(last.state.last, states[0][0, -2].numpy(), rtol=1e-4, atol=1e-4)
+    assert sum(step.state.tokens for step in answer.continuations[0].steps) == 5
 
 
 async def test_a_seed_fixes_the_text_whatever_else_is_in_the_batch(generator):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from router.cli import main
-from router.models.errors import ModelError
+from router.models.errors import InputError, ModelError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
@@ -29,6 +29,7 @@ from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.models.weights.fingerprint import fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
+from router.verifier.data import read_together
 from tests.problem_file import problem_file
 
 pytestmark = pytest.mark.model
@@ -190,14 +191,42 @@ async def test_step_features_are_the_backbones_own_states(
                 with torch.inference_mode():
                     output = model(torch.tensor([entry.ids]), output_hidden_states=True)
                 states_of = output.hidden_states[layer][0]
-                expected.append(rms_normalised(states_of[list(entry.reads)]))
+                normal = rms_normalised(states_of)
+                means = [
+                    normal[min(entry.opening, read) : read + 1].mean(0) for read in entry.reads
+                ]
+                own = normal[list(entry.reads)]
+                expected.append(torch.stack((own, torch.stack(means)), dim=1))
             read = torch.from_numpy(states[layer]).float()
             assert torch.allclose(read, torch.cat(expected), atol=0.1)
-            assert read.std(0).mean() > 0.2  # far more than the tolerance
+            assert read[:, 0].std(0).mean() > 0.2  # far more than the tolerance
     again = StateReader(tmp_path / "no model is needed", (1, 2), tmp_path)
     again.__dict__["_fingerprint"] = reader._fingerprint
     for first, second in zip(found, again.read_all(problems), strict=True):
         assert all(np.array_equal(first[layer], second[layer]) for layer in (1, 2))
+
+
+def test_several_files_are_one_set_of_problems(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    def end(said: str) -> dict[str, str]:
+        return {"text": f"So {said}.", "finish_reason": "stop"}
+
+    def samples(name: str, *rows: tuple[str, str, str]) -> Path:
+        records = [
+            {"id": id_, "problem": text, "answer": "1", "samples": [end(said)]}
+            for id_, text, said in rows
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+        return tmp_path / name
+
+    encoder = ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), get_prompt("plain"))
+    first = samples("a.jsonl", ("x", "What?", "1"), ("y", "Why?", "1"))
+    second = samples("b.jsonl", ("x", "What?", "2"), ("z", "Who?", "2"))
+    pools = read_together([first, second], {}, encoder)
+    read = {pool.problem.id: [c.text for c in pool.candidates] for pool in pools}
+    assert read == {"x": ["So 1.", "So 2."], "y": ["So 1."], "z": ["So 2."]}
+    changed = samples("c.jsonl", ("x", "What else?", "1"))
+    with pytest.raises(InputError, match=r"c\.jsonl: problem 'x' has another text"):
+        read_together([first, changed], {}, encoder)
 
 
 async def test_lora_makes_a_checkpoint_of_its_own(
@@ -209,6 +238,7 @@ async def test_lora_makes_a_checkpoint_of_its_own(
     result = train(problems, tiny_checkpoint, out, *source, *form)
     assert result.exit_code == 0, result.output
     assert HeadConfig.load(out).provenance["lora"]["rank"] == 4
+    assert "fake (" in result.stdout  # what it is worth on each source
     whole = out / "checkpoint"
     served = await load_verifier(str(whole), engine="transformers")
     head = await load_verifier(

@@ -174,14 +174,18 @@ async def test_states_equal_a_fresh_forward_of_the_whole_path(
         ids = tapped._encoder.chain_ids(path)
         before = len(ids) - path.tokens - 1
         reads = (before, *(before + end for end in text_ends(path.steps, special)))
-        expected = reader.read([Encoded(tuple(ids), reads)])[LAYER]
+        expected = reader.read([Encoded(tuple(ids), reads, before + 1)])[LAYER]
         states = [step.state for step in path.steps if step.state is not None]
-        given = np.stack([prefill.state, *states])
+        given = np.stack([prefill.state, *(state.last for state in states)])
         assert given.shape == (1 + path.depth, 128)
+        counts = np.cumsum([state.tokens for state in states])
+        assert counts.tolist() == [read - before for read in reads[1:]]
+        means = np.cumsum([state.total for state in states], axis=0) / counts[:, None]
+        assert np.sqrt(((means - expected[1:, 1]) ** 2).mean(-1)).max() < 0.05
         assert prefill.prompt_tokens == before + 1 > prefill.cached_tokens > 0
         # Both compute in bfloat16, in batches of other shapes, so single numbers may differ by
         # some of its units; a state is 1 long (rms), another token's is about 1 away from it.
-        error = (rms_normalised(torch.tensor(given)) - expected).pow(2).mean(-1).sqrt()
+        error = (rms_normalised(torch.tensor(given)) - expected[:, 0]).pow(2).mean(-1).sqrt()
         assert error.max() < 0.05
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -30,13 +31,13 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
-from tests.prm_server import PrmServer, probability
+from tests.prm_server import PrmServer, probability, rows
 
 PROBLEM = Problem("sheep", "A farmer has 17 sheep and sells 5. How many are left?")
 STEPS = ("He sells 5 of 17 sheep.\n\n", "17 - 5 = 12\n\n", "The answer is 12.")
 URL = "http://prm.test"
 OTHER = "http://other.test"
-FORMATS = ("qwen-prm", "self", "rlhflow", "math-shepherd")
+FORMATS = ("qwen-prm", "self", "self-mean", "rlhflow", "math-shepherd")
 Tokenizers = dict[str, Any]
 Handler = Callable[[httpx.Request], Any]
 Serving = Callable[[PrmServer | Handler], None]
@@ -57,6 +58,7 @@ def tokenizers(tokenizer_dir: Path) -> Tokenizers:
     return {
         "qwen-prm": qwen,
         "self": qwen,
+        "self-mean": qwen,
         "rlhflow": prm_models.llama_tokenizer(),
         "math-shepherd": prm_models.mistral_tokenizer(),
         "skywork": qwen,
@@ -85,6 +87,12 @@ async def opened(
 
 def expected(verifier: ServedVerifier, chain: Chain) -> list[float]:
     encoded = verifier._layout.encode(chain, verifier._encoder)
+    if verifier.info.format == "self-mean":
+        both = np.array(rows(encoded.ids, activation=False))
+        own = verifier._encoder.chain_ids(Chain(chain.problem))
+        assert encoded.opening == len(own)
+        sums = [both[r, 0] + both[len(own) : r + 1, 1].mean() for r in encoded.reads]
+        return [1 / (1 + np.exp(-total)) for total in sums]
     return [probability(encoded.ids[: read + 1]) for read in encoded.reads]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from router.models.training.head import Examples, HeadSettings, train_head
 from router.models.training.labels import Graded, step_labels
 from router.models.training.lora import PROJECTIONS, Labelled, LoraSettings, tune
+from router.models.training.mean_head import train_mean_head
 from router.models.training.metrics import auc, auc_within, expected_calibration_error, reliability
 from router.models.types import Chain, Problem, Step
 from router.models.verifiers.prm import Encoded
@@ -97,29 +99,54 @@ def test_calibration_error_of_scores_that_are_the_truth_and_of_ones_that_are_not
 # -- head -------------------------------------------------------------------------------------
 
 
-def examples(signal: float, problems: int = 40, seed: int = 0, hidden: int = 32) -> Examples:
+def examples(
+    signal: float,
+    problems: int = 40,
+    seed: int = 0,
+    hidden: int = 32,
+    in_mean: bool = False,
+) -> Examples:
     """Two-step solutions whose outcome shows along one direction, as strongly as `signal`."""
     rng = np.random.default_rng(seed)
     outcomes = np.repeat(rng.random((problems, 8)) < 0.4, 2)
     direction = np.zeros(hidden)
     direction[3] = signal
-    states = rng.normal(size=(len(outcomes), hidden)) + np.outer(2.0 * outcomes - 1, direction)
+    own = rng.normal(size=(len(outcomes), hidden)) + np.outer(2.0 * outcomes - 1, direction)
+    states = np.stack((own, rng.normal(size=own.shape)), axis=1)
     return Examples(
         # Scale and offset must not matter: training standardises.
-        (5 * states + 2).astype(np.float16),
+        (5 * (states[:, ::-1] if in_mean else states) + 2).astype(np.float16),
         outcomes.astype(np.float32),
         np.repeat(np.arange(problems), 16),
         np.tile([False, True], problems * 8),
         np.full(len(outcomes), 2),
+        np.ones(len(outcomes), np.int64),
     )
 
 
 def test_a_head_finds_the_signal_on_problems_it_never_saw() -> None:
     trained = train_head(examples(2.0), FAST)
     fresh = examples(2.0, seed=1)
-    scores = trained.head.probabilities(torch.from_numpy(fresh.states)).numpy()
+    scores = trained.head.probabilities(torch.from_numpy(fresh.states[:, 0])).numpy()
     assert auc(scores, fresh.labels > 0.5) > 0.9
     assert auc(trained.held_out, examples(2.0).labels > 0.5) > 0.9
+
+
+@pytest.mark.parametrize("in_mean", [False, True])
+def test_a_head_that_pools_finds_it_in_both_states(in_mean: bool) -> None:
+    data = examples(2.0, in_mean=in_mean)
+    trained = train_mean_head(data, FAST)
+    fresh = examples(2.0, seed=1, in_mean=in_mean)
+    states = torch.from_numpy(fresh.states).float()
+    scores = trained.head.probabilities(states)
+    assert auc(scores.numpy(), fresh.labels > 0.5) > 0.9
+    assert auc(trained.held_out, data.labels > 0.5) > 0.9
+    assert trained.held_out.mean() == pytest.approx(data.labels.mean(), abs=0.1)
+    # What one server row of each token gives, pooled, is the same.
+    each = trained.head.forward(states.reshape(-1, 32)).reshape(-1, 2, 2)
+    means = (each[:, 0, 1] + each[:, 1, 1]) / 2
+    pooled = trained.head.forward(states.mean(1))[:, 1]
+    assert torch.allclose(means, pooled, atol=1e-3)
 
 
 def test_held_out_scores_of_noise_are_no_better_than_chance() -> None:
@@ -155,13 +182,24 @@ def test_the_weight_of_a_solution_is_one_whatever_its_length() -> None:
     """A one-step solution and a long one with the opposite outcome balance each other."""
     labels = np.tile(np.array([1.0, *[0.0] * 9], dtype=np.float32), 20)
     data = Examples(
-        np.random.default_rng(0).normal(size=(200, 32)).astype(np.float16) * 0.01,
+        np.random.default_rng(0).normal(size=(200, 2, 32)).astype(np.float16) * 0.01,
         labels,
         np.repeat(np.arange(20), 10),
         np.tile([True, *[False] * 8, True], 20),
         np.tile([1, *[9] * 9], 20),
+        np.ones(200, np.int64),
     )
-    assert train_head(data, FAST).held_out.mean() == pytest.approx(0.5, abs=0.1)
+    for train in (train_head, train_mean_head):
+        assert train(data, FAST).held_out.mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_solution_weighs_as_much_as_those_that_it_stands_for() -> None:
+    data = examples(1.0, problems=80)
+    counts = np.where(data.labels > 0.5, 3, 1)
+    trained = train_mean_head(replace(data, solutions=counts), FAST)
+    share = np.average(data.labels, weights=counts)
+    assert np.average(trained.held_out, weights=counts) == pytest.approx(share, abs=0.05)
+    assert share > data.labels.mean() + 0.15
 
 
 # -- fine-tuning ------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from router.models.errors import InputError, ModelError, VerifierError
 from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import PROMPTS, Prompt
 from router.models.runtime.numbers import compute_dtype
+from router.models.states import StepState
 from router.models.types import Chain, Problem, Sampling, Step
 from router.models.verifiers.checkpoint import cached_checkpoint
 from router.models.verifiers.load import GeneratorStates, load_verifier
-from router.models.verifiers.prm import get_format
+from router.models.verifiers.prm import OWN, SELF_MEAN, get_format
 from router.models.verifiers.reward_heads import RewardHead
 from router.models.verifiers.trained_head import WEIGHTS_FILE, Backbone, HeadConfig
 from router.models.verifiers.transformers import TransformersVerifier
@@ -44,6 +45,11 @@ def save_head(directory: Path, generator: Path, form: str = "self", **changes: o
     head = RewardHead(128)
     with torch.no_grad():
         head.score[0].weight *= 4  # so that scores differ visibly
+        if form == SELF_MEAN:  # the second output must be linear: wx = relu(wx) - relu(-wx)
+            head.score[0].weight[1] = -head.score[0].weight[0]
+            head.score[0].bias[:2] = 0
+            head.score[2].weight[1] = 0
+            head.score[2].weight[1, :2] = torch.tensor([1.0, -1.0])
     backbone = Backbone(generator.name, fingerprint(generator), 128)
     fields = {
         "name": "head",
@@ -118,8 +124,9 @@ async def test_a_head_of_another_width_is_refused(tiny_checkpoint: Path, tmp_pat
         await load_verifier(str(whole))
 
 
+@pytest.mark.parametrize("form", OWN)
 async def test_states_that_the_generator_left_score_for_nothing(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt = Prompt("letters", delimiter="e")  # noise has steps if a common letter ends them
     monkeypatch.setitem(PROMPTS, "letters", prompt)  # type: ignore[arg-type]
@@ -129,7 +136,7 @@ async def test_states_that_the_generator_left_score_for_nothing(
     start = Chain(PATH.problem)
     sampled = await generator.sample(start, 2, Sampling(max_tokens=60, seed=0))
     await generator.aclose()
-    head = save_head(tmp_path / "head", tiny_checkpoint, prompt="letters")
+    head = save_head(tmp_path / "head", tiny_checkpoint, form, prompt="letters")
 
     ref = str(tiny_checkpoint)
     reading = await load_verifier(str(head), generator=GeneratorStates(ref, given=True))
@@ -162,12 +169,14 @@ async def test_no_backbone_is_loaded_while_the_generator_gives_its_states(
     head = save_head(tmp_path / "head", tiny_checkpoint)
     states = GeneratorStates(str(tiny_checkpoint), given=True)
     verifier = await load_verifier(str(head), engine="transformers", generator=states)
-    state = np.ones(128, dtype=np.float32)
-    path = Chain(PATH.problem).extend(Step("It is 5.", "stop", state=state))
-    assert len((await verifier.score(path)).values) == 1
-    narrow = Chain(PATH.problem).extend(Step("It is 5.", "stop", state=state[:64]))
+
+    def path(hidden: int) -> Chain:
+        state = StepState(*np.ones((2, hidden), dtype=np.float32), tokens=1)
+        return Chain(PATH.problem).extend(Step("It is 5.", "stop", state=state))
+
+    assert len((await verifier.score(path(128))).values) == 1
     with pytest.raises(VerifierError, match=r"reads states of width 128.*have 64"):
-        await verifier.score(narrow)
+        await verifier.score(path(64))
 
 
 async def test_a_head_is_known_by_its_weights_and_a_token_costs_what_it_runs_through(

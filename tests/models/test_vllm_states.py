@@ -65,17 +65,27 @@ def test_a_position_is_that_of_the_last_token_fed() -> None:
     worker = Worker()
     prompt = worker.feed(a=(0, 5), b=(32, 3))
     step = worker.feed(b=(35, 1), a=(5, 1))
-    [a, b] = worker.take_states([("a", [4, 5, 6]), ("b", [34, 35, 33])])
+    [a, b] = worker.take_states([(["a"], [4, 5, 6]), (["b"], [34, 35, 33])])
     assert rows(a) == [prompt[4].tolist(), step[1].tolist(), None]
     assert rows(b) == [prompt[7].tolist(), step[0].tolist(), None]
+
+
+def test_requests_that_go_on_from_each_other_are_one() -> None:
+    worker = Worker()
+    first = worker.feed(a=(0, 3))
+    second = worker.feed(a=(3, 1))
+    third = worker.feed(b=(0, 5))
+    taken = worker.take_states([(["a", "b"], [2, 3, 4, 5])])[0]
+    assert rows(taken) == [first[2].tolist(), second[0].tolist(), third[4].tolist(), None]
+    assert worker.take_states([(["a", "b"], [2, 4])]) == [[None, None]]
 
 
 def test_states_are_taken_once_and_of_known_requests() -> None:
     worker = Worker()
     worker.feed(a=(0, 1))
-    assert worker.take_states([("b", [0])]) == [[None]]
-    assert worker.take_states([("a", [0])]) != [[None]]
-    assert worker.take_states([("a", [0])]) == [[None]]
+    assert worker.take_states([(["b"], [0])]) == [[None]]
+    assert worker.take_states([(["a"], [0])]) != [[None]]
+    assert worker.take_states([(["a"], [0])]) == [[None]]
 
 
 def test_a_dry_run_keeps_nothing() -> None:
@@ -90,24 +100,24 @@ def test_what_runs_stays_however_many_are_never_fetched() -> None:
     for index in range(3 * MAX_OTHERS):
         worker.feed(long=(index + 1, 1), **{f"cancelled{index}": (0, 1)})
     assert len(worker._kept) <= 2 + MAX_OTHERS
-    assert rows(worker.take_states([("long", [0])])[0]) == [first[0].tolist()]
+    assert rows(worker.take_states([(["long"], [0])])[0]) == [first[0].tolist()]
 
 
 async def test_one_call_serves_all_that_wait() -> None:
     worker = Worker()
     states: Any = States(worker, 1)
     fed = worker.feed(a=(0, 1), b=(0, 1), c=(0, 1))
-    taken = await asyncio.gather(*(states.take(name, [0]) for name in "abc"))
+    taken = await asyncio.gather(*(states.take([name], [0]) for name in "abc"))
     assert worker.calls == 1
     assert [state.tolist() for (state,) in taken] == fed.tolist()
-    assert await states.take("a", [0]) == [None]
+    assert await states.take(["a"], [0]) == [None]
 
 
 async def test_a_call_that_was_cancelled_does_not_hurt_its_neighbours() -> None:
     worker = Worker()
     states: Any = States(worker, 1)
     fed = worker.feed(a=(0, 1), b=(0, 1))
-    calls = [asyncio.create_task(states.take(name, [0])) for name in "ab"]
+    calls = [asyncio.create_task(states.take([name], [0])) for name in "ab"]
     await asyncio.sleep(0)
     calls[0].cancel()
     [state] = await calls[1]
@@ -120,7 +130,7 @@ async def test_a_dead_worker_is_an_engine_error_for_all_that_wait() -> None:
             raise RuntimeError("worker died")
 
     states: Any = States(Dead(), 1)  # type: ignore[arg-type]
-    found = await asyncio.gather(*(states.take(n, [0]) for n in "ab"), return_exceptions=True)
+    found = await asyncio.gather(*(states.take([n], [0]) for n in "ab"), return_exceptions=True)
     assert all(isinstance(error, EngineError) for error in found)
     with pytest.raises(EngineError, match=r"layer 3.*worker died"):
         await States.of_layer(Dead(), 3)  # type: ignore[arg-type]

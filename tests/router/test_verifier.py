@@ -145,10 +145,36 @@ def test_labels_come_from_samples_and_completions_of_the_same_prefix() -> None:
     assert more.labels()[0][0] == pytest.approx(2 / 3)
 
 
+def test_of_solutions_that_end_alike_one_is_read() -> None:
+    mixed, alike = minority_right(0), pool(1, candidate("2", 0.5), candidate("2", 0.5))
+    assert mixed.worth_reading is mixed
+    assert alike.worth_reading.candidates == alike.candidates[:1]
+    completed = replace(alike, completions=((candidate("1", 0.5, 0.5), 1),))
+    assert completed.worth_reading is completed
+
+
 def test_a_digest_names_the_data_in_any_order() -> None:
     pools = [minority_right(0), minority_right(1)]
     assert data_digest(pools) == data_digest(pools[::-1])
     assert data_digest(pools) != data_digest([minority_right(0), minority_right(2)])
+
+
+@pytest.mark.parametrize(
+    ("answers", "suspect"),
+    [
+        (["2", "2", "2", "2"], True),
+        (["2", "2.0", "\\frac{4}{2}", "2", "2", "2", "3", None], True),
+        (["2", "2", "2", "2", "2", "2", "3", "1"], False),  # one is right
+        (["2", "2", "2", "2", "2", "3", "3", None], False),  # too few agree
+        (["2", "2", "2"], False),  # too few
+        ([None, None, None, None], False),
+        (["1", "1", "1", "1"], False),
+    ],
+)
+def test_a_gold_answer_that_solutions_agree_against_is_suspect(
+    answers: list[str | None], suspect: bool
+) -> None:
+    assert pool(0, *(candidate(answer, 0.5) for answer in answers)).suspect is suspect
 
 
 @pytest.mark.parametrize("mixed", [0, 3, 19])
