@@ -33,7 +33,8 @@ from router.verifier.report import reads, render, save_pictures
 from router.verifier.training import Training, train_verifier
 
 HERE = Path(__file__).parent
-ROLLOUTS = [HERE / "rollouts" / f"{name}_train.jsonl.gz" for name in ("verifier", "mixed")]
+ROLLOUTS = HERE / "rollouts" / "verifier_train.jsonl.gz"
+MIXED = HERE / "rollouts" / "mixed_train.jsonl.gz"
 RESULTS = HERE / "results"
 LAYERS = (12, 14, 16)
 
@@ -43,7 +44,7 @@ LAYERS = (12, 14, 16)
 def main(features: Path) -> None:
     model = find_model()
     encoder = ChainEncoder(AutoTokenizer.from_pretrained(model), get_prompt(DEFAULT.prompt))
-    pools = read_together(ROLLOUTS, {}, encoder)
+    pools = read_together([ROLLOUTS, MIXED], {}, encoder)
     training = Training(
         model, DEFAULT.name, encoder, SELF_MEAN, LAYERS, features, settings=HeadSettings()
     )

@@ -20,7 +20,7 @@ from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Step
 from router.models.verifiers.prm import FORMATS, get_format, known_format
-from router.models.verifiers.reward_heads import RewardHead
+from router.models.verifiers.reward_heads import RewardHead, StepHead
 from router.models.verifiers.transformers import TransformersVerifier
 from tests.models import prm_models
 
@@ -242,7 +242,7 @@ async def test_batched_equals_single_in_any_order(
 async def test_no_probability_is_an_error(
     verifier: TransformersVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken(torch.nn.Module):
+    class Broken(StepHead):
         def probabilities(self, states: torch.Tensor) -> torch.Tensor:
             return torch.full((len(states),), float("nan"))
 
