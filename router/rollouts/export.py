@@ -123,7 +123,7 @@ def _guided(configuration: str) -> bool:
         strategy = parse_strategy(configuration)
     except InputError:  # completions of given steps
         return False
-    return replace(strategy, select="majority").needs_verifier
+    return any(replace(one, select="majority").needs_verifier for one in strategy.stages)
 
 
 def _origin(file: Path, header: dict[str, Any]) -> Origin:
