@@ -43,7 +43,7 @@ from router.strategies.trace import Listener
 Decided = Callable[[Decision], None]
 """Told of a decision."""
 
-Price = Callable[[], float]
+LivePrice = Callable[[], float]
 """What one generation more must add to the accuracy, at the moment."""
 
 DEFAULT_BUDGET = 16
@@ -241,7 +241,7 @@ class Router(Session):
         strategy: str | Strategy | None = None,
         tolerance: float = 0.0,
         sampling: Sampling | None = None,
-        price: Price | None = None,
+        price: LivePrice | None = None,
     ) -> Decision:
         """As `decide`, in a thread: the features of a long text take a while.
 
@@ -250,7 +250,7 @@ class Router(Session):
 
         def decide() -> Decision:
             limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling, price)
-            return chooser.choose(_problem(problem), UNOBSERVED, limits)
+            return self._named(chooser.choose(_problem(problem), UNOBSERVED, limits))
 
         return await asyncio.to_thread(decide)
 
@@ -306,7 +306,7 @@ class Router(Session):
         seed: int | None = None,
         listener: Listener | None = None,
         decided: Decided | None = None,
-        price: Price | None = None,
+        price: LivePrice | None = None,
     ) -> Solution:
         """As `solve`, awaited from any event loop. Cancelling it cancels the search.
 
@@ -431,7 +431,7 @@ class Router(Session):
         strategy: str | Strategy | None,
         tolerance: float,
         sampling: Sampling | None,
-        price: Price | None = None,
+        price: LivePrice | None = None,
     ) -> tuple[Budget, Chooser, Sampling]:
         """Check everything that can be checked; more of it once the models are open.
 
@@ -477,7 +477,7 @@ class Router(Session):
         seed: int | None,
         listener: Listener | None = None,
         decided: Decided | None = None,
-        price: Price | None = None,
+        price: LivePrice | None = None,
     ) -> Solution:
         # Refuses bad input before a model is opened.
         self._plan(budget, strategy, tolerance, sampling, price)

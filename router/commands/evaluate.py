@@ -42,7 +42,7 @@ from router.evaluation.summary import (
     sizes,
     times,
 )
-from router.fitting.sampler import IN_FLIGHT, Price, price
+from router.fitting.sampler import IN_FLIGHT, Due, price
 from router.fitting.shift import Ticker
 from router.fitting.workers import LocalWorker
 from router.models.errors import InputError
@@ -178,7 +178,7 @@ def _unseen(bundle: Bundle, problems: tuple[Problem, ...], *, drop: bool) -> tup
     return unseen
 
 
-def _price(study: Study, path: Path) -> Price:
+def _price(study: Study, path: Path) -> Due:
     """What is known to be missing; needs no model."""
     if not path.is_file():
         return price(study.jobs(None))
@@ -188,7 +188,7 @@ def _price(study: Study, path: Path) -> Price:
 
 
 @contextmanager
-def _round(due: Price) -> Iterator[Ticker]:
+def _round(due: Due) -> Iterator[Ticker]:
     with sampling_progress(due.generations) as tick:
         yield tick
 

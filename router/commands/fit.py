@@ -26,7 +26,7 @@ from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import (
     DEFAULTS,
     IN_FLIGHT,
-    Price,
+    Due,
     Sampler,
     configurations,
     fleet_defaults,
@@ -254,7 +254,7 @@ def _check_unverified(rollouts: RolloutStore) -> None:
 
 def _price(
     path: Path, problems: tuple[Problem, ...], settings: FitSettings, most: int | None
-) -> Price:
+) -> Due:
     """What is left to sample; needs no model."""
     if not path.is_file():
         jobs = missing(problems, settings.strategies, level_samples=settings.level_samples)
@@ -265,7 +265,7 @@ def _price(
         return price(jobs, rollouts.rates(), most)
 
 
-def _price_lines(due: Price, allocation: Kind, max_tokens: int) -> Iterator[str]:
+def _price_lines(due: Due, allocation: Kind, max_tokens: int) -> Iterator[str]:
     """What sampling costs, and how to know more of it."""
     yield f"to sample: {'at most ' if allocation == 'racing' else ''}{price_text(due)}"
     if due.tokens is None and due.generations:

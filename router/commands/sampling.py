@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from router.fitting.sampler import Price
+from router.fitting.sampler import Due
 from router.fitting.shift import Ticker
 from router.models.errors import InputError
 from router.words import counted
@@ -34,7 +34,7 @@ def parse_budgets(_: click.Context, __: click.Parameter, text: str | None) -> tu
         raise InputError(f"--budgets must be whole numbers such as 1,2,4,8, not {text!r}") from None
 
 
-def price_text(due: Price) -> str:
+def price_text(due: Due) -> str:
     """What sampling costs, as far as it is known."""
     text = counted(due.generations, "generation")
     if due.tokens is None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED, Estimator
 from router.evaluation.outcomes import Outcomes
-from router.evaluation.records import Equal, Pair
+from router.evaluation.records import Equal, LevelPair
 from router.evaluation.spending import (
     FITS,
     UNITS,
@@ -49,7 +49,7 @@ class Comparison:
     """
 
     equal: tuple[Equal, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LevelPair, ...]
     votes: Mapping[str, Mapping[int, Strategy]]
     fits: int
 
@@ -199,7 +199,7 @@ class Comparing:
         told = np.array([estimator.levels(problem, evidence) for problem, evidence in both])
         return lambda _: told
 
-    def _pairs(self, worth: Worth) -> tuple[Pair, ...]:
+    def _pairs(self, worth: Worth) -> tuple[LevelPair, ...]:
         """Where a level's choice differs from the one for all, and what that is worth there."""
         level, count = worth.levels.of(self.found.pass_at_1), len(worth.prior)
         found = []
@@ -212,7 +212,7 @@ class Comparing:
                     continue
                 gain = self.found.accuracy[:, chosen] - self.found.accuracy[:, for_all]
                 found.append(
-                    Pair(
+                    LevelPair(
                         level=number,
                         budget=budget,
                         chosen=self.found.strategies[chosen],

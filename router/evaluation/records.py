@@ -104,7 +104,7 @@ class Equal(_Record):
     over_largest: Figure
 
 
-class Pair(_Record):
+class LevelPair(_Record):
     """A level's choice at a budget against the one that is best for all levels together.
 
     gain: difference in accuracy on the evaluated problems of the level, paired.
@@ -221,7 +221,7 @@ class Evaluation(_Record):
     curves: tuple[Curve, ...]
     gains: tuple[Gain, ...]
     equal: tuple[Equal, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LevelPair, ...]
     regret: tuple[Regret, ...]
     difficulty: tuple[Difficulty, ...]
     versus: tuple[Versus, ...] = ()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from router.evaluation.study import Study
-from router.fitting.sampler import IN_FLIGHT, Price, Sampler, price
+from router.fitting.sampler import IN_FLIGHT, Due, Sampler, price
 from router.fitting.shift import Ticker
 from router.fitting.workers import Worker
 from router.rollouts.store import RolloutStore
 
-Progress = Callable[[Price], AbstractContextManager[Ticker]]
+Progress = Callable[[Due], AbstractContextManager[Ticker]]
 """Shows one round of sampling, given its price."""
 
 

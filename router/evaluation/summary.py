@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from router.evaluation.comparison import ONE_FOR_ALL
-from router.evaluation.records import Bounded, Equal, Evaluation, Gain, Pair, Point
+from router.evaluation.records import Bounded, Equal, Evaluation, Gain, LevelPair, Point
 from router.evaluation.spending import VOTES
 from router.intervals import Figure
 
@@ -227,7 +227,7 @@ def paired(evaluation: Evaluation) -> str:
     better = [pair for pair in pairs if pair.gain.low > _SLACK]
     worse = [pair for pair in pairs if pair.gain.high < -_SLACK]
 
-    def listed(some: list[Pair]) -> str:
+    def listed(some: list[LevelPair]) -> str:
         return ", ".join(f"level {p.level} at {p.budget} ({points(p.gain)})" for p in some)
 
     both = (("better", better), ("worse", worse))

@@ -82,7 +82,7 @@ _DOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class Due:
     """What is left to sample, at most: racing may need less. Unknown rates are None."""
 
     generations: int
@@ -178,7 +178,7 @@ def price(
     jobs: Iterable[SearchJob],
     rates: tuple[float | None, float | None] = (None, None),
     max_generations: int | None = None,
-) -> Price:
+) -> Due:
     """What these searches cost, at most.
 
     rates: tokens a generation and tokens a second, as `RolloutStore.rates` gives them.
@@ -189,7 +189,7 @@ def price(
     per_generation, per_second = rates
     tokens = None if per_generation is None else generations * per_generation
     hours = None if tokens is None or per_second is None else tokens / per_second / 3600
-    return Price(generations, tokens, hours)
+    return Due(generations, tokens, hours)
 
 
 class Sampler:

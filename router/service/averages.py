@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from router.averages import PRICES, WINDOW, Controller
-from router.core import Price, Router
+from router.core import LivePrice, Router
 from router.models.usage import Usage
 from router.records import Decision
 from router.service.metrics import Metrics
@@ -38,7 +38,7 @@ class Averages:
         """
         self._first = self._router.price(self._settings.budget)
 
-    def price(self, key: str | None, budget: int) -> Price | None:
+    def price(self, key: str | None, budget: int) -> LivePrice | None:
         """What a generation more must add to a search of this key; None: nothing is asked."""
         controller = self._of(key)
         if controller is not None:

@@ -54,7 +54,7 @@ async def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize(("name", "pictures"), [("bundle", 5), ("evaluation", 6)])
+@pytest.mark.parametrize(("name", "pictures"), [("bundle", 5), ("evaluation", 7)])
 async def test_a_report_can_be_read_everywhere(
     tab: Tab, pages: Path, tmp_path: Path, name: str, pictures: int, screen: Any, scheme: Any
 ) -> None:

@@ -106,11 +106,11 @@ def test_what_is_fitted_at_a_temperature_is_used_at_it(
 
 def test_a_dry_run_says_what_is_unknown_and_leaves_nothing(problems: Path, tmp_path: Path) -> None:
     done = run(problems, *SMALL, *FAKE, "--dry-run", "--max-tokens", "100")
-    # 8 + 4 samples, 4 colder ones, a greedy one, beams of 2, 4 and 4, one DVTS of 4; 12 problems.
-    assert "at most 372 generations" in done.stdout
-    assert "at most 37,200 tokens" in done.stdout
+    # 8 + 4 samples, 4 colder ones, a greedy one, one beam of 4; 12 problems.
+    assert "at most 252 generations" in done.stdout
+    assert "at most 25,200 tokens" in done.stdout
     price = fitted(problems, *SMALL, *FAKE, "--dry-run")
-    assert price == {"generations": 372, "tokens": None, "hours": None, "at_most": True}
+    assert price == {"generations": 252, "tokens": None, "hours": None, "at_most": True}
     assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
 
 
@@ -121,7 +121,7 @@ def test_what_was_sampled_sets_the_price_of_the_rest(problems: Path, tmp_path: P
     }
     assert not out.exists()
     price = fitted(problems, "--out", out, *SMALL, *FAKE, "--allocation", "grid", "--dry-run")
-    assert price["generations"] == 372 - 24  # the pools of two problems
+    assert price["generations"] == 252 - 24  # the pools of two problems
     assert price["tokens"] > price["generations"]
     assert price["hours"] > 0
     assert not price["at_most"]
@@ -338,4 +338,4 @@ def test_a_log_gets_a_line_now_and_then(
     monkeypatch.setattr("router.commands.sampling.LOG_SECONDS", 0.0)
     log = run(*options).stderr
     # The pools of ten problems, and the searches of each kind on each of twelve.
-    assert log.count(" of 324 generations") == 10 + 12 * 6
+    assert log.count(" of 204 generations") == 10 + 12 * 3

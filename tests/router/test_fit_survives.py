@@ -16,10 +16,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.simulated import SEARCHES
 from router.bundle import Bundle
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import configurations
+from router.fitting.sampler import DEFAULTS, configurations
 from router.models.errors import InputError
 from router.models.fakes import fake_problems
 from router.rollouts.runs import Run
@@ -100,8 +99,8 @@ def check_complete(directory: Path, kept: list[Run]) -> None:
     runs = stored(directory)
     with RolloutStore.read(directory / "bundle.rollouts.sqlite") as store:
         counts = store.counts()
-    strategies = configurations(BUDGETS, SEARCHES[:5], verifier=True)
-    searches = {str(s) for s in strategies if not isinstance(s, BestOfN)} | {"dvts(n=4)"}
+    strategies = configurations(BUDGETS, DEFAULTS, verifier=True)
+    searches = {str(s) for s in strategies if not isinstance(s, BestOfN)}
     pools = {
         SAMPLES: BUDGETS[-1] + LEVEL_SAMPLES,
         "best_of_n(n=1, temperature=0)": 1,

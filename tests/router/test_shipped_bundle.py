@@ -86,6 +86,6 @@ def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
 def test_it_saw_no_problem_that_it_is_evaluated_on(shipped: Bundle) -> None:
     unseen = read_problems(BENCHMARKS / "problems" / "evaluate.jsonl").problems
     assert not [problem.id for problem in unseen if shipped.fitted_on(problem)]
-    evaluation = Evaluation.load(BENCHMARKS / "results" / "evaluation.json")
+    evaluation = Evaluation.load(BENCHMARKS / "results" / "choosing" / "evaluation.json")
     assert evaluation.provenance.model == DEFAULT.name
     assert evaluation.provenance.bundle_problems == shipped.manifest["data"]["problems"]

@@ -7,15 +7,17 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
 import httpx
 import pytest
 
+from router.choosing import Default
 from router.core import Router
 from router.models.fakes import FakeVerifier
+from router.records import Decision
 from router.service import server
 from router.service.guard import MOST_TOKENS
 from router.service.keys import ApiKeys
@@ -313,11 +315,11 @@ def test_nobody_without_a_key_has_a_body_read(path: str) -> None:
 
 def test_decisions_wait_for_each_other_and_for_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     hold = threading.Event()
-    decide: Callable[..., Any] = Router.decide
+    choose = Default.choose
 
-    def slow(self: Router, *asked: Any, **options: Any) -> Any:
+    def slow(self: Default, *asked: Any) -> Decision:
         hold.wait(20)
-        return decide(self, *asked, **options)
+        return choose(self, *asked)
 
     router = Router(generator=(engine := Engine()), verifier=FakeVerifier())
     with served(engine, Settings(running=1, waiting=2), router=router) as service:
@@ -327,7 +329,7 @@ def test_decisions_wait_for_each_other_and_for_no_search(monkeypatch: pytest.Mon
         searching.start()
         until(lambda: engine.waiting > 0)
         assert service.http.post("/v1/route", json=asked).status_code == 200
-        monkeypatch.setattr(Router, "decide", slow)
+        monkeypatch.setattr(Default, "choose", slow)
         statuses: list[int] = []
         threads = [
             threading.Thread(
