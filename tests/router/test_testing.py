@@ -111,7 +111,8 @@ class Lasting(Whole):
     """Keeps the engine busy when it is cancelled."""
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
-        work = asyncio.ensure_future(search._generator.sample(search.root, 1, Sampling()))
+        generator = search._of(search.root).generator
+        work = asyncio.ensure_future(generator.sample(search.root, 1, Sampling()))
         await asyncio.sleep(0)
         return await asyncio.shield(work) and await super().run(problem, search)
 
