@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-RMS_EPS = 1e-6
+_RMS_EPS = 1e-6
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,8 +38,20 @@ def step_states(states: Sequence[Floats], ends: Sequence[int]) -> tuple[StepStat
     found, start = [], 0
     for end in ends:
         last = states[end]
-        own = np.stack(states[start + 1 : end + 1]) if end > start else np.zeros((0, len(last)))
-        scale = np.sqrt((own**2).mean(-1, keepdims=True) + RMS_EPS)
-        found.append(StepState(last, (own / scale).sum(0, dtype=np.float32), end - start))
+        total = np.zeros_like(last)
+        if end > start:
+            own = torch.from_numpy(np.stack(states[start + 1 : end + 1]))
+            total = rms_normalised(own).sum(0).numpy()
+        found.append(StepState(last, total, end - start))
         start = end
     return tuple(found)
+
+
+def rms_normalised(states: Tensor) -> Tensor:
+    """States divided by their root mean square: what a final norm with unit weights gives.
+
+    A self-verifier's head reads these, so that a backbone cut at its layer and given such a norm
+    is an ordinary checkpoint.
+    """
+    states = states.float()
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + _RMS_EPS)

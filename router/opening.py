@@ -20,7 +20,7 @@ from router.models.types import Sampling
 from router.models.verifiers.load import GeneratorStates
 from router.models.weights.embedded import EMBEDDED, embedded_model
 from router.strategies.base import Strategy
-from router.strategies.fleet import ALONE, Fleet, Member, Terms, asked_by
+from router.strategies.fleet import ALONE, Fleet, Member, asked_by, fleet_of
 
 if TYPE_CHECKING:
     from router.pairs import Pair
@@ -122,7 +122,7 @@ class Models:
         """On what terms strategies may ask each of them; nothing where there is one."""
         if not self.name:
             return ALONE
-        return {one.name: Terms(one.cost, one.verifier is not None) for one in self.members}
+        return fleet_of(self.members)
 
     def asked_by(self, strategy: Strategy) -> tuple[str, ...]:
         """Names of the models that a strategy may ask, in its order; none where there is one."""

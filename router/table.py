@@ -29,7 +29,7 @@ from pydantic import (
 from router.models.errors import InputError
 from router.records import Considered, Decision
 from router.strategies.base import Strategy
-from router.strategies.fleet import Fleet, Terms, cost_of
+from router.strategies.fleet import Fleet, cost_of, fleet_of
 from router.strategies.registry import parse_strategy
 
 SCHEMA: Final = 1
@@ -174,7 +174,7 @@ class Table(_TableRecord):
     @property
     def fleet(self) -> Fleet:
         """On what terms it asks each model."""
-        return {one.name: Terms(one.cost, one.verifier is not None) for one in self.members}
+        return fleet_of(self.members)
 
     @classmethod
     def from_dict(cls, record: Any, name: str = "table") -> Table:

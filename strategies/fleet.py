@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError
@@ -43,6 +43,22 @@ Fleet = Mapping[str, Terms]
 
 ALONE: Final[Fleet] = MappingProxyType({})
 """There is one model, and it has no name."""
+
+
+class _Asked(Protocol):
+    """A model by what is known of it: a `Member`, or as a table holds it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def verifier(self) -> object | None: ...
+
+
+def fleet_of(members: Iterable[_Asked]) -> Fleet:
+    """On what terms each of these may be asked."""
+    return {one.name: Terms(one.cost, one.verifier is not None) for one in members}
 
 
 def check_name(name: object) -> None:

@@ -28,7 +28,7 @@ from router.models.errors import (
 from router.models.types import Chain, EndReason, Prefill, Problem, Sampled, Sampling
 from router.models.usage import Usage
 from router.strategies.budget import Budget, Generations, TokenPurse
-from router.strategies.fleet import Member, Terms, check
+from router.strategies.fleet import Member, check, fleet_of
 from router.strategies.trace import Listener, Trace
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Search:
     ) -> None:
         members = (Member(name, generator, verifier, 1), *others)
         self._members = {member.name: member for member in members}
-        self._fleet = {
-            member.name: Terms(member.cost, member.verifier is not None) for member in members
-        }
+        self._fleet = fleet_of(members)
         self._roots = {member.name: _posed_to(member, problem) for member in members}
         self._first = self.root = self._roots[name]
         self.budget = budget

@@ -28,8 +28,9 @@ from router.models.errors import InputError
 from router.models.runtime.kv_cache import BatchCache, layers_of
 from router.models.runtime.numbers import compute_dtype
 from router.models.runtime.threads import map_on_cores
+from router.models.states import rms_normalised
 from router.models.verifiers.prm import Encoded
-from router.models.verifiers.reward_heads import rms_normalised, with_means
+from router.models.verifiers.reward_heads import with_means
 from router.models.verifiers.transformers import pretrained
 from router.models.weights.fingerprint import fingerprint
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from router.models.errors import InputError, ModelError
 from router.models.verifiers.identity import Identity, identity_of_head, mark
-from router.models.verifiers.prm import SELF, ClassHead, MeanHead, get_format
+from router.models.verifiers.prm import SELF, TokenHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, head_digest
 from router.models.weights.count import in_layers
@@ -95,7 +95,7 @@ def export_checkpoint(generator: Path, head_directory: Path, directory: Path) ->
     config = HeadConfig.load(head_directory)
     config.check_backbone(generator)
     spec = get_format(config.format).head
-    assert isinstance(spec, ClassHead | MeanHead)
+    assert isinstance(spec, TokenHead)
     head = load_head([head_directory / WEIGHTS_FILE], config.backbone.hidden_size, spec)
     save_checkpoint(generator, config.layer, head, directory)
     identity = identity_of_head(head_directory)

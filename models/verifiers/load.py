@@ -17,7 +17,7 @@ from router.models.placement import on_gpu
 from router.models.prompts import get_prompt
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.verifiers.identity import Identity, identity_of, identity_of_head
-from router.models.verifiers.prm import OWN, ClassHead, MeanHead, PrmFormat, get_format
+from router.models.verifiers.prm import OWN, PrmFormat, TokenHead, get_format
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig, is_head
 from router.models.weights.count import count_parameters
 from router.models.weights.find import find_model
@@ -142,7 +142,7 @@ async def _find_trained(
     backbone = await asyncio.to_thread(find_model, generator.model)
     await asyncio.to_thread(config.check_backbone, backbone)
     used = _pick(engine, prm)
-    assert isinstance(prm.head, ClassHead | MeanHead)
+    assert isinstance(prm.head, TokenHead)
     from router.models.verifiers.reward_heads import load_head
 
     head = load_head([directory / WEIGHTS_FILE], config.backbone.hidden_size, prm.head)
@@ -198,8 +198,8 @@ async def _checkpoint(found: _Trained, directory: Path) -> Path:
 
 def _pick(engine: VerifierEngine, prm: PrmFormat) -> str:
     if engine == "auto":
-        served = isinstance(prm.head, ClassHead | MeanHead) and find_spec("vllm") and on_gpu()
+        served = isinstance(prm.head, TokenHead) and find_spec("vllm") and on_gpu()
         engine = "vllm" if served else "transformers"
-    if engine == "vllm" and not isinstance(prm.head, ClassHead | MeanHead):
+    if engine == "vllm" and not isinstance(prm.head, TokenHead):
         raise InputError(f"vLLM cannot serve verifiers of format {prm.id!r}; use transformers")
     return pick_engine(engine)

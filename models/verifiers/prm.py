@@ -244,7 +244,10 @@ class MeanHead:
         return values
 
 
-Head = PairLogits | ValueHead | ClassHead | MeanHead
+TokenHead = ClassHead | MeanHead
+"""Heads that are small networks on every token's state: what we train, and what vLLM can serve."""
+
+Head = PairLogits | ValueHead | TokenHead
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from router.models.errors import ModelError
-from router.models.states import RMS_EPS
-from router.models.verifiers.prm import ClassHead, MeanHead, ValueHead
+from router.models.verifiers.prm import ClassHead, MeanHead, TokenHead, ValueHead
 
 
 class StepHead(nn.Module, ABC):
@@ -103,22 +102,12 @@ def with_means(states: Tensor, reads: Sequence[int], opening: int) -> Tensor:
     return torch.stack((own, torch.where(counts[:, None] > 0, means, own)), dim=1)
 
 
-def rms_normalised(states: Tensor) -> Tensor:
-    """States divided by their root mean square: what a final norm with unit weights gives.
-
-    A self-verifier's head reads these, so that a backbone cut at its layer and given such a norm
-    is an ordinary checkpoint.
-    """
-    states = states.float()
-    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + RMS_EPS)
-
-
 @overload
-def load_head(files: Sequence[Path], hidden: int, spec: ClassHead | MeanHead) -> RewardHead: ...
+def load_head(files: Sequence[Path], hidden: int, spec: TokenHead) -> RewardHead: ...
 @overload
 def load_head(files: Sequence[Path], hidden: int, spec: ValueHead) -> ScalarHead: ...
 def load_head(
-    files: Sequence[Path], hidden: int, spec: ClassHead | MeanHead | ValueHead
+    files: Sequence[Path], hidden: int, spec: TokenHead | ValueHead
 ) -> RewardHead | ScalarHead:
     """The head inside a checkpoint, or in a file of its own, for states of size `hidden`.
 

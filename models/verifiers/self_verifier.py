@@ -11,10 +11,10 @@ import torch
 
 from router.models.base import Verifier, VerifierInfo
 from router.models.errors import VerifierError
-from router.models.states import StepState
+from router.models.states import StepState, rms_normalised
 from router.models.types import Chain, Scored
 from router.models.verifiers.prm import checked_scores
-from router.models.verifiers.reward_heads import RewardHead, rms_normalised
+from router.models.verifiers.reward_heads import RewardHead
 
 
 class SelfVerifier:

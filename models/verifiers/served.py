@@ -31,9 +31,9 @@ from router.models.types import Chain, Problem, Scored, Step
 from router.models.verifiers.prm import (
     ClassHead,
     Encoded,
-    MeanHead,
     PairLogits,
     PrmFormat,
+    TokenHead,
     check_tokenizer,
     checked_scores,
     single_token,
@@ -69,7 +69,7 @@ class _Rows:
 
     started: ClassVar[str] = f"`vllm serve` with {SERVE_FLAGS}"
 
-    def __init__(self, pool: EndpointPool, head: ClassHead | MeanHead) -> None:
+    def __init__(self, pool: EndpointPool, head: TokenHead) -> None:
         self._pool = pool
         self._head = head
         self.plugin = False
@@ -256,7 +256,7 @@ async def served_models(pool: EndpointPool) -> list[Mapping[str, Any]]:
 
 
 def _api(pool: EndpointPool, encoder: ChainEncoder, prm: PrmFormat) -> _Api:
-    if isinstance(prm.head, ClassHead | MeanHead):
+    if isinstance(prm.head, TokenHead):
         return _Rows(pool, prm.head)
     if isinstance(prm.head, PairLogits):
         good, bad = (single_token(encoder.tokenizer, w) for w in (prm.head.good, prm.head.bad))

@@ -25,8 +25,8 @@ from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Scored
 from router.models.verifiers.prm import (
     ClassHead,
-    MeanHead,
     PrmFormat,
+    TokenHead,
     check_tokenizer,
     checked_scores,
 )
@@ -42,7 +42,7 @@ class VLLMVerifier:
     def __init__(
         self, engine: AsyncLLM, encoder: ChainEncoder, prm: PrmFormat, info: VerifierInfo
     ) -> None:
-        assert isinstance(prm.head, ClassHead | MeanHead)  # load_verifier refuses others
+        assert isinstance(prm.head, TokenHead)  # load_verifier refuses others
         self._engine = engine
         self._encoder = encoder
         self._layout = prm.layout

@@ -17,10 +17,10 @@ from router.bundle import Bundle
 from router.commands.common import bundle_to_show
 from router.commands.render import print_grid
 from router.models.errors import InputError
+from router.strategies.budget import SLACK
 from router.table import Cell, Entry, Estimate, Table
 
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-_SLACK: Final = 1e-9
 
 
 @click.group()
@@ -112,7 +112,7 @@ def _curves(fitted: Table) -> Grid:
     grid.add_column("", no_wrap=True)
     for level in range(fitted.levels):
         reached = [
-            float(accuracy[level, cost[level] <= budget + _SLACK].max(initial=0.0))
+            float(accuracy[level, cost[level] <= budget + SLACK].max(initial=0.0))
             for budget in fitted.budgets
         ]
         drawn = "".join(_BLOCKS[round(value * (len(_BLOCKS) - 1))] for value in reached)
@@ -144,7 +144,7 @@ def _averages(bundle: Bundle) -> Grid:
             continue
         chosen, rows = mix.chosen(prices), np.arange(len(shares))
         spent = mix.cost[rows, chosen] @ shares / shares.sum(axis=0)
-        alike = mix.accuracy.mean(axis=0)[mix.cost.mean(axis=0) <= average + _SLACK]
+        alike = mix.accuracy.mean(axis=0)[mix.cost.mean(axis=0) <= average + SLACK]
         grid.add_row(
             str(average),
             f"{mix.accuracy[rows, chosen].mean():.1%}",

@@ -180,7 +180,7 @@ class Comparing:
         return np.full(len(self.problems), worth.one_for_all(within, average))
 
     def _within(self, worth: Worth, budget: int) -> list[int]:
-        return worth.within(self.found.strategies, budget)
+        return worth.within(self.found.strategies, budget, self.found.fleet)
 
     def _told(self, policy: str) -> Told | None:
         """How a policy tells difficulty; None where that costs samples, or it does not."""

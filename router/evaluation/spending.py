@@ -27,6 +27,7 @@ from router.intervals import Figure
 from router.models.errors import InputError
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.fleet import Fleet, cost_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -81,9 +82,13 @@ class Worth:
         accuracy = self.accuracy[:, column]
         return float(self.prior @ accuracy) if np.isfinite(accuracy).all() else -1.0
 
-    def within(self, strategies: Sequence[Strategy], budget: int) -> list[int]:
-        """The columns that are known at every level, and cost no more than a budget at most."""
-        return [c for c, s in enumerate(strategies) if s.cost <= budget and self.expected(c) >= 0]
+    def within(self, strategies: Sequence[Strategy], budget: int, fleet: Fleet) -> list[int]:
+        """The columns that are known at every level, and cost no more than a budget at most.
+
+        fleet: what samples of each model cost.
+        """
+        most = [cost_of(strategy, fleet) for strategy in strategies]
+        return [c for c, m in enumerate(most) if m <= budget + _SLACK and self.expected(c) >= 0]
 
     def useful(self, columns: Sequence[int]) -> list[int]:
         """Those that no other equals or beats at every level for no more: whatever a price is, and

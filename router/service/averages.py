@@ -16,6 +16,7 @@ from router.models.usage import Usage
 from router.records import Decision
 from router.service.metrics import Metrics
 from router.service.settings import Settings
+from router.strategies.fleet import cost_of
 
 
 class Averages:
@@ -51,7 +52,7 @@ class Averages:
         """A search begins; from any thread."""
         controller = self._of(key)
         if controller is not None:
-            controller.decided(_expected(decision))
+            controller.decided(self._expected(decision))
 
     def ended(self, key: str | None, decision: Decision | None, usage: Usage | None) -> None:
         """A search has ended, well or not. decision: None where it did before that.
@@ -59,7 +60,7 @@ class Averages:
         usage: None where nobody knows what it has spent; it then counts as was expected.
         """
         controller = self._of(key)
-        expected = None if decision is None else _expected(decision)
+        expected = None if decision is None else self._expected(decision)
         spent = expected if usage is None else usage.generations
         if controller is not None and spent is not None:
             controller.ended(spent, expected)
@@ -86,17 +87,16 @@ class Averages:
         own = key if self._settings.average_per_key else None
         return self._of_keys.setdefault(own, Controller(average, self._first))
 
+    def _expected(self, decision: Decision) -> float:
+        """What a search should cost; at most, where that is all that is known."""
+        mean = decision.expected_cost
+        return cost_of(decision.strategy, self._router.fleet) if mean is None else mean
+
     def _spent(self) -> float:
         return _mean([c.mean for c in self._of_keys.values()])
 
     def _prices(self) -> float:
         return _mean([c.price for c in self._of_keys.values()])
-
-
-def _expected(decision: Decision) -> float:
-    """What a search should cost; at most, where that is all that is known."""
-    mean = decision.expected_cost
-    return decision.strategy.cost if mean is None else mean
 
 
 def _mean(values: list[float | None]) -> float:

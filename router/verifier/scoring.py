@@ -19,7 +19,7 @@ from router.models.errors import Unscorable
 from router.models.tokens import ChainEncoder
 from router.models.training.features import StateReader
 from router.models.verifiers.identity import identity_of_head
-from router.models.verifiers.prm import ClassHead, MeanHead, get_format
+from router.models.verifiers.prm import TokenHead, get_format
 from router.models.verifiers.reward_heads import RewardHead, load_head
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.rollouts.runs import StoredCandidate
@@ -47,7 +47,7 @@ class Scorer:
         config = HeadConfig.load(head)
         config.check_backbone(model)
         spec = get_format(config.format).head
-        assert isinstance(spec, ClassHead | MeanHead)
+        assert isinstance(spec, TokenHead)
         weights = load_head([head / WEIGHTS_FILE], config.backbone.hidden_size, spec)
         return cls(config, weights, model, identity_of_head(head).name)
 

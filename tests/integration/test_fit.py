@@ -19,10 +19,10 @@ from router.bundle import Bundle
 from router.core import Router
 from router.fitting.distributed import ray_workers
 from router.fitting.workers import SearchJob
-from router.models.errors import InputError
 from router.models.types import Problem, Sampling
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.best_of_n import BestOfN
+from tests.stored_runs import stored_runs
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 
@@ -44,14 +44,14 @@ def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path)
     ]
     store = tmp_path / "bundle.rollouts.sqlite"
     fit = subprocess.Popen(command, cwd=ROOT)
-    while len(_runs(store)) < 4:
+    while len(stored_runs(store)) < 4:
         assert fit.poll() is None
         time.sleep(0.5)
     os.kill(fit.pid, signal.SIGKILL)
     fit.wait()
-    kept = _runs(store)
+    kept = stored_runs(store)
     subprocess.run(command, cwd=ROOT, check=True)
-    runs = _runs(store)
+    runs = stored_runs(store)
     assert [run for run in runs if run in kept] == kept
     assert len(kept) < len(runs)
     with RolloutStore.read(store) as rollouts:
@@ -61,14 +61,6 @@ def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path)
     assert all(n == 1 for (_, name), n in counts.items() if name != SAMPLES)
     assert all(run.usage.sampled_tokens for run in runs)
     assert Bundle.load(tmp_path / "bundle").table.budgets == (1, 2, 4)
-
-
-def _runs(store: Path) -> list:
-    try:
-        with RolloutStore.read(store) as rollouts:
-            return list(rollouts.runs())
-    except InputError:
-        return []
 
 
 @pytest.mark.ray

@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.bundle import Bundle
-from router.models.errors import InputError
-from router.rollouts.runs import Run
-from router.rollouts.store import RolloutStore
+from tests.stored_runs import stored_runs
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -63,14 +61,14 @@ def test_a_killed_fit_of_two_models_goes_on_where_it_was(
     )
     store = tmp_path / "bundle.rollouts.sqlite"
     process = subprocess.Popen(fit, cwd=ROOT)
-    while not any("large" in run.configuration for run in runs(store)):
+    while not any("large" in run.configuration for run in stored_runs(store)):
         assert process.poll() is None
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = runs(store)
+    kept = stored_runs(store)
     subprocess.run(fit, cwd=ROOT, check=True)
-    every = runs(store)
+    every = stored_runs(store)
     assert [run for run in every if run in kept] == kept
     assert len(kept) < len(every)
     members = Bundle.load(tmp_path / "bundle").table.members
@@ -85,11 +83,3 @@ def test_a_killed_fit_of_two_models_goes_on_where_it_was(
     usage = json.loads(done.stdout)["usage"]
     assert usage["models"]["large"]["generations"] == 1
     assert usage["generations"] == pytest.approx(2 + members[1].cost)
-
-
-def runs(store: Path) -> list[Run]:
-    try:
-        with RolloutStore.read(store) as rollouts:
-            return list(rollouts.runs())
-    except InputError:
-        return []

@@ -20,9 +20,9 @@ from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.generators.decoding import Request, pick
 from router.models.generators.transformers import TransformersGenerator
 from router.models.prompts import Prompt
+from router.models.states import rms_normalised
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Sampling
-from router.models.verifiers.reward_heads import rms_normalised
 
 pytestmark = pytest.mark.model
 

@@ -18,13 +18,13 @@ from router.cli import main
 from router.models.errors import InputError, ModelError
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.prompts import get_prompt
+from router.models.states import rms_normalised
 from router.models.tokens import ChainEncoder
 from router.models.training import features
 from router.models.training.features import StateReader
 from router.models.types import Chain, Problem, Sampling, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
-from router.models.verifiers.reward_heads import rms_normalised
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
 from router.models.weights.fingerprint import fingerprint
 from router.rollouts.export import export_store

@@ -32,12 +32,12 @@ from router.models.generators.vllm import VLLMGenerator
 from router.models.generators.vllm_states import States
 from router.models.prompts import Prompt, get_prompt
 from router.models.runtime.vllm_process import CPU_BLOCK, FIT
+from router.models.states import rms_normalised
 from router.models.steps import first_end
 from router.models.tokens import ChainEncoder, text_ends
 from router.models.training.features import StateReader
 from router.models.types import Chain, Problem, Sampling
 from router.models.verifiers.prm import Encoded
-from router.models.verifiers.reward_heads import rms_normalised
 
 pytestmark = [
     pytest.mark.model,

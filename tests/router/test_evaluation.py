@@ -42,6 +42,7 @@ from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.fleet import Terms
 from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
@@ -280,6 +281,14 @@ async def test_what_cannot_be_scored_is_evaluated_without_its_vote(
 def test_the_same_rollouts_give_the_same_evaluation(evaluation: Evaluation, tmp_path: Path) -> None:
     evaluation.save(tmp_path / "e.json")
     assert Evaluation.load(tmp_path / "e.json") == evaluation
+
+
+def test_what_fits_a_budget_counts_what_samples_of_each_model_cost() -> None:
+    strategies = (BestOfN(4), BestOfN(4, model="large"), BestOfN(1, model="large"))
+    worth = Worth(Levels(()), np.ones(1), np.full((1, 3), 0.5), np.ones((1, 3)))
+    fleet = {"small": Terms(1, True), "large": Terms(3, True)}
+    assert worth.within(strategies, 4, fleet) == [0, 2]
+    assert worth.within(strategies, 12, fleet) == [0, 1, 2]
 
 
 # -- statistics -----------------------------------------------------------------------------

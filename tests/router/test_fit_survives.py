@@ -19,12 +19,12 @@ import httpx
 from router.bundle import Bundle
 from router.fitting.measurements import LEVEL_SAMPLES
 from router.fitting.sampler import DEFAULTS, configurations
-from router.models.errors import InputError
 from router.models.fakes import fake_problems
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.best_of_n import BestOfN
 from tests.problem_file import problem_file
+from tests.stored_runs import stored_runs
 
 PROBLEMS = fake_problems(12)
 BUDGETS = (1, 2, 4)
@@ -87,11 +87,7 @@ def fit(directory: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def stored(directory: Path) -> list[Run]:
-    try:
-        with RolloutStore.read(directory / "bundle.rollouts.sqlite") as store:
-            return list(store.runs())
-    except InputError:
-        return []
+    return stored_runs(directory / "bundle.rollouts.sqlite")
 
 
 def check_complete(directory: Path, kept: list[Run]) -> None:

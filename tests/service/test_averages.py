@@ -12,23 +12,29 @@ from statistics import mean
 
 import pytest
 
-from router import Router
+from router import Pair, Price, Router
+from router.averages import Controller
 from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Evidence, Needs
 from router.difficulty.levels import Levels
 from router.models.errors import EngineError, InputError
 from router.models.fakes import FakeGenerator
 from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling
+from router.records import Decision
 from router.rollouts.runs import Origin
+from router.service.averages import Averages
 from router.service.jobs import Job
 from router.service.keys import ApiKeys
+from router.service.metrics import Metrics
 from router.service.searching import Feed
 from router.service.settings import Settings
 from router.service.state import Service
+from router.strategies.best_of_n import BestOfN
 from tests.router.test_averages import TABLE
 from tests.service.serving import Served, served
 
 EASY, MIDDLING, HOPELESS = "easy", "middling", "hopeless"
+PRICES = {"small": 1, "large": 3}
 KEYS = ("the-first-key-of-two", "the-other-key-of-two")
 
 
@@ -255,3 +261,15 @@ def test_an_average_that_cannot_be_had_is_refused_before_anything_is_served() ->
     asyncio.run(work())
     assert isinstance(refused[0], InputError)
     assert "an average of 0.5 is too little" in str(refused[0])
+
+
+def test_a_named_search_of_a_dearer_model_is_booked_at_what_it_costs() -> None:
+    pairs = {n: Pair(generator=FakeGenerator(), price=Price(0, p)) for n, p in PRICES.items()}
+    averages = Averages(Router(models=pairs, average=4, bundle=None), Settings(), Metrics())
+    named = Decision(BestOfN(2, "majority", model="large"), None, None, "asked for")
+    averages.decided(None, named)
+    booked = Controller(4, 0.0)
+    booked.decided(2 * 3)
+    state = averages.state(None)
+    assert state is not None
+    assert state["price"] == booked.price
