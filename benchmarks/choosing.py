@@ -6,26 +6,35 @@ Fits votes of every size at each temperature, fixed and anytime, on `rollouts/fi
 `router fit` does, and evaluates them on `rollouts/evaluate.jsonl.gz`, as `router evaluate
 --fit-rollouts` does: the fit resampled together with the problems. Writes `evaluation.json`,
 `evaluation.html` (as `router report`) and `averages.png`, the one picture: accuracy against average
-cost. Searches with beams are left out, since they were run on few of the problems.
+cost. Then the same for a fleet of both embedded models, the larger one's rollouts
+(`rollouts/large_*.jsonl.gz`) joined to those as `router rollouts join` does, with votes of either
+and escalation from the one to the other: `fleet.json`, `fleet.html` and `fleet.png`. Searches with
+beams are left out, since they were run on few of the problems.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import tempfile
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Final
 
 from router.evaluation.evaluate import evaluate
+from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.evaluation.summary import averaged, headline, paired
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.costs import measured_fleet
 from router.fitting.sampler import configurations
 from router.problem_files import read_graded
 from router.report import figures
 from router.report.evaluation import average_lines, render
 from router.report.page import render as drawn
 from router.rollouts.export import open_rollouts
+from router.rollouts.join import join
 
 HERE: Final = Path(__file__).parent
 BUDGETS: Final = (1, 2, 4, 8, 16)
@@ -36,6 +45,12 @@ GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
 LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
 FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
 SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
+LARGE: Final = (1, 2, 4)
+"""Samples of the larger model, which are all at T = 0.3."""
+
+FIRST: Final = (1, 2, 4, 8)
+"""Samples of the smaller model before the larger one is asked."""
+
 INCHES: Final = (7.4, 4.2)
 
 
@@ -56,29 +71,55 @@ def texts() -> list[str]:
     return found
 
 
+def fleet_texts() -> list[str]:
+    """The same, votes of the larger model, and votes of the smaller one that may be left to it."""
+    large = [f"best_of_n(n={n}, select=majority, temperature=0.3, model=large)" for n in LARGE]
+    found = [*texts(), *large]
+    for select, heat in product(("weighted", "majority"), ("", ", temperature=0.3")):
+        for n, lead, floor in product(FIRST, LEADS[select], FLOORS[select][:2]):
+            if n > 1 or (select, heat) == ("weighted", ", temperature=0.3"):
+                first = f"best_of_n(n={n}, select={select}{heat})"
+                rule = f"lead={lead * n / 4:g}" + f", give_up={floor}" * (floor > 0)
+                found += [f"escalate(first={first}, then={then}, {rule})" for then in large[::2]]
+    return found
+
+
+def study(fit: Path, unseen: Path, texts: Sequence[str]) -> Evaluation:
+    """Fit these on one file of rollouts, and evaluate them on another."""
+    with open_rollouts(fit) as fitted, open_rollouts(unseen) as store:
+        fleet = measured_fleet(fitted)
+        strategies = configurations(BUDGETS, texts, verifier=True, fleet=fleet)
+        bundle = fit_bundle(fitted, FitSettings(BUDGETS, strategies, "quantile:5", merge=True))
+        study = Study.of(bundle, read_graded(HERE / "problems/evaluate.jsonl"), BUDGETS)
+        return asyncio.run(evaluate(study, store, fit=fitted, source=Path(unseen.name)))
+
+
+def write(found: Evaluation, out: Path, name: str, picture: str) -> None:
+    command = {"command": f"python -m benchmarks.choosing --out {out}"}
+    found = found.model_copy(update={"provenance": found.provenance.model_copy(update=command)})
+    found.save(out / f"{name}.json")
+    (out / f"{name}.html").write_text(render(found), "utf-8")
+    draw = figures.captioned(average_lines(found), "generations a problem, on average")
+    (out / f"{picture}.png").write_bytes(drawn(draw, INCHES, "png"))
+    for sentence in (headline(found), averaged(found), paired(found), *found.notes):
+        print(sentence)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="A directory.")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    strategies = configurations(BUDGETS, texts(), verifier=True)
-    with (
-        open_rollouts(HERE / "rollouts/fit.jsonl.gz") as fit,
-        open_rollouts(HERE / "rollouts/evaluate.jsonl.gz") as unseen,
-    ):
-        bundle = fit_bundle(fit, FitSettings(BUDGETS, strategies, "quantile:5", merge=True))
-        study = Study.of(bundle, read_graded(HERE / "problems/evaluate.jsonl"), BUDGETS)
-        source = Path("benchmarks/rollouts/evaluate.jsonl.gz")
-        found = asyncio.run(evaluate(study, unseen, fit=fit, source=source))
-    command = {"command": f"python -m benchmarks.choosing --out {out}"}
-    found = found.model_copy(update={"provenance": found.provenance.model_copy(update=command)})
-    found.save(out / "evaluation.json")
-    (out / "evaluation.html").write_text(render(found), "utf-8")
-    lines = average_lines(found)
-    draw = figures.captioned(lines, "generations a problem, on average")
-    (out / "averages.png").write_bytes(drawn(draw, INCHES, "png"))
-    for sentence in (headline(found), averaged(found), paired(found), *found.notes):
-        print(sentence)
+    rollouts = HERE / "rollouts"
+    alone = study(rollouts / "fit.jsonl.gz", rollouts / "evaluate.jsonl.gz", texts())
+    write(alone, out, "evaluation", "averages")
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("fit", "evaluate"):
+            models = {"small": f"{part}.jsonl.gz", "large": f"large_{part}.jsonl.gz"}
+            files = [(name, rollouts / file) for name, file in models.items()]
+            join(files, Path(folder) / f"{part}.sqlite")
+        both = study(Path(folder) / "fit.sqlite", Path(folder) / "evaluate.sqlite", fleet_texts())
+    write(both, out, "fleet", "fleet")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 r"""One beam search with its models in this process, and through two `vllm serve`.
 
     python -m benchmarks.servers ../shared/data/gsm8k_dev.jsonl \
-        --output benchmarks/results/servers.json [--rounds 4]
+        --output benchmarks/results/servers.json [--rounds 6]
 
-Generator and verifier are the embedded model and its shipped head, on vLLM each time. Half of the
-rounds in process come before those with servers, half after, so that what else the machine does
-slows each about the same, and no more than two engines are open at once. Ratios are of medians over
-rounds, with 95 % intervals by drawing rounds again: of tokens a second, and of tokens a CPU second
-of all processes together, which other work on the machine changes less.
+Generator and verifier are the embedded model and its shipped head, on vLLM each time. All four
+engines stay open, and each round searches both ways, one after the other, in turn the one and the
+other first: what else the machine does slows both about the same. The ratio is the median over
+rounds of their ratios, with a 95 % interval by drawing rounds again: of tokens a second, and of
+tokens a CPU second of all processes together, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import patch
 
 import click
 import httpx
@@ -52,13 +51,10 @@ CACHE_BYTES: Final = 1 << 29
 """Of keys and values in each engine."""
 
 HERE: Final = "in process"
-UNBOUND: Final = "in process, threads not bound"
-"""To cores, as those of the servers are not; that is faster on a machine with other work."""
-
 THERE: Final = "two servers"
 START_SECONDS: Final = 900
 RESAMPLES: Final = 2000
-THREADS: Final = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5"}
+THREADS: Final = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"}
 """Not bound; and waiting 5 ms for work before they sleep, as where vLLM binds them itself."""
 PORTS: Final = (18211, 18212)
 WORKER: Final = "router.models.generators.vllm_served_worker.ServedWorker"
@@ -148,29 +144,20 @@ async def measure(models: Models, problems: Sequence[Problem], search: str, toke
     }
 
 
-def ratios(rounds: Mapping[str, Sequence[dict[str, Any]]], way: str) -> dict[str, list[float]]:
-    """Of the medians, two servers over `way`: [ratio, low, high], low to high 95 %."""
+def ratios(rounds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Two servers over one process: [median of the rounds' ratios, low, high], 95 %."""
     rng, found = np.random.default_rng(0), {}
     for what in ("tokens_per_second", "tokens_per_cpu_second"):
-        there, here = (np.array([one[what] for one in rounds[each]]) for each in (THERE, way))
-        again = [
-            np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
-            for values in (there, here)
-        ]
-        spread = np.quantile(again[0] / again[1], [0.025, 0.975])
-        found[what] = [round(float(x), 3) for x in (np.median(there) / np.median(here), *spread)]
+        each = np.array([one[THERE][what] / one[HERE][what] for one in rounds])
+        again = np.median(rng.choice(each, (RESAMPLES, len(each))), axis=1)
+        spread = np.quantile(again, [0.025, 0.975])
+        found[what] = [round(float(x), 3) for x in (np.median(each), *spread)]
     return found
 
 
 @asynccontextmanager
-async def opened(way: str) -> AsyncIterator[Models]:
-    """The models of one way, and with servers the servers."""
-    if way != THERE:
-        with patch.dict(os.environ, THREADS if way == UNBOUND else {}):
-            models = await here()
-        async with aclosing(models):
-            yield models
-        return
+async def served() -> AsyncIterator[Models]:
+    """The models behind two servers, and the servers."""
     head = shipped_head(DEFAULT.name)
     assert head is not None
     with ExitStack() as stack:
@@ -192,22 +179,17 @@ async def opened(way: str) -> AsyncIterator[Models]:
 
 
 async def run(
-    problems: Sequence[Problem], search: str, tokens: int, rounds: int, done: dict[str, int]
-) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """What each way took, a round at a time. done: rounds of each that were measured before."""
-    half = rounds // 2
-    rest = rounds - half
-    blocks = ((HERE, half), (UNBOUND, half), (THERE, rounds), (UNBOUND, rest), (HERE, rest))
-    for way, count in blocks:
-        before = min(count, done[way])
-        done[way] -= before
-        if before == count:
-            continue
-        async with opened(way) as models:
+    problems: Sequence[Problem], search: str, tokens: int, rounds: int
+) -> AsyncIterator[dict[str, Any]]:
+    """What both ways took, a round at a time."""
+    async with served() as servers, aclosing(await here()) as process:
+        ways = {HERE: process, THERE: servers}
+        for models in ways.values():
             # Not measured: the first requests find nothing warm.
             await measure(models, problems[:1], search, tokens)
-            for _ in range(count - before):
-                yield way, await measure(models, problems, search, tokens)
+        for _ in range(rounds):
+            yield {way: await measure(ways[way], problems, search, tokens) for way in ways}
+            ways = dict(reversed(ways.items()))
 
 
 @click.command()
@@ -216,38 +198,24 @@ async def run(
 @click.option("--search", default="beam_search(n=8, width=4, depth=6)")
 @click.option("--count", default=4, help="Problems, all at once.")
 @click.option("--max-tokens", default=192)
-@click.option("--rounds", default=4, type=click.IntRange(min=2), help="Of each way.")
+@click.option("--rounds", default=6, type=click.IntRange(min=2))
 def main(
     problems: Path, output: Path, search: str, count: int, max_tokens: int, rounds: int
 ) -> None:
-    """Measure the ways; goes on where the same command was stopped."""
+    """Measure both ways; the record is written again after each round."""
     chosen = read_problems(problems).problems[:count]
     settings = {"search": search, "problems": count, "max_tokens": max_tokens}
-    record: dict[str, Any] = {
-        **provenance(),
-        "settings": settings,
-        "rounds": {HERE: [], UNBOUND: [], THERE: []},
-    }
-    if output.is_file():
-        before = json.loads(output.read_text())
-        if before["settings"] == settings:
-            record["rounds"] |= before["rounds"]
-    done = {way: len(measured) for way, measured in record["rounds"].items()}
-    asyncio.run(store(run(chosen, search, max_tokens, rounds, done), record, output))
-    click.echo(json.dumps(record["two_servers_of"]))
+    record: dict[str, Any] = {**provenance(), "settings": settings, "rounds": []}
 
+    async def measured() -> None:
+        async for one in run(chosen, search, max_tokens, rounds):
+            click.echo(json.dumps(one), err=True)
+            record["rounds"].append(one)
+            record["two_servers_of_one_process"] = ratios(record["rounds"])
+            await asyncio.to_thread(output.write_text, json.dumps(record, indent=1) + "\n")
 
-async def store(
-    measured: AsyncIterator[tuple[str, dict[str, Any]]], record: dict[str, Any], output: Path
-) -> None:
-    """Write the record again after each round."""
-    rounds = record["rounds"]
-    async for way, one in measured:
-        click.echo(json.dumps({way: one}), err=True)
-        rounds[way].append(one)
-        if all(rounds.values()):
-            record["two_servers_of"] = {way: ratios(rounds, way) for way in (HERE, UNBOUND)}
-        await asyncio.to_thread(output.write_text, json.dumps(record, indent=1) + "\n")
+    asyncio.run(measured())
+    click.echo(json.dumps(record["two_servers_of_one_process"]))
 
 
 if __name__ == "__main__":

@@ -81,12 +81,13 @@ def join_(store: Path, stores: tuple[str, ...]) -> None:
     """Join the stores of single models, or their exports, into STORE, for a fleet's fit.
 
     They are named in the fleet's order: `router rollouts join both.sqlite small=a.sqlite
-    large=b.jsonl.gz`. Then `router fit --from-rollouts both.sqlite`.
+    large=b.jsonl.gz`. Then `router fit --from-rollouts both.sqlite`. A model may have several, as
+    where each was sampled at another temperature.
     """
-    files: dict[str, Path] = {}
+    files: list[tuple[str, Path]] = []
     for text in stores:
         name, _, file = text.partition("=")
-        if not file or name in files:
-            raise InputError(f"{text!r}: write NAME=STORE, each name once")
-        files[name] = Path(file)
+        if not file:
+            raise InputError(f"{text!r}: write NAME=STORE")
+        files.append((name, Path(file)))
     click.echo(f"joined {counted(join(files, store), 'solution')} in {store}")

@@ -16,13 +16,13 @@ from router.evaluation.records import Equal, LevelPair
 from router.evaluation.spending import (
     FITS,
     UNITS,
-    VOTES,
     Spending,
     Unit,
     Worth,
     best_votes,
     refits,
     vote_sizes,
+    votes_of,
 )
 from router.evaluation.study import Study
 from router.fitting.measurements import Measurements, measure
@@ -89,7 +89,7 @@ class Comparing:
         self, routed: Mapping[str, Mapping[int, Outcomes]], fit: Measurements | None
     ) -> Comparison:
         """routed: outcomes of each policy, by budget. fit: what the bundle was fitted on."""
-        strategies, bundle = self.found.strategies, self.study.bundle
+        strategies, fleet, bundle = self.found.strategies, self.found.fleet, self.study.bundle
         whole = np.asarray(~np.isnan(self.found.accuracy).any(axis=0))
         table = Worth.of(bundle, strategies).only(whole)
         offered = np.asarray(np.isfinite(table.accuracy).all(axis=0))
@@ -98,10 +98,10 @@ class Comparing:
             others = (worth.only(whole) for worth in refits(fit, bundle.levels, self.study.seed))
             worths, weights = [table, *islice(others, FITS)], self.weights[:FITS]
         votes = {}
-        for name, selects in VOTES.items():
-            sizes = vote_sizes(strategies, table, selects)
+        for name, offered_votes in votes_of(strategies, fleet).items():
+            sizes = vote_sizes(strategies, table, offered_votes, fleet)
             if len(sizes):
-                best = [best_votes(strategies, worth, selects, sizes) for worth in worths]
+                best = [best_votes(strategies, w, offered_votes, fleet, sizes) for w in worths]
                 votes[name] = sizes, np.stack(best)
         if not votes:
             raise InputError(
@@ -111,7 +111,7 @@ class Comparing:
         sizes, columns = next(iter(votes.values()))
         rows = 1 + len(weights)
         baseline = np.broadcast_to(columns, (rows, len(sizes)))
-        spending = Spending(self.found, weights, sizes, baseline)
+        spending = Spending(self.found, weights, baseline)
         worths = [worth.only(offered) for worth in worths]
         at_budgets = self._at_budgets(spending, routed, worths)
         at_averages = self._at_averages(spending, list(routed), worths)

@@ -1,7 +1,8 @@
 """What policies spend and reach, beside the best single vote of each size.
 
 The baseline is what anyone can have without a router: at each N the vote over samples (weighted or
-majority, at one temperature; at N = 1 perhaps one greedy sample) that the *fit* expects most of.
+majority, at one temperature; at N = 1 perhaps one greedy sample) that the *fit* expects most of. In
+a fleet it may ask any one of the models, and N is what it costs, rounded up.
 Policies may spend a budget on each problem, or an average over all of them. Everything that a fit
 decides is decided anew on each resample of its problems, where its rollouts are at hand: levels,
 estimates, choices, prices, and the baseline too. So intervals cover another fit as well as other
@@ -10,6 +11,7 @@ problems; what they leave out is the estimator of difficulty, which stays as it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -27,7 +29,7 @@ from router.intervals import Figure
 from router.models.errors import InputError
 from router.strategies.base import Select, Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.fleet import Fleet, cost_of
+from router.strategies.fleet import Fleet, asked_by, cost_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,6 +42,9 @@ VOTES: Final[dict[str, tuple[Select, ...]]] = {
     "majority vote": ("majority",),
 }
 """The baselines, by what they are called: the better vote of each size, and each alone."""
+
+VOTE_OF: Final = "vote of "
+"""A model's name follows: its own votes alone."""
 
 FITS: Final = 200
 """Resamples of the fit, each with one of the problems that are evaluated."""
@@ -142,30 +147,49 @@ class Worth:
         return Mix(told @ self.accuracy[:, columns], told @ self.cost[:, columns])
 
 
-def vote_sizes(strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select]) -> Ints:
-    """The sizes of which the fit knows a vote over samples of one temperature."""
-    known = [c for c in _votes(strategies, selects) if worth.expected(c) >= 0]
-    return np.array(sorted({strategies[column].n for column in known}), np.int64)
+def votes_of(strategies: Sequence[Strategy], fleet: Fleet) -> dict[str, list[int]]:
+    """The columns of votes over samples of one model at one temperature, by baseline.
+
+    In a fleet also those of each model alone.
+    """
+    found = {
+        name: [c for c, strategy in enumerate(strategies) if _is_vote(strategy, selects)]
+        for name, selects in VOTES.items()
+    }
+    first = next(iter(fleet), "")
+    for name in fleet:
+        own = [c for c in found["vote"] if asked_by(strategies[c], first) == (name,)]
+        found[VOTE_OF + name] = own
+    return found
 
 
-def best_votes(
-    strategies: Sequence[Strategy], worth: Worth, selects: Sequence[Select], sizes: Ints
-) -> Ints:
-    """At each size the column of the vote that the fit expects most of, shape (sizes,)."""
-    votes = _votes(strategies, selects)
-    of_size = [[c for c in votes if strategies[c].n == n] for n in sizes]
-    return np.array([max(columns, key=worth.expected) for columns in of_size], np.int64)
-
-
-def _votes(strategies: Sequence[Strategy], selects: Sequence[Select]) -> list[int]:
-    return [
-        column
-        for column, strategy in enumerate(strategies)
-        if isinstance(strategy, BestOfN)
+def _is_vote(strategy: Strategy, selects: Sequence[Select]) -> bool:
+    return (
+        isinstance(strategy, BestOfN)
         # Of one sample nothing is selected.
         and (strategy.select in selects or strategy.n == 1)
         and not (strategy.anytime or strategy.temperatures)
-    ]
+    )
+
+
+def vote_sizes(
+    strategies: Sequence[Strategy], worth: Worth, votes: Sequence[int], fleet: Fleet
+) -> Ints:
+    """The sizes of which the fit knows one of these votes."""
+    known = {_size(strategies[c], fleet) for c in votes if worth.expected(c) >= 0}
+    return np.array(sorted(known), np.int64)
+
+
+def best_votes(
+    strategies: Sequence[Strategy], worth: Worth, votes: Sequence[int], fleet: Fleet, sizes: Ints
+) -> Ints:
+    """At each size the column of the vote that the fit expects most of, shape (sizes,)."""
+    of_size = [[c for c in votes if _size(strategies[c], fleet) == n] for n in sizes]
+    return np.array([max(columns, key=worth.expected) for columns in of_size], np.int64)
+
+
+def _size(strategy: Strategy, fleet: Fleet) -> int:
+    return math.ceil(cost_of(strategy, fleet) - _SLACK)
 
 
 def refits(fit: Measurements, levels: Levels, seed: int) -> Iterator[Worth]:
@@ -183,13 +207,12 @@ class Spending:
     """Compares what policies spend and reach with a baseline, on the problems and on resamples.
 
     found: of the problems that are evaluated. weights: how often each resample draws each of them,
-        shape (resamples, problems). sizes: of the baseline, rising; votes: its columns on the
+        shape (resamples, problems). votes: columns of the baseline, the cheapest first, on the
         problems as they are (first) and on each resample, shape (1 + resamples, sizes).
     """
 
-    def __init__(self, found: Measurements, weights: Floats, sizes: Ints, votes: Ints) -> None:
+    def __init__(self, found: Measurements, weights: Floats, votes: Ints) -> None:
         self._found = found
-        self._sizes = np.array([0, *sizes], np.float64)
         count = len(found.problems)
         self.weights = np.concatenate([np.full((1, count), 1 / count), weights / count])
         self._curves = {unit: self._curve(getattr(found, unit), votes) for unit in UNITS}
@@ -204,8 +227,10 @@ class Spending:
         samples, segment, part = self._crossing(means["accuracy"])
         at_equal_cost = np.array(
             [
-                np.interp(spent, self._sizes, curve)
-                for spent, curve in zip(means["generations"], self._rising, strict=True)
+                np.interp(spent, costs, curve)
+                for spent, costs, curve in zip(
+                    means["generations"], self._curves["generations"], self._rising, strict=True
+                )
             ]
         )
         ratios = {
@@ -237,16 +262,16 @@ class Spending:
         return np.concatenate([np.zeros((len(means), 1)), means], axis=1)
 
     def _crossing(self, targets: Floats) -> tuple[Floats, Ints, Floats]:
-        """Where the baseline first reaches these accuracies: at which N, on straight lines from
-        nothing at N = 0; the size before that, and how far it lies towards the next. Infinite
-        where it never does."""
+        """Where the baseline first reaches these accuracies: at how many generations, on straight
+        lines from nothing at none; the size before that, and how far it lies towards the next.
+        Infinite where it never does."""
         reached = self._rising >= targets[:, None] - _SLACK
         rows = np.arange(len(reached))
         after = np.maximum(reached.argmax(axis=1), 1)
         low, high = self._rising[rows, after - 1], self._rising[rows, after]
         part = np.clip((targets - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-        sizes = self._sizes[after - 1] + part * (self._sizes[after] - self._sizes[after - 1])
-        return np.where(reached.any(axis=1), sizes, np.inf), after - 1, part
+        samples = _between(self._curves["generations"], after - 1, part)
+        return np.where(reached.any(axis=1), samples, np.inf), after - 1, part
 
     def _ratio(
         self, own: Floats, costs: Floats, samples: Floats, before: Ints, part: Floats
@@ -254,9 +279,15 @@ class Spending:
         """How many times as much the baseline spends there; None if a cost is not known."""
         if np.isnan(own).any() or np.isnan(costs).any():
             return None
-        rows = np.arange(len(costs))
-        spent = costs[rows, before] + part * (costs[rows, before + 1] - costs[rows, before])
+        spent = _between(costs, before, part)
         return _bounded(np.where(np.isinf(samples), np.inf, spent / own))
+
+
+def _between(values: Floats, before: Ints, part: Floats) -> Floats:
+    """In each row the value that lies that far between one column and the next."""
+    rows = np.arange(len(values))
+    low: Floats = values[rows, before]
+    return low + part * (values[rows, before + 1] - low)
 
 
 def _figure(values: Floats) -> Figure:

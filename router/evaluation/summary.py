@@ -6,7 +6,7 @@ from typing import Literal
 
 from router.evaluation.comparison import ONE_FOR_ALL
 from router.evaluation.records import Bounded, Equal, Evaluation, Gain, LevelPair, Point
-from router.evaluation.spending import VOTES
+from router.evaluation.spending import VOTE_OF, VOTES
 from router.intervals import Figure
 
 Unit = Literal["generations", "tokens", "flops"]
@@ -32,6 +32,8 @@ def label(evaluation: Evaluation, name: str) -> str:
     """
     if name in _NAMED:
         return _NAMED[name]
+    if name.startswith(VOTE_OF):
+        return f"best single {name}"
     every = [s for curve in evaluation.curves for s in curve.strategies]
     largest = {s.family: s for s in sorted(every, key=lambda s: s.n)}[name]
     return largest.in_words(sized=largest.n == 1)  # one sample alone is no vote

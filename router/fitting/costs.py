@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from router.rollouts.runs import Origin
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.best_of_n import BestOfN
 from router.strategies.fleet import ALONE, Fleet, Terms
+from router.strategies.registry import parse_strategy
 
 Spent = Mapping[str, Mapping[str, Sequence[float | None]]]
 """By configuration and problem the sums that `RolloutStore.spent` gives."""
@@ -34,7 +37,8 @@ def relative_costs(origin: Origin, spent: Spent) -> Fleet:
     """Of the problems of which both the first model and another have samples.
 
     That of a sample on its own: it reads its prompt and samples its tokens; in money, where all
-    have a price. Without samples yet, of a token.
+    have a price. Samples at the fit's own temperature say so, or else those at another. Without
+    samples yet, of a token.
 
     Raises:
         InputError: a cost is not known.
@@ -43,7 +47,7 @@ def relative_costs(origin: Origin, spent: Spent) -> Fleet:
         return ALONE
     found = {origin.name: Terms(1, origin.verifier is not None)}
     for name, other in origin.others.items():
-        own = spent.get(str(BestOfN(1, model=name)), {})
+        own = next((spent[one] for one in _samples_of(name, spent)), {})
         first = spent.get(SAMPLES, {})
         common = sorted(first.keys() & own.keys())
         # A run of the other is one request, which reads the prompt once.
@@ -63,6 +67,18 @@ def relative_costs(origin: Origin, spent: Spent) -> Fleet:
             )
         found[name] = Terms(cost, other.verifier is not None)
     return found
+
+
+def _samples_of(model: str, configurations: Collection[str]) -> list[str]:
+    """The configurations that are one plain sample of a model, at the fit's temperature first."""
+    plain = str(BestOfN(1, model=model))
+    found = []
+    for configuration in configurations:
+        with suppress(InputError):  # the steps that a verifier's training completes are no strategy
+            strategy = parse_strategy(configuration)
+            if replace(strategy, temperature=None) == BestOfN(1, model=model):
+                found.append(configuration)
+    return sorted(found, key=lambda configuration: (configuration != plain, configuration))
 
 
 def per_token(parameters: int | None) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import get_args
 
 from router.evaluation.comparison import ONE_FOR_ALL
 from router.evaluation.records import Curve, Evaluation, Point
+from router.evaluation.spending import VOTE_OF
 from router.evaluation.summary import (
     Unit,
     against_fixed,
@@ -353,7 +355,7 @@ class _EvaluationPage:
 
 
 def average_lines(e: Evaluation) -> list[Line]:
-    """Accuracy against average cost: routed, at true levels, one strategy, the best vote."""
+    """Accuracy against average cost: routed, at true levels, one strategy, each model's votes."""
     shown = [("learned", figures.ROUTED), ("oracle", "#7a8794"), (ONE_FOR_ALL, "#2f9e64")]
     lines = []
     for policy, colour in shown:
@@ -372,15 +374,17 @@ def average_lines(e: Evaluation) -> list[Line]:
                 bold=bold,
             )
         )
-    baseline = e.baseline_curve
-    lines.append(
-        Line(
-            baseline_label(e),
-            "#2a78c8",
-            [point.generations for point in baseline],
-            [100 * point.accuracy.value for point in baseline],
+    own = [curve.name for curve in e.curves if curve.name.startswith(VOTE_OF)]
+    for name, colour in zip(own or [e.baseline], cycle(_PARTS.values()), strict=False):
+        points = e.curve(name).points
+        lines.append(
+            Line(
+                label(e, name),
+                colour,
+                [point.generations for point in points],
+                [100 * point.accuracy.value for point in points],
+            )
         )
-    )
     return lines
 
 

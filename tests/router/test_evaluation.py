@@ -21,7 +21,7 @@ from router.evaluation.evaluate import evaluate
 from router.evaluation.outcomes import Columns
 from router.evaluation.pilot import PilotReplay
 from router.evaluation.records import Evaluation
-from router.evaluation.spending import VOTES, Spending, Worth, best_votes, vote_sizes
+from router.evaluation.spending import Spending, Worth, best_votes, vote_sizes, votes_of
 from router.evaluation.statistics import hindsight
 from router.evaluation.study import PILOT_DRAWS, Study
 from router.evaluation.summary import (
@@ -42,7 +42,7 @@ from router.rollouts.runs import StoredPrefill
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
-from router.strategies.fleet import Terms
+from router.strategies.fleet import ALONE, Terms, cost_of
 from router.strategies.registry import parse_strategy
 
 BUDGETS = (1, 2, 4, 8)
@@ -334,7 +334,7 @@ def test_the_baseline_is_followed_on_straight_lines_from_nothing(
     """Below N = 1 too: half of one sample's accuracy is worth half a sample."""
     found, _ = _votes(LINE, [0.1, 0.2, 0.4])
     votes = np.tile([0, 1, 2], (51, 1))
-    spending = Spending(found, resamples(4, 0)[:50], np.array([1, 2, 4]), votes)
+    spending = Spending(found, resamples(4, 0)[:50], votes)
     own = {unit: np.full(4, value) for unit, value in (("accuracy", accuracy), ("flops", np.nan))}
     own |= {"generations": np.full(4, 2.0), "tokens": np.full(4, 20.0)}
     equal = spending.equal("learned", 4, own, 2.0)  # type: ignore[arg-type]
@@ -350,7 +350,7 @@ def test_the_baseline_is_followed_on_straight_lines_from_nothing(
 def test_a_baseline_that_falls_does_not_make_less_accuracy_cost_more() -> None:
     found, _ = _votes(LINE, [0.3, 0.2, 0.4])
     votes = np.tile([0, 1, 2], (51, 1))
-    spending = Spending(found, resamples(4, 0)[:50], np.array([1, 2, 4]), votes)
+    spending = Spending(found, resamples(4, 0)[:50], votes)
     equal = spending.equal("learned", 4, spending.own(np.full(4, 1)))
     assert equal.samples.value == pytest.approx(2 / 3)
     assert equal.gain.value == pytest.approx(-0.1)
@@ -358,7 +358,7 @@ def test_a_baseline_that_falls_does_not_make_less_accuracy_cost_more() -> None:
 
 def test_the_baseline_is_the_vote_that_the_fit_thinks_best_at_each_size() -> None:
     """Whatever the evaluation says; greedy stands at N = 1, and searches that stop at none."""
-    votes = [
+    kinds = [
         (1, "majority", 0.0),
         (1, "weighted", None),
         (2, "weighted", None),
@@ -367,13 +367,40 @@ def test_the_baseline_is_the_vote_that_the_fit_thinks_best_at_each_size() -> Non
         (4, "weighted", 0.3),
         (4, "best", None),
     ]
-    found, worth = _votes(votes, [0.5] * 7)
+    found, worth = _votes(kinds, [0.5] * 7)
     thought = replace(worth, accuracy=np.array([[0.3, 0.2, 0.2, 0.25, 0.4, 0.3, 0.9]]))
     chosen = {}
-    for name, selects in VOTES.items():
-        sizes = vote_sizes(found.strategies, thought, selects)
-        chosen[name] = best_votes(found.strategies, thought, selects, sizes).tolist()
+    for name, votes in votes_of(found.strategies, ALONE).items():
+        sizes = vote_sizes(found.strategies, thought, votes, ALONE)
+        chosen[name] = best_votes(found.strategies, thought, votes, ALONE, sizes).tolist()
     assert chosen == {"vote": [0, 3, 4], "weighted vote": [0, 2, 5], "majority vote": [0, 3, 4]}
+
+
+def test_in_a_fleet_the_baseline_asks_whichever_model_is_best_for_the_cost() -> None:
+    """A sample of the large one costs 2.6, so that it stands beside three of the first."""
+    found, _ = _votes(LINE, [0.1, 0.2, 0.3])
+    strategies = [BestOfN(n, "majority", model=m) for n in (1, 2, 4) for m in (None, "large")]
+    fleet = {"small": Terms(1, False), "large": Terms(2.6, False)}
+    costs = np.array([cost_of(strategy, fleet) for strategy in strategies])
+    right = np.array([0.1, 0.3, 0.15, 0.4, 0.2, 0.5])
+    worth = Worth(Levels(()), np.ones(1), right[None], costs[None])
+    votes = votes_of(strategies, fleet)
+    assert votes["vote of small"] == [0, 2, 4]
+    assert votes["vote of large"] == [1, 3, 5]
+    sizes = vote_sizes(strategies, worth, votes["vote"], fleet)
+    assert sizes.tolist() == [1, 2, 3, 4, 6, 11]
+    columns = best_votes(strategies, worth, votes["vote"], fleet, sizes)
+    assert [costs[c] for c in columns] == pytest.approx([1, 2, 2.6, 4, 5.2, 10.4])
+    each = np.tile(right, (4, 1))
+    found = replace(
+        found, strategies=tuple(strategies), accuracy=each, generations=np.tile(costs, (4, 1)),
+        tokens=each, flops=each,
+    )  # fmt: skip
+    spending = Spending(found, resamples(4, 0)[:50], np.tile(columns, (51, 1)))
+    own = {**spending.own(np.full(4, 0)), "accuracy": np.full(4, 0.3)}
+    equal = spending.equal("learned", 4, own)
+    assert equal.samples.value == pytest.approx(2.6)  # the first's four reach 0.2
+    assert equal.gain.value == pytest.approx(0.2)
 
 
 async def test_the_fit_is_resampled_with_the_problems(

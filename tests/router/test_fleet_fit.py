@@ -35,6 +35,7 @@ from router.pairs import Pair, with_prices
 from router.report.bundle import render as page_of_bundle
 from router.report.evaluation import render as page_of_evaluation
 from router.rollouts.export import export_store, open_rollouts
+from router.rollouts.join import join
 from router.rollouts.store import RolloutStore
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import Budget
@@ -43,6 +44,7 @@ from router.strategies.escalate import Escalate
 from router.strategies.fleet import Member, Terms
 from router.strategies.registry import parse_strategy
 from router.table import Table
+from router.verifier.sampling import sample_pools
 
 EASY, MIDDLING, HOPELESS = 2, 4, 6
 """Terms of a sum."""
@@ -307,6 +309,37 @@ async def test_stores_of_single_models_are_joined(tmp_path: Path) -> None:
     assert fleet.keys() == {"small", "large"}
     assert not np.isnan(found.accuracy).any()
     assert run("rollouts", "join", str(tmp_path / "x.sqlite"), "small").exit_code == 2
+
+
+async def test_what_was_sampled_at_another_temperature_keeps_it_when_joined(tmp_path: Path) -> None:
+    known = problems(6, 3)
+    found = {}
+    for name, (settings, samples) in {
+        "small": (Sampling(), 2),
+        "warm": (Sampling(), 3),
+        "cold": (Sampling(temperature=0.3), 4),
+        "short": (Sampling(max_tokens=9), 1),
+    }.items():
+        generator = pairs()["small" if name == "small" else "large"].generator
+        assert generator is not None
+        worker = LocalWorker(Models(generator, None), settings)
+        found[name] = tmp_path / f"{name}.sqlite"
+        with RolloutStore.create(found[name], worker.origin) as store:
+            await sample_pools(worker, known, samples, store, lambda *_: None)
+    files = [("small", found["small"]), ("large", found["warm"]), ("large", found["cold"])]
+    assert join(files, tmp_path / "both.sqlite") == 6 * (2 + 3 + 4)
+    with RolloutStore.read(tmp_path / "both.sqlite") as store:
+        counts = store.counts()
+        assert store.origin.others["large"].temperature == store.origin.temperature
+    cold = "best_of_n(n=1, temperature=0.3, model=large)"
+    for problem in known:
+        assert counts[problem.id, "best_of_n"] == 2
+        assert counts[problem.id, LARGE_SAMPLES] == 3
+        assert counts[problem.id, cold] == 4
+    alone = [("small", found["small"]), ("small", found["cold"])]
+    with pytest.raises(InputError, match="temperature"):
+        join([*alone, ("large", found["short"])], tmp_path / "x.sqlite")
+    assert not (tmp_path / "x.sqlite").exists()
 
 
 def test_a_store_of_the_first_alone_becomes_a_fleets(tmp_path: Path) -> None:
