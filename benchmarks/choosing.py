@@ -20,7 +20,7 @@ from router.evaluation.evaluate import evaluate
 from router.evaluation.study import Study
 from router.evaluation.summary import averaged, headline, paired
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.problem_files import read_graded
 from router.report import figures
 from router.report.evaluation import average_lines, render
