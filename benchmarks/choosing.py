@@ -27,8 +27,8 @@ from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.evaluation.summary import averaged, headline, paired
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.configurations import configurations
 from router.fitting.costs import measured_fleet
-from router.fitting.sampler import configurations
 from router.problem_files import read_graded
 from router.report import figures
 from router.report.evaluation import average_lines, render

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.provenance import provenance
 from benchmarks.simulated import simulated_store
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.configurations import DEFAULTS, configurations
 from router.rollouts.store import RolloutStore
 
 PROBLEMS = 10_000

@@ -26,8 +26,9 @@ from benchmarks.simulated import CLOSE, WORLD, Kind, simulated_store
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation
 from router.fitting.cells import build_table
+from router.fitting.configurations import DEFAULTS, configurations
 from router.fitting.measurements import Measurements
-from router.fitting.sampler import DEFAULTS, Sampler, configurations, missing
+from router.fitting.sampler import Sampler, missing
 from router.fitting.workers import SearchJob, Worker
 from router.models.errors import InputError
 from router.models.types import Problem

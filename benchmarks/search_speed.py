@@ -28,10 +28,9 @@ import click
 import psutil
 
 from benchmarks.lock_step import Beam, LockStep, WholeSolutionVerifier
-from benchmarks.provenance import provenance
 from benchmarks.search_speed_plot import plot
+from benchmarks.search_speed_results import Results
 from router.models.base import Aggregation, Verifier
-from router.models.errors import InputError
 from router.models.types import Problem, Sampling
 from router.models.usage import Usage
 from router.models.verifiers.load import load_verifier
@@ -262,67 +261,6 @@ class Blocking:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
 
-class Results:
-    """The file of results; refuses to mix two settings in it."""
-
-    def __init__(self, file: Path, settings: dict[str, Any]) -> None:
-        self._file = file
-        self.record: dict[str, Any] = {"settings": settings, "runs": [], "cells": {}}
-        if file.is_file():
-            self.record = json.loads(file.read_text())
-            if self.record["settings"] != settings:
-                raise InputError(f"{file} holds other settings; give another --output")
-        self.record["runs"].append(provenance())
-
-    def has(self, cell: Cell) -> bool:
-        return cell.key in self.record["cells"]
-
-    def add(self, cell: Cell, measured: dict[str, Any]) -> None:
-        self.record["cells"][cell.key] = measured
-        self.record["summary"] = summary(self.record["cells"])
-        partial = self._file.with_suffix(".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(self.record, indent=1) + "\n")
-        partial.replace(self._file)
-
-
-def summary(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The ratios that the targets ask for, of the cells that are there."""
-    by_key = {key: row for key, row in measured.items() if row["seconds"]}
-    ceiling = next((row for row in by_key.values() if row["way"] == "ceiling"), None)
-    found: dict[str, Any] = {}
-    for key, row in by_key.items():
-        if row["way"] != "router":
-            continue
-        ratios: dict[str, Any] = {}
-        if ceiling:
-            rate = row["tokens_per_second"] / ceiling["tokens_per_second"]
-            ratios["of_engine_token_rate"] = round(rate, 3)
-        for other in by_key.values():
-            if other["way"] in ("router", "ceiling") or (other["strategy"], other["n"]) != (
-                row["strategy"],
-                row["n"],
-            ):
-                continue
-            name = f"{other['way']}, {other['in_flight']} of {other['problems']}"
-            ratios[name] = {
-                "problems_per_hour": round(
-                    row["problems_per_hour"] / other["problems_per_hour"], 2
-                ),
-                "sampled_tokens_per_problem": _per_problem(row, other, "sampled_tokens"),
-                "verifier_tokens_per_problem": _per_problem(row, other, "verifier_tokens"),
-            }
-        found[key] = ratios
-    return found
-
-
-def _per_problem(row: dict[str, Any], other: dict[str, Any], what: str) -> float | None:
-    if row[what] is None or not other[what]:
-        return None
-    ratio: float = (row[what] / row["problems"]) / (other[what] / other["problems"])
-    return round(ratio, 3)
-
-
 def load_peers(path: Path | None) -> dict[str, Callable[..., list[list[Beam]]]]:
     """`PEERS` of the adapter in a directory outside this repository: `name:strategy` to search."""
     if path is None:
@@ -360,7 +298,7 @@ async def run(
             await speed.measure(Cell(way, strategy, limits.width, 1, 1), problems[-1:])
         for cell in plan:
             measured = await speed.measure(cell, problems[: cell.problems])
-            results.add(cell, measured)
+            results.add(cell.key, measured)
             click.echo(json.dumps(measured), err=True)
 
 
@@ -400,7 +338,7 @@ def main(
     plan = [
         cell
         for cell in cells(quick, list(peers))
-        if not results.has(cell) and (not only or cell.key.startswith(only))
+        if not results.has(cell.key) and (not only or cell.key.startswith(only))
     ]
     if plan:
         asyncio.run(run(chosen, engine, limits, plan, peers, results))

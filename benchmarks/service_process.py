@@ -24,7 +24,7 @@ from prometheus_client import Gauge
 from benchmarks.simulated import simulated_store
 from router import Router
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import DEFAULTS, configurations
+from router.fitting.configurations import DEFAULTS, configurations
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Chain, Sampling
 from router.opening import Models

@@ -19,8 +19,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from router.choosing import ByTable
-from router.difficulty.base import Evidence, Needs
+from router.bundle import Bundle
+from router.choosing import ByTable, Chooser, Default
+from router.difficulty.base import NOTHING, UNOBSERVED, Evidence, Needs
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.records import Decision
@@ -141,6 +142,49 @@ class Mix:
             middle = (low + high) / 2
             low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
         return math.exp(high) * (1 + _CLEAR)
+
+
+def priced(
+    chooser: Chooser,
+    bundle: Bundle | None,
+    budget: Budget,
+    average: float | None,
+    accuracy: float | None,
+) -> ByTable:
+    """With the price of the average or the accuracy that is asked for, on the fit's mix.
+
+    bundle: whose table the chooser goes by; None where something else decides.
+
+    Raises:
+        InputError: both are asked for, no table decides, or it cannot be had.
+    """
+    if average is not None and accuracy is not None:
+        raise InputError("give an average or a target accuracy, not both")
+    what = "an average" if accuracy is None else "a target accuracy"
+    if bundle is None or not isinstance(chooser, ByTable):
+        because = chooser.because if isinstance(chooser, Default) else "something else decides"
+        raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
+    mix = Mix.of(chooser.table, bundle.mix, budget.generations, chooser.cost)
+    if average is not None:
+        return replace(chooser, price=mix.price_of(average))
+    assert accuracy is not None
+    return replace(chooser, price=mix.price_for(accuracy))
+
+
+def shared_out(
+    problems: Sequence[Problem], budget: Budget, chooser: ByTable, average: float
+) -> dict[int, float]:
+    """The price of each problem (by identity) that shares the average out over all of them.
+
+    Where something is observed of a problem first, as much of its level as its text tells.
+    """
+    if not problems:
+        return {}
+    observes = chooser.needs != NOTHING
+    estimator = chooser.otherwise if observes else chooser.estimator
+    levels = [estimator.levels(problem, UNOBSERVED) for problem in problems]
+    prices = Mix.of(chooser.table, levels, budget.generations, chooser.cost).prices(average)
+    return {id(one): price for one, price in zip(problems, prices, strict=True)}
 
 
 class Controller:

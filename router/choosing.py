@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
 from router.bundle import Bundle
 from router.difficulty.base import NOTHING, Estimator, Evidence, Needs, Oracle, Prior
 from router.models.base import Generator, state_layer
-from router.models.errors import InputError
+from router.models.errors import InputError, NotInstalled
 from router.models.types import Problem, Sampling
 from router.opening import Models
 from router.records import Decision
@@ -194,6 +195,26 @@ class Routing:
     asked: bool
     difficulty: Difficulty
     because: str = _NO_BUNDLE
+
+    @classmethod
+    def of(
+        cls, directory: str | Path | None, asked: bool, difficulty: Difficulty, models: str
+    ) -> Routing:
+        """By the bundle in a directory; None is none.
+
+        models: what it would be fitted for, in words.
+
+        Raises:
+            InputError: the bundle that was asked for cannot be read.
+        """
+        if directory is None:
+            return cls(None, asked, difficulty, f"no bundle is fitted for {models}")
+        try:
+            return cls(Bundle.load(Path(directory)), asked, difficulty)
+        except NotInstalled as error:
+            if asked:
+                raise
+            return cls(None, asked, difficulty, left_out(error))
 
     def __post_init__(self) -> None:
         if self.difficulty not in get_args(Difficulty):

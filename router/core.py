@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from router.averages import AtThePrice, Mix
+from router.averages import AtThePrice, priced, shared_out
 from router.bundle import Bundle
 from router.choosing import (
     AUTO,
@@ -20,12 +20,11 @@ from router.choosing import (
     Difficulty,
     Fixed,
     Routing,
-    left_out,
 )
-from router.difficulty.base import NOTHING, UNOBSERVED
+from router.difficulty.base import UNOBSERVED
 from router.many import Results, results_of, solve_each
 from router.models.base import Generator, Verifier
-from router.models.errors import InputError, NotInstalled
+from router.models.errors import InputError
 from router.models.prompts import NO_ARGS, TemplateArgs
 from router.models.runtime.engine_args import NONE, EngineArgs
 from router.models.types import AskedSampling, Problem, Sampling
@@ -49,6 +48,20 @@ LivePrice = Callable[[], float]
 DEFAULT_BUDGET = 16
 IN_FLIGHT = 32
 """Problems of a batch that run at once; enough to keep an engine's own batch full."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What one call asks for.
+
+    price: in place of the one for problems like those of the fit.
+    """
+
+    budget: int | Budget
+    strategy: str | Strategy | None = None
+    tolerance: float = 0.0
+    sampling: Sampling | None = None
+    price: LivePrice | None = None
 
 
 class Router(Session):
@@ -165,19 +178,10 @@ class Router(Session):
 
     @cached_property
     def _routing(self) -> Routing:
-        asked = self.bundle != AUTO
-        directory = self.bundle if asked else None
-        if not asked and len(self.pairs) == 1:
-            directory = self.pair.bundle
-        if directory is None:
-            what = "this model" if len(self.pairs) == 1 else "these models"
-            return Routing(None, asked, self.difficulty, f"no bundle is fitted for {what}")
-        try:
-            return Routing(Bundle.load(Path(directory)), asked, self.difficulty)
-        except NotInstalled as error:
-            if asked:
-                raise
-            return Routing(None, asked, self.difficulty, left_out(error))
+        asked, alone = self.bundle != AUTO, len(self.pairs) == 1
+        directory = self.bundle if asked else self.pair.bundle if alone else None
+        models = "this model" if alone else "these models"
+        return Routing.of(directory, asked, self.difficulty, models)
 
     @property
     def fitted(self) -> Bundle | None:
@@ -230,8 +234,7 @@ class Router(Session):
         Raises:
             InputError: as `solve`.
         """
-        limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling)
-        return self._named(chooser.choose(_problem(problem), UNOBSERVED, limits))
+        return self._decide(problem, _Ask(budget, strategy, tolerance, sampling))
 
     async def adecide(
         self,
@@ -247,12 +250,8 @@ class Router(Session):
 
         price: as `asolve` takes it.
         """
-
-        def decide() -> Decision:
-            limits, chooser, _ = self._plan(budget, strategy, tolerance, sampling, price)
-            return self._named(chooser.choose(_problem(problem), UNOBSERVED, limits))
-
-        return await asyncio.to_thread(decide)
+        ask = _Ask(budget, strategy, tolerance, sampling, price)
+        return await asyncio.to_thread(self._decide, problem, ask)
 
     def price(self, budget: int | Budget = DEFAULT_BUDGET) -> float:
         """What one generation more must add, for `average` or `target_accuracy`; 0 without them.
@@ -260,7 +259,7 @@ class Router(Session):
         Raises:
             InputError: as `solve`.
         """
-        _, chooser, _ = self._plan(budget, None, 0.0, None)
+        _, chooser, _ = self._plan(_Ask(budget))
         return chooser.price if isinstance(chooser, ByTable) else 0.0
 
     def solve(
@@ -291,9 +290,8 @@ class Router(Session):
             EngineError, VerifierError: a model failed.
             NoCandidates: the search ended before one solution was finished.
         """
-        return self._loop().run(
-            self._solve(problem, budget, strategy, tolerance, sampling, seed, listener, decided),
-        )
+        ask = _Ask(budget, strategy, tolerance, sampling)
+        return self._loop().run(self._solve(problem, ask, seed, listener, decided))
 
     async def asolve(
         self,
@@ -313,11 +311,8 @@ class Router(Session):
         price: asked for when a table decides, in place of the one for problems like those of the
             fit: for whoever holds an average over what really comes (`averages.Controller`).
         """
-        return await self._loop().wait(
-            self._solve(
-                problem, budget, strategy, tolerance, sampling, seed, listener, decided, price
-            ),
-        )
+        ask = _Ask(budget, strategy, tolerance, sampling, price)
+        return await self._loop().wait(self._solve(problem, ask, seed, listener, decided))
 
     def solve_many(
         self,
@@ -344,7 +339,8 @@ class Router(Session):
             ModelError: the models cannot be opened.
             RuntimeError: called by a listener, which would wait for itself.
         """
-        limits, *_ = self._plan(budget, strategy, tolerance, sampling)
+        ask = _Ask(budget, strategy, tolerance, sampling)
+        self._plan(ask)
         self._loop().check_caller()
         work = [_problem(problem) for problem in problems]
         results: Results = queue.SimpleQueue()
@@ -353,15 +349,16 @@ class Router(Session):
         async def one(problem: Problem) -> Solution:
             price = prices.get(id(problem))
             own = None if price is None else lambda: price
-            return await self._solve(
-                problem, limits, strategy, tolerance, sampling, seed, price=own
-            )
+            return await self._solve(problem, replace(ask, price=own), seed)
 
         async def every() -> None:
             try:
                 await self._models()
-                _, chooser, _ = self._plan(limits, strategy, tolerance, sampling)
-                prices.update(await asyncio.to_thread(self._shared_out, work, limits, chooser))
+                limits, chooser, _ = self._plan(ask)
+                if self.average is not None and isinstance(chooser, ByTable):
+                    prices.update(
+                        await asyncio.to_thread(shared_out, work, limits, chooser, self.average)
+                    )
                 await solve_each(work, one, results, in_flight)
             finally:
                 results.put(None)
@@ -380,44 +377,9 @@ class Router(Session):
         fitted = chooser.fitted if isinstance(chooser, ByTable) else None
         return asked.over(fitted or self.pair.sampling)
 
-    def _priced(self, chooser: Chooser, budget: Budget) -> Chooser:
-        """With the price of the average or the accuracy that was asked for, on the fit's mix.
-
-        Raises:
-            InputError: both were asked for, no table decides, or it cannot be had.
-        """
-        if self.average is None and self.target_accuracy is None:
-            return chooser
-        if self.average is not None and self.target_accuracy is not None:
-            raise InputError("give an average or a target accuracy, not both")
-        what = "an average" if self.target_accuracy is None else "a target accuracy"
-        bundle = self.fitted
-        if bundle is None or not isinstance(chooser, ByTable):
-            because = chooser.because if isinstance(chooser, Default) else "something else decides"
-            raise InputError(f"{what} needs a bundle, and {because}; name one with --bundle")
-        mix = Mix.of(chooser.table, bundle.mix, budget.generations, chooser.cost)
-        if self.average is not None:
-            return replace(chooser, price=mix.price_of(self.average))
-        assert self.target_accuracy is not None
-        return replace(chooser, price=mix.price_for(self.target_accuracy))
-
-    def _shared_out(
-        self, problems: Sequence[Problem], budget: Budget, chooser: Chooser
-    ) -> dict[int, float]:
-        """The price of each problem (by identity) that shares the average out over all of them.
-
-        Where something is observed of a problem first, as much of its level as its text tells.
-        """
-        if self.average is None or not isinstance(chooser, ByTable) or not problems:
-            return {}
-        observes = chooser.needs != NOTHING
-        estimator = chooser.otherwise if observes else chooser.estimator
-        levels = [estimator.levels(problem, UNOBSERVED) for problem in problems]
-        mix = Mix.of(chooser.table, levels, budget.generations, chooser.cost)
-        prices = mix.prices(self.average)
-        return {id(one): price for one, price in zip(problems, prices, strict=True)}
-
-    def _named(self, decision: Decision) -> Decision:
+    def _decide(self, problem: str | Problem, ask: _Ask) -> Decision:
+        limits, chooser, _ = self._plan(ask)
+        decision = chooser.choose(_problem(problem), UNOBSERVED, limits)
         return replace(decision, models=asked_by(decision.strategy, next(iter(self.pairs))))
 
     def _by_bundle(self, tolerance: float = 0.0) -> Default | ByTable:
@@ -425,29 +387,20 @@ class Router(Session):
             tolerance, verified=self.verifier is not None, models=self.opened, fleet=self.fleet
         )
 
-    def _plan(
-        self,
-        budget: int | Budget,
-        strategy: str | Strategy | None,
-        tolerance: float,
-        sampling: Sampling | None,
-        price: LivePrice | None = None,
-    ) -> tuple[Budget, Chooser, Sampling]:
-        """Check everything that can be checked; more of it once the models are open.
-
-        price: in place of the one for problems like those of the fit.
-        """
-        limits = budget if isinstance(budget, Budget) else Budget(budget)
-        asked = self.strategy if strategy is None else strategy
-        chooser = self._chooser(limits, asked, tolerance)
-        wished = self.asked if sampling is None else AskedSampling.of(sampling)
+    def _plan(self, ask: _Ask) -> tuple[Budget, Chooser, Sampling]:
+        """Check everything that can be checked; more of it once the models are open."""
+        limits = ask.budget if isinstance(ask.budget, Budget) else Budget(ask.budget)
+        strategy = self.strategy if ask.strategy is None else ask.strategy
+        chooser = self._chooser(limits, strategy, ask.tolerance)
+        wished = self.asked if ask.sampling is None else AskedSampling.of(ask.sampling)
         sampled = self._sampling(chooser, wished)
-        if price is None:
-            chooser = self._priced(chooser, limits)
+        average, accuracy = self.average, self.target_accuracy
+        if ask.price is None and (average, accuracy) != (None, None):
+            chooser = priced(chooser, self.fitted, limits, average, accuracy)
         if isinstance(chooser, ByTable):
             chooser = replace(chooser, sampled=sampled)
-            if price is not None:
-                return limits, AtThePrice(chooser, price), sampled
+            if ask.price is not None:
+                return limits, AtThePrice(chooser, ask.price), sampled
         return limits, chooser, sampled
 
     def _chooser(self, budget: Budget, asked: str | Strategy, tolerance: float) -> Chooser:
@@ -470,20 +423,16 @@ class Router(Session):
     async def _solve(
         self,
         problem: str | Problem,
-        budget: int | Budget,
-        strategy: str | Strategy | None,
-        tolerance: float,
-        sampling: Sampling | None,
+        ask: _Ask,
         seed: int | None,
         listener: Listener | None = None,
         decided: Decided | None = None,
-        price: LivePrice | None = None,
     ) -> Solution:
         # Refuses bad input before a model is opened.
-        self._plan(budget, strategy, tolerance, sampling, price)
+        self._plan(ask)
         problem = _problem(problem)
         models = await self._models()
-        limits, chooser, sampled = self._plan(budget, strategy, tolerance, sampling, price)
+        limits, chooser, sampled = self._plan(ask)
         solution = await solve(
             problem,
             models,

@@ -19,20 +19,12 @@ from router.core import Router
 from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.configurations import DEFAULTS, configurations, fleet_defaults
 from router.fitting.costs import measured_fleet
 from router.fitting.distributed import LOCAL, ray_workers
 from router.fitting.exchangeability import drifting
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import (
-    DEFAULTS,
-    IN_FLIGHT,
-    Due,
-    Sampler,
-    configurations,
-    fleet_defaults,
-    missing,
-    price,
-)
+from router.fitting.sampler import IN_FLIGHT, Due, Sampler, missing, price
 from router.fitting.workers import LocalWorker, Worker
 from router.models.errors import InputError
 from router.models.extras import require_fit

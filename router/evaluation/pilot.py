@@ -16,14 +16,7 @@ import numpy.typing as npt
 from router.evaluation.outcomes import Columns, Outcomes, shares
 from router.evaluation.study import Study
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.measurements import (
-    Answered,
-    StoredPools,
-    Unit,
-    Weight,
-    pool_of,
-    units_of,
-)
+from router.fitting.pools import Answered, StoredPools, Unit, Weight, pool_of, units_of
 from router.fitting.replay import run_length, unit_votes
 from router.fitting.workers import model_of
 from router.models.types import Problem

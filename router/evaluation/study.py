@@ -12,9 +12,10 @@ import numpy.typing as npt
 from router.bundle import Bundle
 from router.choosing import ByTable
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
+from router.fitting.configurations import MAJORITY, configurations
 from router.fitting.escalation import with_stages
 from router.fitting.measurements import Measurements, measure
-from router.fitting.sampler import MAJORITY, configurations, missing
+from router.fitting.sampler import missing
 from router.fitting.workers import SearchJob
 from router.models.errors import InputError
 from router.models.types import Problem

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from router.fitting.measurements import units_of
+from router.fitting.pools import units_of
 from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.base import Strategy
 

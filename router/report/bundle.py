@@ -9,7 +9,7 @@ from typing import Any
 from router.bundle import Bundle
 from router.difficulty.validation import Bin
 from router.evaluation.study import VOTE
-from router.fitting.sampler import MAJORITY
+from router.fitting.configurations import MAJORITY
 from router.report import figures
 from router.report.figures import Line, short
 from router.report.page import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
-from typing import get_args
+from typing import Literal, get_args
 
 from router.evaluation.comparison import ONE_FOR_ALL
 from router.evaluation.records import Curve, Evaluation, Point
@@ -31,7 +31,7 @@ from router.evaluation.summary import (
     sizes,
     times,
 )
-from router.fitting.sampler import MAJORITY
+from router.fitting.configurations import MAJORITY
 from router.intervals import Figure
 from router.report import figures
 from router.report.figures import Line
@@ -54,7 +54,8 @@ from router.report.page import (
 _TOLD = 4  # strategies that are told apart in one picture
 _PARTS = {"selection": "#2a78c8", "levels": "#9a6fd0", "table": "#d9822b"}
 
-Amount = Callable[[Point], float | None]
+Amount = Literal["budget", "generations", "tokens", "flops"]
+"""What a point of a curve has cost."""
 
 
 def render(evaluation: Evaluation) -> str:
@@ -132,11 +133,13 @@ class _EvaluationPage:
     def _routing(self) -> str:
         e, largest = self.e, self.e.baseline_curve[-1].budget
         lines = [
-            self._line(e.curve(name), _generations, bold=name == "learned", dashed=name == "oracle")
+            self._line(
+                e.curve(name), "generations", bold=name == "learned", dashed=name == "oracle"
+            )
             for name in e.policies
         ]
-        lines.append(self._line(e.curve(e.baseline), _generations, band=True))
-        lines.append(self._line(e.curve(MAJORITY), _generations))
+        lines.append(self._line(e.curve(e.baseline), "generations", band=True))
+        lines.append(self._line(e.curve(MAJORITY), "generations"))
         gain = equal_at(e, "learned", e.headline_budget).over_largest
         sentence = (
             f"Accuracy against the generations really spent. Routed at {e.headline_budget}, less"
@@ -148,7 +151,7 @@ class _EvaluationPage:
     def _fixed(self) -> str:
         e = self.e
         fixed = self.fixed
-        lines = [self._line(curve, _budget) for curve in fixed]
+        lines = [self._line(curve, "budget") for curve in fixed]
         reach = [100 * point.coverage.value for point in e.baseline_curve]
         sizes = [float(point.budget) for point in e.baseline_curve]
         lines.append(Line("pass@N", "#7a8794", sizes, reach, dashed=True))
@@ -258,11 +261,13 @@ class _EvaluationPage:
 
     def _spend(self) -> str:
         e = self.e
-        units: dict[str, Amount] = {"tokens a problem": _tokens, "FLOPs a problem": _flops}
+        units: dict[str, Amount] = {"tokens a problem": "tokens", "FLOPs a problem": "flops"}
         shown = [e.curve("learned"), *self.fixed]
         parts = {}
         for unit, amount in units.items():
-            known = [c for c in shown if all(amount(point) is not None for point in c.points)]
+            known = [
+                c for c in shown if all(getattr(point, amount) is not None for point in c.points)
+            ]
             if known:
                 parts[unit] = [self._line(c, amount, bold=c.name == "learned") for c in known]
         if not parts:
@@ -342,7 +347,7 @@ class _EvaluationPage:
         return Line(
             label(self.e, curve.name),
             self.colour[curve.name],
-            [amount(point) or 0.0 for point in curve.points],
+            [getattr(point, amount) or 0.0 for point in curve.points],
             [100 * figure.value for figure in found],
             [100 * figure.low for figure in found] if banded else None,
             [100 * figure.high for figure in found] if banded else None,
@@ -406,19 +411,3 @@ def _end(number: int, count: int) -> str:
     if count == 1:
         return ""
     return {1: ", easiest", count: ", hardest"}.get(number, "")
-
-
-def _generations(point: Point) -> float | None:
-    return point.generations
-
-
-def _budget(point: Point) -> float | None:
-    return float(point.budget)
-
-
-def _tokens(point: Point) -> float | None:
-    return point.tokens
-
-
-def _flops(point: Point) -> float | None:
-    return point.flops

@@ -17,9 +17,10 @@ from typing import Any
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.models.usage import Usage
+from router.rollouts.database import SCHEMA
 from router.rollouts.lines import SUFFIXES, read_lines, write_lines
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill
-from router.rollouts.store import SCHEMA, RolloutStore
+from router.rollouts.store import RolloutStore
 from router.strategies.registry import parse_strategy
 
 _SEQUENCES = frozenset({"steps", "scores", "step_tokens", "token_ids", "logprobs"})

@@ -26,44 +26,11 @@ from filelock import BaseFileLock, FileLock, Timeout
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.models.usage import Usage
+from router.rollouts.database import PREFILLS, check, connect, has_column, prepare, put_meta
 from router.rollouts.runs import Origin, Run, StoredCandidate, StoredPrefill, dump
-
-SCHEMA = 1
 
 SAMPLES = "best_of_n"
 """Configuration text of the pool of whole solutions."""
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE problems (
-    id TEXT PRIMARY KEY, text TEXT NOT NULL, gold TEXT, source TEXT,
-    task TEXT NOT NULL DEFAULT 'maths'
-);
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY, problem TEXT NOT NULL REFERENCES problems(id),
-    configuration TEXT NOT NULL, repeat INTEGER NOT NULL, ended TEXT NOT NULL,
-    usage TEXT NOT NULL, UNIQUE (problem, configuration, repeat)
-);
-CREATE TABLE candidates (
-    run INTEGER NOT NULL REFERENCES runs(id), idx INTEGER NOT NULL, answer TEXT,
-    correct INTEGER NOT NULL, finish TEXT NOT NULL, tokens INTEGER, scores TEXT,
-    steps TEXT NOT NULL, step_tokens TEXT, token_ids BLOB, logprobs TEXT,
-    PRIMARY KEY (run, idx)
-) WITHOUT ROWID;
-"""
-
-_LATER_COLUMNS = (
-    ("candidates", "logprobs", "TEXT"),
-    ("problems", "task", "TEXT NOT NULL DEFAULT 'maths'"),
-)
-"""Columns that stores of earlier versions lack: (table, column, definition)."""
-
-_PREFILLS = """
-CREATE TABLE IF NOT EXISTS prefills (
-    problem TEXT PRIMARY KEY REFERENCES problems(id), layer INTEGER NOT NULL, state BLOB NOT NULL
-)
-"""
-"""Made when the first is added: few stores have any."""
 
 
 class RolloutStore:
@@ -98,18 +65,8 @@ class RolloutStore:
                 f"another process is writing {path}; wait for it to end, or give another store"
             ) from None
         try:
-            connection = _connect(path, writable=True)
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    _execute_all(connection, _TABLES)
-                    _put_meta(connection, "schema", SCHEMA)
-                    _put_meta(connection, "origin", origin.to_dict())
-                origin = _check(connection, path, origin)
-                for table, column, kind in _LATER_COLUMNS:
-                    if not _has_column(connection, table, column):
-                        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-                _put_meta(connection, "origin", origin.to_dict())
+            connection = connect(path, writable=True)
+            origin = prepare(connection, path, origin)
         except BaseException:
             lock.release()
             raise
@@ -124,8 +81,8 @@ class RolloutStore:
         """
         if not path.is_file():
             raise InputError(f"no rollout store at {path}")
-        connection = _connect(path, writable=False)
-        return cls(connection, path, _check(connection, path, origin), None)
+        connection = connect(path, writable=False)
+        return cls(connection, path, check(connection, path, origin), None)
 
     def close(self) -> None:
         self._db.close()
@@ -204,7 +161,7 @@ class RolloutStore:
         """
         row = (problem, prefill.layer, array("f", prefill.state).tobytes())
         with self.transaction():
-            self._db.execute(_PREFILLS)
+            self._db.execute(PREFILLS)
             try:
                 self._db.execute("INSERT OR REPLACE INTO prefills VALUES (?, ?, ?)", row)
             except sqlite3.IntegrityError as error:
@@ -214,7 +171,7 @@ class RolloutStore:
         """Remember how fast sampling went, for the price of the next fit."""
         with self.transaction():
             before = self._pace()
-            _put_meta(self._db, "pace", [before[0] + tokens, before[1] + seconds])
+            put_meta(self._db, "pace", [before[0] + tokens, before[1] + seconds])
 
     def set_scores(self, run: Run) -> None:
         """Replace the scores and the usage of a stored run by those of `run`."""
@@ -251,7 +208,7 @@ class RolloutStore:
 
     def problems(self) -> list[Problem]:
         """All registered problems, in the order of their registration."""
-        task = "task" if _has_column(self._db, "problems", "task") else "'maths'"
+        task = "task" if has_column(self._db, "problems", "task") else "'maths'"
         rows = self._db.execute(
             f"SELECT id, text, gold, source, {task} FROM problems ORDER BY rowid"
         )
@@ -282,7 +239,7 @@ class RolloutStore:
 
     def runs(self, configuration: str | None = None) -> Iterator[Run]:
         """Every run with all that is stored, ordered by problem, configuration and repeat."""
-        logprobs = "logprobs" if _has_column(self._db, "candidates", "logprobs") else "NULL"
+        logprobs = "logprobs" if has_column(self._db, "candidates", "logprobs") else "NULL"
         for row in self._db.execute(
             "SELECT id, problem, configuration, repeat, ended, usage FROM runs"
             " WHERE ?1 IS NULL OR configuration = ?1 ORDER BY problem, configuration, repeat",
@@ -362,68 +319,12 @@ class RolloutStore:
         What estimates need, as plain rows: a store of 640,000 candidates is read in seconds. A run
         that found nothing is one row whose `correct` is None.
         """
-        logprobs = "logprobs" if _has_column(self._db, "candidates", "logprobs") else "NULL"
+        logprobs = "logprobs" if has_column(self._db, "candidates", "logprobs") else "NULL"
         yield from self._db.execute(
             f"SELECT problem, configuration, repeat, answer, correct, scores, tokens, {logprobs},"
             " step_tokens FROM runs LEFT JOIN candidates ON run = runs.id"
             " ORDER BY problem, configuration, repeat, idx"
         )
-
-
-# -- SQLite ---------------------------------------------------------------------------------
-
-
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    mode = "rwc" if writable else "ro"
-    try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None
-        )
-        connection.execute("PRAGMA foreign_keys = ON")
-        if writable:
-            # The log survives a killed process at any time; only power loss may cost a last run.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise InputError(f"{path} cannot be opened as a rollout store: {error}") from error
-    return connection
-
-
-def _execute_all(connection: sqlite3.Connection, script: str) -> None:
-    # Not `executescript`, which commits: a killed first start must leave no half-made schema.
-    for statement in script.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-
-
-def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    columns = connection.execute(f"PRAGMA table_info({table})")
-    return any(name == column for _, name, *_ in columns)
-
-
-def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
-
-
-def _check(connection: sqlite3.Connection, path: Path, origin: Origin | None) -> Origin:
-    """The store's origin, joined with the caller's."""
-    way_out = "; give another store, or delete this one to sample again"
-    try:
-        meta = {k: json.loads(v) for k, v in connection.execute("SELECT key, value FROM meta")}
-    except sqlite3.DatabaseError:
-        raise InputError(f"{path} is an SQLite file but no rollout store{way_out}") from None
-    if meta.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path} has schema {meta.get('schema')!r}, and this version reads {SCHEMA}{way_out}"
-        )
-    stored = Origin.from_dict(meta["origin"])
-    if origin is None:
-        return stored
-    try:
-        return stored.joined(origin)
-    except InputError as error:
-        raise InputError(f"{path} holds other rollouts: {error}{way_out}") from None
 
 
 # -- records <-> rows -----------------------------------------------------------------------

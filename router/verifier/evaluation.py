@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.fitting.estimates import Pool, expected_accuracy, pass_at_k
-from router.fitting.measurements import Answered, pool_of
+from router.fitting.pools import Answered, pool_of
 from router.intervals import RESAMPLES, Figure, mean_figure, resamples
 from router.models.base import Aggregation
 from router.models.errors import InputError

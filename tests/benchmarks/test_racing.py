@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.racing import Tally, measure_store
 from benchmarks.simulated import WORLD, simulated_store
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.rollouts.store import RolloutStore
 
 

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.lock_step import FORWARD_ROWS, LockStep, WholeSolutionVerifier
-from benchmarks.search_speed import Cell, cells, main, summary
+from benchmarks.search_speed import Cell, cells, main
+from benchmarks.search_speed_results import summary
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems
 from router.models.types import Chain, FinishReason, Problem, Sampled, Sampling, Scored, Step
 from router.models.verifiers.load import GeneratorStates, load_verifier

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.simulated import SEARCHES, simulated_store
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.rollouts.store import RolloutStore
 from tests.browser.tab import EXECUTABLE, Tab, chromium
 from tests.service.serving import Engine, Served, bundled, served

@@ -14,7 +14,7 @@ from router.choosing import ByTable
 from router.cli import main
 from router.difficulty.base import UNOBSERVED, Evidence
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, fake_problems

@@ -16,7 +16,7 @@ from router.bundle import Bundle
 from router.difficulty.base import UNOBSERVED
 from router.difficulty.text_estimator import TextEstimator
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import MAJORITY, configurations
+from router.fitting.configurations import MAJORITY, configurations
 from router.models.errors import InputError
 from router.models.types import Problem
 from router.rollouts.store import RolloutStore

@@ -14,9 +14,10 @@ import pytest
 
 from benchmarks.simulated import SEARCHES
 from router.fitting.allocation import Allocation
+from router.fitting.configurations import configurations
 from router.fitting.distributed import RayWorkers, _Actor, _places, ray_workers
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import Sampler, configurations, missing
+from router.fitting.sampler import Sampler, missing
 from router.fitting.workers import SearchJob
 from router.models.errors import EngineError, InputError, PromptTooLong
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems

@@ -34,8 +34,8 @@ from router.evaluation.summary import (
     sizes,
 )
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.configurations import configurations
 from router.fitting.measurements import Measurements, measure
-from router.fitting.sampler import configurations
 from router.intervals import Figure, resamples
 from router.models.errors import InputError
 from router.rollouts.runs import StoredPrefill

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from router.fitting.configurations import configurations
 from router.fitting.exchangeability import drifting, halves, orders
-from router.fitting.sampler import Sampler, configurations
+from router.fitting.sampler import Sampler
 from router.fitting.workers import LocalWorker
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.types import Chain, Continuation, Sampled, Sampling, Step

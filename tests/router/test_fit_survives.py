@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 
 from router.bundle import Bundle
+from router.fitting.configurations import DEFAULTS, configurations
 from router.fitting.measurements import LEVEL_SAMPLES
-from router.fitting.sampler import DEFAULTS, configurations
 from router.models.fakes import fake_problems
 from router.rollouts.runs import Run
 from router.rollouts.store import SAMPLES, RolloutStore

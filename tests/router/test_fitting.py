@@ -17,8 +17,9 @@ from benchmarks.simulated import SEARCHES
 from router.difficulty.levels import fit_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.cells import build_table, unproven
+from router.fitting.configurations import MAJORITY, configurations
 from router.fitting.measurements import LEVEL_SAMPLES, measure
-from router.fitting.sampler import MAJORITY, Sampler, configurations, missing, price
+from router.fitting.sampler import Sampler, missing, price
 from router.fitting.workers import LocalWorker, SearchJob, Worker
 from router.models.errors import EngineError, InputError, NoCandidates, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier, fake_problems

@@ -22,9 +22,10 @@ from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.fitting.allocation import Allocation
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.configurations import configurations, fleet_defaults
 from router.fitting.costs import measured_fleet
 from router.fitting.measurements import measure
-from router.fitting.sampler import Sampler, configurations, fleet_defaults
+from router.fitting.sampler import Sampler
 from router.fitting.workers import LocalWorker
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, knowing

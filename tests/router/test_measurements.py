@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.fitting.measurements import Measurements, measure, units_of
+from router.fitting.measurements import Measurements, measure
+from router.fitting.pools import units_of
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.types import Problem, Sampling

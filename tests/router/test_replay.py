@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from router.fitting.estimates import Pool, expected_accuracy, expected_coverage
-from router.fitting.measurements import StoredPools, measure, together
+from router.fitting.measurements import measure
+from router.fitting.pools import StoredPools, together
 from router.fitting.replay import ORDERS, replay, run_length
 from router.models.base import GeneratorInfo
 from router.models.fakes import FakeGenerator

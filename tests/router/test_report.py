@@ -16,7 +16,7 @@ from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
 from router.report.figures import OTHERS

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from benchmarks.simulated import SEARCHES, simulated_store
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.models.fakes import FakeGenerator, fake_problems
 from router.rollouts.store import RolloutStore
 from tests.problem_file import problem_file

@@ -18,7 +18,7 @@ from router.bundle import Bundle
 from router.choosing import ByTable, Fixed
 from router.difficulty.base import UNOBSERVED, Evidence, Oracle
 from router.fitting.build import FitSettings, fit_bundle
-from router.fitting.sampler import configurations
+from router.fitting.configurations import configurations
 from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError
 from router.models.fakes import FakeGenerator, FakeVerifier
