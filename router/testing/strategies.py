@@ -243,7 +243,7 @@ class StrategyConformance(Suite):
     async def test_a_deadline_ends_it_and_what_is_finished_answers(self, case: Case) -> None:
         slow = FakeGenerator(seconds_per_token=0.02)
         started = asyncio.get_running_loop().time()
-        ended, _ = await self.end_of(case, slow, Budget(case.cost, seconds=0.3))
+        ended, _ = await self.end_of(case, slow, Budget(case.cost, seconds=0.1))
         assert ended == "deadline"
         assert asyncio.get_running_loop().time() - started < 1.0
         assert slow.running == 0

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from router.bundle import Bundle
+from router.evaluation.records import Evaluation
 from router.report import bundle as bundle_page
 from router.report import evaluation as evaluation_page
 from tests.browser.tab import DESKTOP, PHONE, Tab
-from tests.router.test_report import evaluated, fitted
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -42,13 +43,15 @@ _MEASURES = """() => {
 
 
 @pytest.fixture(scope="module")
-async def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(
+    simulated_bundle: Bundle,
+    simulated_evaluation: Evaluation,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A directory with both pages."""
     home = tmp_path_factory.mktemp("pages")
-    bundle = fitted(home / "r.db")
-    evaluation = await evaluated(bundle, home / "d.db")
-    (home / "bundle.html").write_text(bundle_page.render(bundle), "utf-8")
-    (home / "evaluation.html").write_text(evaluation_page.render(evaluation), "utf-8")
+    (home / "bundle.html").write_text(bundle_page.render(simulated_bundle), "utf-8")
+    (home / "evaluation.html").write_text(evaluation_page.render(simulated_evaluation), "utf-8")
     return home
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -54,10 +55,8 @@ async def generator(server: str) -> AsyncIterator[OpenAIGenerator]:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_checkpoint: Path) -> ChainEncoder:
-    from transformers import AutoTokenizer
-
-    return ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
+def encoder(tokenizer: Any) -> ChainEncoder:
+    return ChainEncoder(tokenizer, PROMPT)
 
 
 def check_tokens(sampled: Sampled, encoder: ChainEncoder) -> None:

@@ -45,7 +45,7 @@ def test_a_killed_fit_of_two_models_goes_on_where_it_was(
 ) -> None:
     small = says_ones_and_twos(tiny_checkpoint, 2, tmp_path / "small")
     large = says_ones_and_twos(tiny_checkpoint, 8, tmp_path / "large")
-    lines = [{"id": f"{i}", "problem": f"{i} of 2?", "answer": f"{1 + i % 2}"} for i in range(12)]
+    lines = [{"id": f"{i}", "problem": f"{i} of 2?", "answer": f"{1 + i % 2}"} for i in range(8)]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
     models = (
         *("--engine", "transformers", "--verifier", "none", "--prompt", "plain"),

@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import pytest_asyncio
 
 from router.core import Router
-from router.models.base import VerifierInfo
+from router.models.base import Verifier, VerifierInfo
 from router.models.errors import Unscorable, VerifierError
 from router.models.fakes import FakeGenerator
 from router.models.generators.endpoints import EndpointPool
@@ -113,15 +114,24 @@ def chain_of(*texts: str, problem: Problem = SHEEP) -> Chain:
     return Chain(problem).extend(*(Step(text, "step") for text in texts))
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def here(servers: Servers) -> AsyncIterator[Verifier]:
+    """The head in this process, on the embedded model."""
+    verifier = await load_verifier(str(servers.head), engine="transformers")
+    yield verifier
+    await verifier.aclose()
+
+
 async def served(servers: Servers) -> ServedVerifier:
     verifier = await load_served_verifier(None, [servers.verifier.url])
     assert isinstance(verifier, ServedVerifier)
     return verifier
 
 
-async def test_the_heads_server_scores_as_the_head_does_here(servers: Servers) -> None:
+async def test_the_heads_server_scores_as_the_head_does_here(
+    servers: Servers, here: Verifier
+) -> None:
     """And tells who it is; each step costs its own tokens, as long as the server may cache."""
-    here = await load_verifier(str(servers.head), engine="transformers")
     there = await served(servers)
     assert there.info.name == here.info.name
     values = (await here.score(chain_of(*STEPS))).values
@@ -138,17 +148,15 @@ async def test_the_heads_server_scores_as_the_head_does_here(servers: Servers) -
     with pytest.raises(Unscorable, match="2048"):
         await there.score(chain_of("many " * 2100))
     await there.aclose()
-    await here.aclose()
 
 
 async def test_a_prm_that_says_words_is_served_by_any_language_model(
-    servers: Servers, tokenizer_dir: Path
+    servers: Servers, tokenizer_dir: Path, tokenizer: Any
 ) -> None:
     """What the embedded model would say of the steps; no PRM, but the same sums."""
     prm = get_format("rlhflow")
     info = VerifierInfo("words", prm.id, prm.aggregation)
     here = TransformersVerifier.load(tokenizer_dir, prm, info, dtype="bfloat16")
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     encoder = ChainEncoder(tokenizer, get_prompt("plain"))
     pool = EndpointPool([servers.generator.url])
     there = await ServedVerifier.load(pool, encoder, prm, info, 2048)
@@ -160,12 +168,12 @@ async def test_a_prm_that_says_words_is_served_by_any_language_model(
     await here.aclose()
 
 
-async def test_beam_search_through_both(servers: Servers) -> None:
+async def test_beam_search_through_both(servers: Servers, here: Verifier) -> None:
     """A router opens both; the candidates' scores are those that the head gives here."""
-    search = parse_strategy("beam_search(n=4, width=2, depth=3)")
+    search = parse_strategy("beam_search(n=4, width=2, depth=2)")
 
     async def run(models: Models) -> Outcome:
-        asked = Sampling(max_tokens=96)
+        asked = Sampling(max_tokens=64)
         return await run_search(
             search, SHEEP, models.generator, models.verifier, Budget(search.cost), asked
         )
@@ -180,11 +188,9 @@ async def test_beam_search_through_both(servers: Servers) -> None:
     assert outcome.usage.sampled_tokens
     assert outcome.usage.verifier_tokens
     assert outcome.candidates
-    here = await load_verifier(str(servers.head), engine="transformers")
     for candidate in outcome.candidates:
         values = (await here.score(candidate.chain)).values
         assert candidate.scores == pytest.approx(values, abs=TOLERANCE)
-    await here.aclose()
 
 
 class Killing(FakeGenerator):
@@ -219,8 +225,11 @@ def stand_in(servers: Servers) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 async def test_a_search_goes_on_at_another_server_or_ends_with_an_error(
-    servers: Servers, stand_in: tuple[str, subprocess.Popen[bytes]]
+    servers: Servers,
+    stand_in: tuple[str, subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("router.models.generators.endpoints.FIRST_DELAY", 0.1)
     url, process = stand_in
     killing = Killing(servers.verifier.kill)
     both = [servers.verifier.url, url]

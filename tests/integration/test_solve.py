@@ -70,8 +70,9 @@ def command(shared: Router, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_command_prints_one_solution_and_leaves_no_process() -> None:
     """The whole way, in a process of its own, with the engine that `auto` picks."""
+    options = ("--budget", "4", "--max-tokens", "256", "--json", "--bundle", "none")
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "solve", "--budget", "4", "--json", "--bundle", "none"],
+        [sys.executable, "-m", "cli", "solve", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,9 +109,9 @@ def test_the_command_prints_one_solution_and_leaves_no_process() -> None:
     ],
 )
 def test_every_strategy_stays_in_its_budget_and_is_scored(strategy: str, command: Any) -> None:
-    solution = command("--budget", "16", "--strategy", strategy)
+    solution = command("--budget", "8", "--strategy", strategy)
     usage = solution["usage"]
-    assert 1 <= usage["generations"] <= 16
+    assert 1 <= usage["generations"] <= 8
     assert usage["sampled_tokens"] >= sum(c["tokens"] for c in _distinct(solution)) > 0
     scored = "majority" not in strategy
     assert (usage["verifier_tokens"] > 0) == scored  # a PRM with a backbone of its own

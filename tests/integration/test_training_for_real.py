@@ -16,8 +16,8 @@ from router.models.weights.find import find_model
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
 
 PROBLEMS = Path(__file__).parents[2] / "benchmarks" / "problems" / "fit.jsonl"
-SHORT = ("/chain_sum/", "/basic_arithmetic/", "/products/", "/simple_equations/")
-"""Kinds of problems with short solutions, some of them right."""
+SHORT = ("/chain_sum/", "/products/")
+"""The kinds of problems with the shortest solutions: a sixth are right within 96 tokens."""
 NEW = Problem("new", "Tom has 3 boxes of 4 pens and gives 5 pens away. How many has he left?")
 
 
@@ -30,7 +30,7 @@ async def test_twenty_problems_make_a_verifier_that_scores_a_new_solution(tmp_pa
     problems.write_text("".join(short[:20]))
     head = tmp_path / "head"
     command = ["verifier", "train", str(problems), "--out", str(head), "--samples", "4"]
-    command += ["--max-tokens", "160"]  # no minute for the last solution that rambles
+    command += ["--max-tokens", "96"]
     # In a thread, as the command runs an event loop of its own.
     result = await asyncio.to_thread(CliRunner().invoke, main, command)
     assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from router.models.base import GeneratorInfo
 from router.models.errors import EngineError, InputError, PromptTooLong
@@ -51,8 +51,8 @@ def plain(tiny_checkpoint: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_checkpoint: Any) -> ChainEncoder:
-    return ChainEncoder(AutoTokenizer.from_pretrained(tiny_checkpoint), PROMPT)
+def encoder(tokenizer: Any) -> ChainEncoder:
+    return ChainEncoder(tokenizer, PROMPT)
 
 
 def build(

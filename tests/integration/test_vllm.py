@@ -24,7 +24,6 @@ import psutil
 import torch
 from prometheus_client import REGISTRY
 from scipy.stats import chisquare
-from transformers import AutoTokenizer
 
 from router.models.base import GeneratorInfo
 from router.models.errors import EngineError, InputError, ModelError, PromptTooLong
@@ -377,19 +376,19 @@ class ScriptedEngine:
 
 
 def scripted(
-    tokenizer_dir: Path, *script: tuple[list[int], str, str | None]
+    tokenizer: Any, *script: tuple[list[int], str, str | None]
 ) -> tuple[VLLMGenerator, ScriptedEngine]:
     engine = ScriptedEngine(*script)
-    encoder = ChainEncoder(AutoTokenizer.from_pretrained(tokenizer_dir), get_prompt("plain"))
+    encoder = ChainEncoder(tokenizer, get_prompt("plain"))
     return VLLMGenerator(engine, encoder, GeneratorInfo("fake", "vllm", "plain")), engine
 
 
 BLANK, WORD, WORD_AND_BLANK = [271], [9454], [9454, 382]  # "\n\n", "Yes", "Yes.\n\n"
 
 
-async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: Path) -> None:
+async def test_a_blank_beginning_is_not_a_step(tokenizer: Any) -> None:
     generator, engine = scripted(
-        tokenizer_dir, (BLANK, "stop", "\n\n"), (WORD_AND_BLANK, "stop", "\n\n")
+        tokenizer, (BLANK, "stop", "\n\n"), (WORD_AND_BLANK, "stop", "\n\n")
     )
     path = Chain(LONG)
     result = await generator.sample(path, 1, Sampling(until="step", max_tokens=50))
@@ -400,15 +399,15 @@ async def test_a_blank_beginning_is_not_a_step(tokenizer_dir: Path) -> None:
     assert (result.prompt_tokens, result.cached_tokens) == (2 * len(prompt) + 1, 32)
 
 
-async def test_what_ends_no_step_is_sampled_past(tokenizer_dir: Path) -> None:
-    encode = AutoTokenizer.from_pretrained(tokenizer_dir).encode
+async def test_what_ends_no_step_is_sampled_past(tokenizer: Any) -> None:
+    encode = tokenizer.encode
     script = [
         (encode("From Step "), "stop", "Step "),
         (encode("1 on:\n```\nx\n\n"), "stop", "\n\n"),
         (encode("y\n```\n**Step "), "stop", "Step "),
         (encode("2:** z"), "stop", None),
     ]
-    generator, engine = scripted(tokenizer_dir, *script)
+    generator, engine = scripted(tokenizer, *script)
     first = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=50))
     [step] = first.continuations[0].steps
     assert (step.text, step.finish) == ("From Step 1 on:\n```\nx\n\ny\n```\n", "step")
@@ -420,32 +419,30 @@ async def test_what_ends_no_step_is_sampled_past(tokenizer_dir: Path) -> None:
     assert engine.asked[-1][0] == generator._encoder.chain_ids(Chain(LONG)) + written
 
 
-async def test_blanks_up_to_the_limit_end_by_length(tokenizer_dir: Path) -> None:
+async def test_blanks_up_to_the_limit_end_by_length(tokenizer: Any) -> None:
     blank = (BLANK, "stop", "\n\n")
-    generator, _ = scripted(tokenizer_dir, blank, blank)
+    generator, _ = scripted(tokenizer, blank, blank)
     result = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=2))
     assert (result.continuations[0].finish, result.continuations[0].tokens) == ("length", 2)
 
 
-async def test_a_step_that_uses_up_its_own_limit_is_still_a_step(tokenizer_dir: Path) -> None:
-    generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
+async def test_a_step_that_uses_up_its_own_limit_is_still_a_step(tokenizer: Any) -> None:
+    generator, _ = scripted(tokenizer, (WORD_AND_BLANK, "stop", "\n\n"))
     result = await generator.sample(Chain(LONG), 1, Sampling(until="step", max_tokens=2))
     assert result.continuations[0].finish == "step"
 
 
-async def test_the_delimiter_as_a_stop_string_finishes_a_whole_solution(
-    tokenizer_dir: Path,
-) -> None:
-    generator, _ = scripted(tokenizer_dir, (WORD_AND_BLANK, "stop", "\n\n"))
+async def test_the_delimiter_as_a_stop_string_finishes_a_whole_solution(tokenizer: Any) -> None:
+    generator, _ = scripted(tokenizer, (WORD_AND_BLANK, "stop", "\n\n"))
     result = await generator.sample(Chain(LONG), 1, Sampling(stop=("\n\n",)))
     assert (result.continuations[0].text, result.continuations[0].finish) == ("Yes.", "stop")
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])
 async def test_a_request_that_the_engine_gave_up_is_never_an_answer(
-    tokenizer_dir: Path, reason: str
+    tokenizer: Any, reason: str
 ) -> None:
-    generator, _ = scripted(tokenizer_dir, (WORD, reason, None))
+    generator, _ = scripted(tokenizer, (WORD, reason, None))
     with pytest.raises(EngineError, match=reason):
         await generator.sample(Chain(LONG), 1, Sampling())
 

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
 from router.core import Router
 from router.models.base import VerifierInfo
@@ -53,15 +52,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizers(tokenizer_dir: Path) -> Tokenizers:
-    qwen = AutoTokenizer.from_pretrained(tokenizer_dir)
+def tokenizers(tokenizer: Any) -> Tokenizers:
     return {
-        "qwen-prm": qwen,
-        "self": qwen,
-        "self-mean": qwen,
+        "qwen-prm": tokenizer,
+        "self": tokenizer,
+        "self-mean": tokenizer,
         "rlhflow": prm_models.llama_tokenizer(),
         "math-shepherd": prm_models.mistral_tokenizer(),
-        "skywork": qwen,
+        "skywork": tokenizer,
     }
 
 
@@ -261,10 +259,10 @@ def head() -> Path:
 
 
 @pytest.fixture
-def exported(tokenizer_dir: Path, tmp_path: Path) -> Path:
+def exported(tokenizer: Any, tmp_path: Path) -> Path:
     """What `router verifier export` writes, but for the weights."""
     directory = tmp_path / "exported"
-    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     (directory / "config.json").write_text(
         json.dumps({"model_type": "qwen2", "architectures": ["Qwen2ForProcessRewardModel"]})
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,13 +81,6 @@ MARKS = "```|\\[|\\]|$$|\\begin{cases}|\\end{cases}|\\"
 pieces = st.sampled_from(["\n", "\n\n", "\r\n", " ", *WORDS.split("|"), *MARKS.split("|")])
 texts = st.lists(pieces | st.text(max_size=3), max_size=40).map("".join)
 relaxed = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_dir: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tokenizer_dir)
 
 
 def one_at_a_time(encoder: ChainEncoder, ids: list[int]) -> Iterator[Step]:

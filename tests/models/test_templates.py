@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from copy import deepcopy
+from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -57,15 +56,8 @@ HISTORIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_dir: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tokenizer_dir)
-
-
 def with_template(tokenizer: Any, template: str | None) -> Any:
-    other = deepcopy(tokenizer)
+    other = copy(tokenizer)
     other.chat_template = template
     return other
 

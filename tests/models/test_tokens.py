@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,6 @@ relaxed = settings(max_examples=150, deadline=None, suppress_health_check=list(H
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tokenizer_dir: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tokenizer_dir)
-
-
-@pytest.fixture(scope="module")
 def encoder(tokenizer: Any) -> ChainEncoder:
     return ChainEncoder(tokenizer, get_prompt("qwen-math"))
 
@@ -74,19 +68,15 @@ def test_the_prompt_is_the_chat_template_up_to_the_answer(
     )
 
 
-def test_a_tokenizer_without_a_chat_template_gets_paragraphs(tokenizer_dir: Path) -> None:
-    from transformers import AutoTokenizer
-
-    base = AutoTokenizer.from_pretrained(tokenizer_dir)
+def test_a_tokenizer_without_a_chat_template_gets_paragraphs(tokenizer: Any) -> None:
+    base = copy(tokenizer)
     base.chat_template = None
     ids = ChainEncoder(base, get_prompt("plain")).prompt_ids(PROBLEM)
     assert base.decode(ids) == "What is 1+1?\n\n"
 
 
-def test_a_template_that_refuses_the_turns_is_an_input_error(tokenizer_dir: Path) -> None:
-    from transformers import AutoTokenizer
-
-    strict = AutoTokenizer.from_pretrained(tokenizer_dir)
+def test_a_template_that_refuses_the_turns_is_an_input_error(tokenizer: Any) -> None:
+    strict = copy(tokenizer)
     strict.chat_template = "{{ raise_exception('no system turn here') }}"
     with pytest.raises(InputError, match=r"qwen-math.*no system turn here"):
         ChainEncoder(strict, get_prompt("qwen-math")).prompt_ids(PROBLEM)
@@ -261,10 +251,8 @@ def test_special_tokens_that_mark_a_thought_stay_in_the_text(tokenizer_dir: Path
     assert_nothing_is_lost(encoder, ids, encoder.split(ids, "stop"))
 
 
-def test_an_encoder_knows_that_its_template_opens_a_thought(tokenizer_dir: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+def test_an_encoder_knows_that_its_template_opens_a_thought(tokenizer: Any) -> None:
+    tokenizer = copy(tokenizer)
     assert not ChainEncoder(tokenizer, get_prompt("qwen-math")).thinks
     tokenizer.chat_template += "{{ '<think>\\n' }}"
     assert ChainEncoder(tokenizer, get_prompt("qwen-math")).thinks

@@ -16,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -361,27 +361,32 @@ def serve_trickle(connection: socket.socket) -> None:
             time.sleep(1)
 
 
-@pytest.fixture(params=[serve_silence, serve_trickle])
-def slow_hub(request: pytest.FixtureRequest) -> Iterator[str]:
-    serve: Callable[[socket.socket], None] = request.param
+@contextmanager
+def slow_hub(serve: Callable[[socket.socket], None]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_hub_that_does_not_answer_costs_five_seconds(slow_hub: str) -> None:
+def test_a_hub_that_does_not_answer_costs_five_seconds() -> None:
+    """Two such hubs, asked at once by a process each."""
     code = (
         "import time, huggingface_hub; from router.models.weights.fetch import hub_answers; "
         "start = time.perf_counter(); print(hub_answers(), time.perf_counter() - start)"
     )
-    environment = {**os.environ, "HF_ENDPOINT": slow_hub, "NO_PROXY": "127.0.0.1"}
-    environment.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    answers, seconds = done.stdout.split()
-    assert answers == "False"
-    assert 4.5 < float(seconds) < 9  # a trickle of 42 bytes would take 42
+    with slow_hub(serve_silence) as silent, slow_hub(serve_trickle) as trickling:
+        asking = []
+        for hub in (silent, trickling):
+            environment = {**os.environ, "HF_ENDPOINT": hub, "NO_PROXY": "127.0.0.1"}
+            environment.pop("HF_HUB_OFFLINE", None)
+            command = [sys.executable, "-c", code]
+            asking.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            )
+        said = [process.communicate()[0].split() for process in asking]
+    assert [answers for answers, _ in said] == ["False", "False"]
+    # A trickle of 42 bytes would take 42.
+    assert all(4.5 < float(seconds) < 9 for _, seconds in said)
 
 
 def test_an_unreachable_hub_id_is_an_error_with_a_way_out(tiny: EmbeddedModel) -> None:

@@ -204,7 +204,8 @@ def test_every_sample_is_in_a_pilot_about_equally_often(
 async def test_a_tolerance_gives_up_some_accuracy_for_cheaper_searches(
     bundle: Bundle, world: Simulation, store: RolloutStore, evaluation: Evaluation
 ) -> None:
-    found = await evaluate(Study.of(bundle, world.problems, tolerance=0.1), store)
+    study = Study.of(replace(bundle, pilot=None), world.problems, tolerance=0.1)
+    found = await evaluate(study, store)
     for name in ("learned", "prefill", "oracle"):
         cheap, best = found.curve(name).at(8), evaluation.curve(name).at(8)
         assert cheap is not None
@@ -415,7 +416,8 @@ async def test_the_fit_is_resampled_with_the_problems(
     monkeypatch.setattr(comparison, "FITS", 30)
     again = simulated(180, seed=1)
     with filled(tmp_path / "fit.db", again, GRID) as fit:
-        found = await evaluate(Study.of(bundle, world.problems, [1, 8]), store, fit=fit)
+        study = Study.of(replace(bundle, pilot=None), world.problems, [1, 8])
+        found = await evaluate(study, store, fit=fit)
         assert (found.fits, evaluation.fits) == (30, 0)
         wide, narrow = equal_at(found, "learned", 8).gain, equal_at(evaluation, "learned", 8).gain
         assert wide.value == narrow.value
@@ -497,7 +499,7 @@ async def test_routing_by_the_prefill_needs_its_states(
         pass
     with RolloutStore.create(tmp_path / "r.db", ORIGIN) as store:
         store.add_prefill(world.problems[0].id, StoredPrefill(2, state(0)))  # of another layer
-        found = await evaluate(Study.of(bundle, world.problems), store)
+        found = await evaluate(Study.of(replace(bundle, pilot=None), world.problems), store)
     assert "prefill" not in found.policies
     assert "routing by the prefill is left out" in " ".join(found.notes)
 

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from benchmarks.simulated import SEARCHES, WORLD, Kind, Simulation, simulated_store
@@ -34,21 +33,11 @@ def fitted(path: Path, kinds: tuple[Kind, ...] = WORLD) -> Bundle:
         return fit_bundle(store, FitSettings(BUDGETS, GRID, levels="quantile:3"))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return fitted(tmp_path_factory.mktemp("report") / "r.db")
-
-
 async def evaluated(bundle: Bundle, path: Path, kinds: tuple[Kind, ...] = WORLD) -> Evaluation:
     world: Simulation = simulated_store(path, 40, GRID, seed=5, kinds=kinds)
     unseen = replace(bundle, manifest={**bundle.manifest, "data": {"texts": [], "problems": 60}})
     with RolloutStore.read(path) as store:
         return await evaluate(Study.of(unseen, world.problems), store)
-
-
-@pytest.fixture(scope="module")
-async def evaluation(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return await evaluated(bundle, tmp_path_factory.mktemp("dev") / "r.db")
 
 
 def check_colours(page: str) -> None:
@@ -74,7 +63,8 @@ def check_page(page: str) -> None:
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()
 
 
-def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
+def test_an_evaluations_page_shows_its_figures(simulated_evaluation: Evaluation) -> None:
+    evaluation = simulated_evaluation
     page = evaluation_page.render(evaluation)
     check_page(page)
     assert page.count("<figure>") == 7
@@ -97,12 +87,12 @@ def test_an_evaluations_page_shows_its_figures(evaluation: Evaluation) -> None:
     assert page == evaluation_page.render(evaluation)
 
 
-def test_a_bundles_page_shows_its_table(bundle: Bundle) -> None:
-    page = bundle_page.render(bundle)
+def test_a_bundles_page_shows_its_table(simulated_bundle: Bundle) -> None:
+    page = bundle_page.render(simulated_bundle)
     check_page(page)
     assert page.count("<figure>") == 5
     cells = re.findall(r'data-head="N = \d+"><b>([^<]*)</b>', page)
-    assert len(cells) == bundle.table.levels * len(BUDGETS)
+    assert len(cells) == simulated_bundle.table.levels * len(BUDGETS)
     assert "DVTS of 8" in cells
     assert any(cell.startswith("beam search of ") for cell in cells)
     assert "levels have winners of their own at budgets 4, 8; whether on others" in page
@@ -112,19 +102,19 @@ async def test_both_say_plainly_if_one_strategy_wins_everywhere(tmp_path: Path) 
     bundle = fitted(tmp_path / "r.db", BEAMS)
     page = bundle_page.render(bundle)
     assert "One strategy wins everywhere, at every level and budget: beam search" in page
-    evaluation = await evaluated(bundle, tmp_path / "d.db", BEAMS)
+    evaluation = await evaluated(replace(bundle, pilot=None), tmp_path / "d.db", BEAMS)
     page = evaluation_page.render(evaluation)
     assert "One strategy wins everywhere: every problem got beam search" in page
 
 
-def test_a_bundle_without_an_estimator_has_a_page(bundle: Bundle) -> None:
-    page = bundle_page.render(replace(bundle, estimator=None, pilot=None))
+def test_a_bundle_without_an_estimator_has_a_page(simulated_bundle: Bundle) -> None:
+    page = bundle_page.render(replace(simulated_bundle, estimator=None, pilot=None))
     check_page(page)
     assert "Learned difficulty" not in page
 
 
-def test_costs_that_are_not_known_are_left_out(evaluation: Evaluation) -> None:
-    record = evaluation.to_dict()
+def test_costs_that_are_not_known_are_left_out(simulated_evaluation: Evaluation) -> None:
+    record = simulated_evaluation.to_dict()
     for curve in record["curves"]:
         for point in curve["points"]:
             point["flops"] = point["tokens"] = None
@@ -136,9 +126,11 @@ def test_costs_that_are_not_known_are_left_out(evaluation: Evaluation) -> None:
     assert "not known" in page
 
 
-def test_the_command_draws_either(bundle: Bundle, evaluation: Evaluation, tmp_path: Path) -> None:
-    bundle.save(tmp_path / "bundle")
-    evaluation.save(tmp_path / "e.json")
+def test_the_command_draws_either(
+    simulated_bundle: Bundle, simulated_evaluation: Evaluation, tmp_path: Path
+) -> None:
+    simulated_bundle.save(tmp_path / "bundle")
+    simulated_evaluation.save(tmp_path / "e.json")
     for source, title in (("bundle", "bundle</h1>"), ("e.json", "evaluation</h1>")):
         out = tmp_path / f"{source}.html"
         done = CliRunner().invoke(cli.main, ["report", str(tmp_path / source), "--out", str(out)])

@@ -223,7 +223,8 @@ def test_path_without_a_model_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in done.stderr
 
 
-def test_endpoint_that_refuses_is_named() -> None:
+def test_endpoint_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.models.generators.endpoints.FIRST_DELAY", 0.001)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -478,6 +479,7 @@ cli.main()
 def test_interrupt_keeps_what_has_finished(tmp_path: Path) -> None:
     file, out = problem_file(tmp_path / "p.jsonl", fake_problems(200)), tmp_path / "out.jsonl"
     args = ["solve", "--file", str(file), "--out", str(out), "--budget", "1", "--in-flight", "1"]
+    args += ["--verifier", "none"]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_CLI, *args], stderr=subprocess.PIPE, text=True
     )
