@@ -109,8 +109,10 @@ def main(rollouts: tuple[Path, ...], most: int, features: Path, out: Path) -> No
         "layers 12 and 16 together": lambda: both(BASE, together),
         "relative to the problem": lambda: both(BASE, relative(own)),
         "two folds": lambda: both(replace(BASE, folds=2), own),
+        "no pairs": lambda: both(replace(BASE, pairs=0.0), own),
+        "no pairs, penalty 0.03": lambda: both(replace(BASE, pairs=0.0, penalty=3e-2), own),
     }
-    for penalty in (1e-2, 1e-1):
+    for penalty in (1e-2, 3e-1):
         linear[f"penalty {penalty}"] = partial(both, replace(BASE, penalty=penalty), own)
     for share in (0.2, 1.0):
         name = f"last step weighs {share}"

@@ -65,13 +65,15 @@ class HeadSettings:
 
     folds: networks, each leaving out one fold of the problems.
     penalty: of a linear head's squared weights, beside the mean loss of a step.
+    pairs: weight of a linear head's mean loss of a problem's pairs, beside that of a step.
     weight_decay: of AdamW; states are standardised, so one strength suits all layers.
     last_share: weight of a solution's last step; the earlier steps share the rest equally.
     patience: epochs without a better loss on the fold left out before training stops.
     """
 
     folds: int = 8
-    penalty: float = 3e-2
+    penalty: float = 0.1
+    pairs: float = 1.0
     learning_rate: float = 3e-4
     weight_decay: float = 1.0
     last_share: float = 0.5

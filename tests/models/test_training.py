@@ -149,6 +149,24 @@ def test_a_head_that_pools_finds_it_in_both_states(in_mean: bool) -> None:
     assert torch.allclose(means, pooled, atol=1e-3)
 
 
+def test_a_head_that_pools_ranks_inside_problems_whatever_tells_problems_apart() -> None:
+    """One direction says how easy a problem is, and inside it which solutions are wrong."""
+    rng = np.random.default_rng(0)
+    data = examples(0.0)
+    ease = np.repeat(rng.random(40), 16)
+    outcomes = np.repeat(rng.random(320) < ease[::2], 2)
+    states = data.states.astype(np.float32)
+    states[:, 0, 3] = 8 * (ease - 0.5) - 2.0 * outcomes + rng.normal(size=640)
+    data = replace(data, states=states.astype(np.float16), labels=outcomes.astype(np.float32))
+
+    def inside(settings: HeadSettings) -> float:
+        scores = train_mean_head(data, settings).held_out
+        return auc_within(scores, data.labels > 0.5, data.groups)
+
+    assert inside(replace(FAST, pairs=0.0)) < 0.45
+    assert inside(replace(FAST, pairs=1.0)) > 0.55
+
+
 def test_held_out_scores_of_noise_are_no_better_than_chance() -> None:
     data = examples(0.0)
     trained = train_head(data, FAST)
