@@ -48,8 +48,9 @@ SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
 LARGE: Final = (1, 2, 4)
 """Samples of the larger model, which are all at T = 0.3."""
 
-FIRST: Final = (1, 2, 4, 8)
-"""Samples of the smaller model before the larger one is asked."""
+THEN: Final = ((1, 1), (1, 4), (2, 1), (2, 4), (4, 1), (4, 4), (8, 1))
+"""Samples of the smaller model before the larger one is asked, and then of that one; more would
+cost more than the largest budget."""
 
 INCHES: Final = (7.4, 4.2)
 
@@ -73,14 +74,15 @@ def texts() -> list[str]:
 
 def fleet_texts() -> list[str]:
     """The same, votes of the larger model, and votes of the smaller one that may be left to it."""
-    large = [f"best_of_n(n={n}, select=majority, temperature=0.3, model=large)" for n in LARGE]
-    found = [*texts(), *large]
+    large = {n: f"best_of_n(n={n}, select=majority, temperature=0.3, model=large)" for n in LARGE}
+    found = [*texts(), *large.values()]
     for select, heat in product(("weighted", "majority"), ("", ", temperature=0.3")):
-        for n, lead, floor in product(FIRST, LEADS[select], FLOORS[select][:2]):
+        rules = product(THEN, LEADS[select], FLOORS[select][:2])
+        for (n, m), lead, floor in rules:
             if n > 1 or (select, heat) == ("weighted", ", temperature=0.3"):
                 first = f"best_of_n(n={n}, select={select}{heat})"
                 rule = f"lead={lead * n / 4:g}" + f", give_up={floor}" * (floor > 0)
-                found += [f"escalate(first={first}, then={then}, {rule})" for then in large[::2]]
+                found.append(f"escalate(first={first}, then={large[m]}, {rule})")
     return found
 
 

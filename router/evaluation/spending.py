@@ -287,7 +287,8 @@ def _between(values: Floats, before: Ints, part: Floats) -> Floats:
     """In each row the value that lies that far between one column and the next."""
     rows = np.arange(len(values))
     low: Floats = values[rows, before]
-    return low + part * (values[rows, before + 1] - low)
+    between: Floats = low + part * (values[rows, before + 1] - low)
+    return between
 
 
 def _figure(values: Floats) -> Figure:
