@@ -83,8 +83,8 @@ class Equal(_Record):
 
     budget: what one problem may cost. average: what all may cost on average; None where each may
         cost its budget. spent: generations that they do cost on average.
-    samples: smallest N of the baseline that is as accurate, on straight lines from nothing at N =
-        0; None means more than the largest N that was measured, in each of its three numbers.
+    samples: smallest cost at which the baseline is as accurate, on the upper hull of its votes and
+        nothing; None means more than the largest that was measured, in each of its three numbers.
     generations, tokens, flops: how many times as much the baseline spends there; None as above, or
         where the unit was not measured.
     gain: accuracy of the policy minus that of the baseline at the same mean number of generations.

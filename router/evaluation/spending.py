@@ -2,7 +2,9 @@
 
 The baseline is what anyone can have without a router: at each N the vote over samples (weighted or
 majority, at one temperature; at N = 1 perhaps one greedy sample) that the *fit* expects most of. In
-a fleet it may ask any one of the models, and N is what it costs, rounded up.
+a fleet it may ask any one of the models, and N is what it costs, rounded up. Between two of these
+lies a coin: whoever gives some problems the one and the others the other, blindly, gets what is on
+the line between them, so the baseline is the upper hull of the votes.
 Policies may spend a budget on each problem, or an average over all of them. Everything that a fit
 decides is decided anew on each resample of its problems, where its rollouts are at hand: levels,
 estimates, choices, prices, and the baseline too. So intervals cover another fit as well as other
@@ -14,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Final, Literal
 
 import numpy as np
@@ -216,7 +219,7 @@ class Spending:
         count = len(found.problems)
         self.weights = np.concatenate([np.full((1, count), 1 / count), weights / count])
         self._curves = {unit: self._curve(getattr(found, unit), votes) for unit in UNITS}
-        self._rising = np.maximum.accumulate(self._curves["accuracy"], axis=1)
+        self._rising = _hull(self._curves["generations"], self._curves["accuracy"])
 
     def equal(
         self, policy: str, budget: int, own: dict[Unit, Floats], average: float | None = None
@@ -281,6 +284,21 @@ class Spending:
             return None
         spent = _between(costs, before, part)
         return _bounded(np.where(np.isinf(samples), np.inf, spent / own))
+
+
+def _hull(costs: Floats, accuracy: Floats) -> Floats:
+    """The most that is had at each cost by one of these, or by mixing two of them.
+
+    costs, accuracy: shape (rows, sizes); costs rise.
+    """
+    hull = np.maximum.accumulate(accuracy, axis=1)
+    for low, high in combinations(range(costs.shape[1]), 2):
+        inside = slice(low, high + 1)
+        start, end = costs[:, [low]], costs[:, [high]]
+        part = (costs[:, inside] - start) / (end - start)
+        mixed = accuracy[:, [low]] * (1 - part) + accuracy[:, [high]] * part
+        hull[:, inside] = np.maximum(hull[:, inside], mixed)
+    return hull
 
 
 def _between(values: Floats, before: Ints, part: Floats) -> Floats:
