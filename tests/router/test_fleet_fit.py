@@ -23,7 +23,7 @@ from router.evaluation.study import Study
 from router.fitting.allocation import Allocation
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.configurations import configurations, fleet_defaults
-from router.fitting.costs import measured_fleet
+from router.fitting.costs import measured_fleet, relative_costs
 from router.fitting.measurements import measure
 from router.fitting.sampler import Sampler
 from router.fitting.workers import LocalWorker
@@ -341,6 +341,29 @@ async def test_what_was_sampled_at_another_temperature_keeps_it_when_joined(tmp_
     with pytest.raises(InputError, match="temperature"):
         join([*alone, ("large", found["short"])], tmp_path / "x.sqlite")
     assert not (tmp_path / "x.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "cost"),
+    [
+        ((), 2),  # no samples yet: that of a token
+        (("temperature=0.3, ",), 3.33),
+        (("temperature=0.3, ", ""), 5.33),  # those at the fit's own temperature say so
+        (("select=best, ",), 2),  # the same name with more to it is no plain sample
+    ],
+)
+def test_samples_at_any_temperature_tell_what_a_model_costs(
+    kinds: tuple[str, ...], cost: float
+) -> None:
+    both = with_prices(LocalWorker(models(), Sampling()).origin, pairs())
+    large = replace(both.others["large"], parameters=2, price=None)
+    origin = replace(both, parameters=1, price=None, others={"large": large})
+    # Runs, candidates, sampled tokens and those of prompts, by configuration and problem.
+    spent: dict[str, dict[str, tuple[float, ...]]] = {"best_of_n": {"p": (1, 8, 800, 50)}}
+    for kind in kinds:
+        sampled = 200 if kind else 350
+        spent[f"best_of_n(n=1, {kind}model=large)"] = {"p": (4, 4, 4 * sampled, 200)}
+    assert relative_costs(origin, spent)["large"].cost == cost
 
 
 def test_a_store_of_the_first_alone_becomes_a_fleets(tmp_path: Path) -> None:
