@@ -203,6 +203,8 @@ class Strategy(ABC):
 
 
 def _written(value: Any) -> str:
-    """A parameter as `strategies.registry` reads it: one word, or a literal."""
+    """A parameter as `strategies.registry` reads it: one word, or a literal; 1.0 as 1, its equal."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     word = isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
     return str(value) if word or not isinstance(value, str) else f'"{value}"'

@@ -146,6 +146,14 @@ def test_nonsense_is_refused(wrong: str) -> None:
         parse_strategy(f"best_of_n(n=8, {wrong})")
 
 
+def test_a_schedule_reads_the_samples_of_its_temperatures() -> None:
+    """Under the texts by which other strategies store them: at 0 too."""
+    parts = parse_strategy('best_of_n(n=4, temperatures="0:1, 1:3")').parts()
+    alone = [parse_strategy(f"best_of_n(n=1, temperature={t})") for t in ("0", "1")]
+    assert [str(part) for part, _ in parts] == [str(one) for one in alone]
+    assert str(parse_strategy("best_of_n(n=1, temperature=0.0)")) == str(alone[0])
+
+
 def test_schedules_are_equal_however_they_are_written() -> None:
     one, other = BestOfN(8, temperatures="0.30:4,0.8"), BestOfN(8, temperatures=" .3 : 4 , 0.80")
     assert one == other
