@@ -203,7 +203,7 @@ class Strategy(ABC):
 
 
 def _written(value: Any) -> str:
-    """A parameter as `strategies.registry` reads it: one word, or a literal; 1.0 as 1, its equal."""
+    """A parameter as `strategies.registry` reads it: one word, or a literal; 1.0 is 1."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     word = isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)

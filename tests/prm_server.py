@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import log
 from typing import Any
 
 import httpx
@@ -28,10 +29,10 @@ def probability(ids: Sequence[int]) -> float:
     return hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).digest()[0] / 255
 
 
-def rows(ids: Sequence[int], *, activation: bool = True) -> list[tuple[float, float]]:
-    """Both classes' probabilities of each token; without an activation, any two numbers."""
+def logits(ids: Sequence[int]) -> list[tuple[float, float]]:
+    """Both numbers of each token; the softmax of the second is its `probability`."""
     good = [probability(ids[: end + 1]) for end in range(len(ids))]
-    return [(1 - value, value) if activation else (2 * value - 1, 3 * value) for value in good]
+    return [(0.5, 0.5 + log(max(p, 1e-30) / max(1 - p, 1e-30))) for p in good]
 
 
 class PrmServer:
@@ -84,7 +85,8 @@ class PrmServer:
                 f"This model's maximum context length is {self.context} tokens. However, your "
                 f"prompt contains {len(ids)} input tokens"
             )
-        found = rows(ids, activation=body.get("use_activation", True))
+        assert "data" in body or body["use_activation"] is False
+        found = logits(ids)
         if self.step:
             found = [row for row, token in zip(found, ids, strict=True) if token == TAG]
         if "data" not in body:
@@ -92,7 +94,7 @@ class PrmServer:
         starts = [tuple(ids[:end]) for end in range(4, len(ids), 4)]
         cached = max((len(start) for start in starts if start in self._cached), default=0)
         self._cached |= set(starts)
-        return 200, {"data": {"rows": _encoded(found[cached:]), "cached_tokens": cached}}
+        return 200, {"data": {"logits": _encoded(found[cached:]), "cached_tokens": cached}}
 
     def _words(self, body: dict[str, Any]) -> Answer:
         prompts = [[*body["query"], *item][: self.context - 1] for item in body["items"]]

@@ -11,7 +11,6 @@ before it, for it adds nothing. Nothing follows the last read: the models are ca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -24,14 +23,9 @@ from router.models.errors import InputError, ModelError, VerifierError
 from router.models.types import Chain, Problem, Step
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from transformers import PreTrainedTokenizerBase
 
     from router.models.tokens import ChainEncoder
-
-    Rows = npt.NDArray[np.float32]
-    """Both outputs of a head at tokens, the last of which ends a chain, shape (tokens, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +204,6 @@ class ClassHead:
     prefix: str
     good: int
 
-    def first(self, encoded: Encoded) -> int:
-        """Index of the first token whose outputs the scores need."""
-        return encoded.reads[0]
-
-    def scores(self, rows: Rows, encoded: Encoded) -> list[float]:
-        """Scores at the reads. rows: probabilities of the classes of the last tokens."""
-        return [float(rows[read - len(encoded.ids), self.good]) for read in encoded.reads]
-
 
 @dataclass(frozen=True, slots=True)
 class MeanHead:
@@ -228,20 +214,6 @@ class MeanHead:
     """
 
     prefix: str
-
-    def first(self, encoded: Encoded) -> int:
-        """Index of the first token whose outputs the scores need."""
-        return min(encoded.opening, encoded.reads[0])
-
-    def scores(self, rows: Rows, encoded: Encoded) -> list[float]:
-        """Scores at the reads. rows: both numbers of the last tokens."""
-        start = encoded.opening - len(encoded.ids)
-        values = []
-        for read in encoded.reads:
-            at = read - len(encoded.ids)
-            mean = rows[range(min(start, at), at + 1), 1].mean()
-            values.append(1 / (1 + math.exp(-float(rows[at, 0] + mean))))
-        return values
 
 
 TokenHead = ClassHead | MeanHead

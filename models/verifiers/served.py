@@ -2,10 +2,9 @@
 
 Which of vLLM's APIs is asked depends on the format's head (read in vLLM 0.32):
 
-- two classes: `/pooling`, task `token_classify`, which answers a row for every token. It reads no
-  prefix cache, so every call costs the whole chain; with our plugin (`verifiers.vllm_plugin`) in
-  the server, it costs its new tokens. A head that pools asks for its two numbers as they are, of
-  all tokens, so that every call costs the whole chain.
+- two classes: `/pooling`, task `token_classify`, which answers both logits of every token. It
+  reads no prefix cache, so every call costs the whole chain; with our plugin
+  (`verifiers.vllm_plugin`) in the server, it costs its new tokens.
 - two words of the vocabulary: `/generative_scoring`, which answers how probable one is beside the
   other after given tokens. The server samples, so it keeps prefixes; it does not say how much of
   them it used.
@@ -17,7 +16,6 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
@@ -29,7 +27,6 @@ from router.models.generators.endpoints import EndpointPool, HTTPFailure
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Scored, Step
 from router.models.verifiers.prm import (
-    ClassHead,
     Encoded,
     PairLogits,
     PrmFormat,
@@ -38,6 +35,7 @@ from router.models.verifiers.prm import (
     checked_scores,
     single_token,
 )
+from router.models.verifiers.rows import RowReader
 
 SERVE_FLAGS: Final = '--pooler-config \'{"tok_pooling_type": "ALL"}\''
 """What a server of a classifier needs, to answer a row for every token."""
@@ -59,8 +57,8 @@ class _Api(Protocol):
 
     def longest(self, context: int) -> int: ...
 
-    async def read(self, encoded: Encoded) -> Scored:
-        """Scores at the reads of a chain, not checked."""
+    async def read(self, encoded: Encoded, known: int) -> Scored:
+        """Scores of a chain's steps from index `known` on, not checked."""
         ...
 
 
@@ -71,14 +69,14 @@ class _Rows:
 
     def __init__(self, pool: EndpointPool, head: TokenHead) -> None:
         self._pool = pool
-        self._head = head
+        self._reader = RowReader(head)
         self.plugin = False
 
     def longest(self, context: int) -> int:
         return context
 
-    async def read(self, encoded: Encoded) -> Scored:
-        ids = encoded.ids
+    async def read(self, encoded: Encoded, known: int) -> Scored:
+        ids, reading = encoded.ids, self._reader.plan(encoded, known)
         try:
             rows, cached = await (self.new_rows(ids) if self.plugin else self._rows(ids))
         except HTTPFailure:
@@ -86,23 +84,23 @@ class _Rows:
                 raise
             rows, cached = await self._rows(ids)  # by a server without it, or it says why not
         computed = len(ids) - cached
-        if cached > self._head.first(encoded):
+        if cached > reading.first:
             # Known tokens, but not read before: a chain that was scored in longer steps.
             rows, _ = await self._rows(ids)
             computed += len(ids)
-        return Scored(tuple(self._head.scores(rows, encoded)), computed, cached)
+        return Scored(tuple(self._reader.scores(rows, reading)), computed, cached)
 
     async def new_rows(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.float32], int]:
         """Rows of the tokens that are not in the server's cache, and how many are."""
         answer = await self._pool.call("POST", "pooling", {"data": ids})
         cached = answer["data"]["cached_tokens"]
-        return _decoded(answer["data"]["rows"], len(ids) - cached), cached
+        return _decoded(answer["data"]["logits"], len(ids) - cached), cached
 
     async def _rows(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.float32], int]:
         body = {
             "input": ids,
             "task": "token_classify",
-            "use_activation": isinstance(self._head, ClassHead),
+            "use_activation": False,
             "encoding_format": "base64",
             "embed_dtype": "float32",
             "endianness": "little",
@@ -123,8 +121,8 @@ class _Words:
     def longest(self, context: int) -> int:
         return context - 1  # the word; the server would cut longer ones without a word
 
-    async def read(self, encoded: Encoded) -> Scored:
-        ids, reads = encoded.ids, encoded.reads
+    async def read(self, encoded: Encoded, known: int) -> Scored:
+        ids, reads = encoded.ids, encoded.reads[known:]
         start = reads[0] + 1
         body = {
             "query": ids[:start],
@@ -178,8 +176,7 @@ class ServedVerifier:
         api = _api(pool, encoder, prm)
         verifier = cls(pool, api, encoder, prm, info, context)
         chain = Chain(Problem("probe", "1 + 1")).extend(Step("It is 2.", "stop"))
-        if isinstance(prm.head, ClassHead):
-            assert isinstance(api, _Rows)
+        if isinstance(api, _Rows):
             with suppress(EngineError, *_UNREADABLE):  # what is wrong, the next call says
                 await api.new_rows(prm.layout.encode(chain, encoder).ids)
                 api.plugin = True
@@ -205,8 +202,7 @@ class ServedVerifier:
             VerifierError: no server could answer, or a score is not a probability.
         """
         encoded = self._layout.encode(chain, self._encoder)
-        wanted = encoded.reads[known:]
-        if not wanted:
+        if not encoded.reads[known:]:
             return Scored((), tokens=0, cached_tokens=0)
         if len(encoded.ids) > self._longest:
             raise Unscorable(
@@ -215,7 +211,7 @@ class ServedVerifier:
                 f"{self._longest}; a longer context is its --max-model-len"
             )
         try:
-            scored = await self._api.read(replace(encoded, reads=wanted))
+            scored = await self._api.read(encoded, known)
         except HTTPFailure as error:
             kind = Unscorable if error.status == 400 and _TOO_LONG in str(error) else VerifierError
             raise kind(f"verifier {self._info.name}: {error}", error.said) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from router.models.runtime.numbers import compute_dtype
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Scored
 from router.models.verifiers.prm import (
-    Encoded,
     PairLogits,
     PrmFormat,
     check_tokenizer,
     checked_scores,
     single_token,
 )
-from router.models.verifiers.reward_heads import PairHead, StepHead, load_head, with_means
+from router.models.verifiers.reward_heads import PairHead, StepHead, load_head
+from router.models.verifiers.rows import Reading, RowReader
 from router.models.weights.find import weight_files
 
 _CACHE_BYTES = 1 << 30
@@ -42,19 +42,17 @@ _WORTH_SHARING = 16
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A path's tokens up to its last wanted read, and the reads whose scores are wanted.
-
-    start: index of the first token whose state they need.
-    """
+    """A path's tokens, and what the scores of its steps need of them."""
 
     problem: Problem
-    encoded: Encoded
-    start: int
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    values: list[float]
+    """numbers: both of a head that pools, of all tokens computed; else the scores."""
+
+    numbers: Tensor
     computed: int
     cached: int
 
@@ -83,6 +81,7 @@ class TransformersVerifier:
         self._prm = prm
         self._info = info
         self._context: int = backbone.config.max_position_embeddings
+        self._reader = RowReader(prm.head)
         self._prefixes = PrefixCache(cache_bytes)
         self._batcher = MicroBatcher(self._run, max_batch)
 
@@ -158,25 +157,28 @@ class TransformersVerifier:
             VerifierError: the forward pass failed, or a score is not a probability.
         """
         encoded = self._prm.layout.encode(path, self._encoder)
-        wanted = encoded.reads[known:]
-        if not wanted:
+        if not encoded.reads[known:]:
             return Scored((), tokens=0, cached_tokens=0)
         if len(encoded.ids) > self._context:
             raise Unscorable(
                 f"problem {path.problem.id!r} with {path.depth} steps has {len(encoded.ids)} "
                 f"tokens, and verifier {self._info.name} reads at most {self._context}"
             )
-        start = min(encoded.opening, wanted[0]) if self._head.pools else wanted[0]
-        request = _Request(path.problem, replace(encoded, reads=wanted), start)
+        reading = self._reader.plan(encoded, known)
         try:
-            result = await self._batcher.submit(request)
+            result = await self._batcher.submit(_Request(path.problem, reading))
         except (RuntimeError, IndexError) as error:
             raise VerifierError(
                 f"verifier {self._info.name} failed on problem {path.problem.id!r}: {error}",
                 str(error),
             ) from error
-        values = checked_scores(result.values, path, self._info.name)
-        return Scored(values, tokens=result.computed, cached_tokens=result.cached)
+        values = (
+            self._reader.scores(result.numbers.numpy(), reading)
+            if self._head.pools
+            else result.numbers.tolist()
+        )
+        checked = checked_scores(values, path, self._info.name)
+        return Scored(checked, tokens=result.computed, cached_tokens=result.cached)
 
     async def aclose(self) -> None:
         await self._batcher.aclose()
@@ -184,17 +186,15 @@ class TransformersVerifier:
     @torch.inference_mode()
     def _run(self, batch: list[_Request]) -> list[_Result]:
         charged = self._compute_shared(batch)
-        rows = self._forward([(r.encoded.ids, r.start) for r in batch])
+        rows = self._forward([(r.reading.encoded.ids, r.reading.first) for r in batch])
         results = []
         for request, ahead, (reused, states) in zip(batch, charged, rows, strict=True):
-            reads = [read - reused for read in request.encoded.reads]
-            wanted = (
-                with_means(states, reads, request.encoded.opening - reused)
-                if self._head.pools
-                else states[torch.tensor(reads, device=states.device)]
+            reading = request.reading
+            reads = [read - reused for read in reading.encoded.reads[reading.known :]]
+            numbers = (
+                self._head(states) if self._head.pools else self._head.probabilities(states[reads])
             )
-            values = self._head.probabilities(wanted)
-            results.append(_Result(values.tolist(), len(states) + ahead, max(reused - ahead, 0)))
+            results.append(_Result(numbers.cpu(), len(states) + ahead, max(reused - ahead, 0)))
         return results
 
     def _compute_shared(self, batch: Sequence[_Request]) -> list[int]:
@@ -208,8 +208,8 @@ class TransformersVerifier:
             of_problem[request.problem].append(index)
         starts: list[tuple[tuple[int, ...], int]] = []
         for indices in of_problem.values():
-            requests = [batch[index] for index in indices]
-            start = _common_prefix([one.encoded.ids[: one.start] for one in requests])
+            requests = [batch[index].reading for index in indices]
+            start = _common_prefix([r.encoded.ids[: r.first] for r in requests])
             fresh = len(start) - self._prefixes.longest(start)[0]
             if len(indices) > 1 and fresh >= _WORTH_SHARING:
                 starts.append((start, len(start)))

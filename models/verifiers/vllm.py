@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -24,12 +23,12 @@ from router.models.runtime.vllm_process import start_engine, stop_engine
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Scored
 from router.models.verifiers.prm import (
-    ClassHead,
     PrmFormat,
     TokenHead,
     check_tokenizer,
     checked_scores,
 )
+from router.models.verifiers.rows import RowReader
 
 if TYPE_CHECKING:
     from vllm import PoolingRequestOutput
@@ -46,7 +45,7 @@ class VLLMVerifier:
         self._engine = engine
         self._encoder = encoder
         self._layout = prm.layout
-        self._head = prm.head
+        self._reader = RowReader(prm.head)
         self._info = info
 
     @classmethod
@@ -91,8 +90,7 @@ class VLLMVerifier:
             VerifierError: the engine failed, or a score is not a probability.
         """
         encoded = self._layout.encode(path, self._encoder)
-        wanted = encoded.reads[known:]
-        if not wanted:
+        if not encoded.reads[known:]:
             return Scored((), tokens=0, cached_tokens=0)
         context = self._engine.model_config.max_model_len
         if len(encoded.ids) > context:
@@ -101,16 +99,16 @@ class VLLMVerifier:
                 f"tokens, and verifier {self._info.name} reads at most {context}; a longer context "
                 "is --verifier-arg max_model_len=…, if the verifier was trained for it"
             )
-        encoded = replace(encoded, reads=wanted)
-        first = self._head.first(encoded)
+        reading = self._reader.plan(encoded, known)
         # Where known steps are needed again, the cache is of no use: it gives no rows of them.
-        output = await self._pool(path, encoded.ids, use_cache=not known or first == wanted[0])
+        again = known and reading.first <= encoded.reads[known - 1]
+        output = await self._pool(path, encoded.ids, use_cache=not again)
         computed = len(encoded.ids) - output.num_cached_tokens
-        if output.num_cached_tokens > first:
+        if output.num_cached_tokens > reading.first:
             # Known tokens, but not read before: a path that was scored in longer steps.
             output = await self._pool(path, encoded.ids, use_cache=False)
             computed += len(encoded.ids)
-        values = self._head.scores(output.outputs.data.float().numpy(), encoded)
+        values = self._reader.scores(output.outputs.data.float().numpy(), reading)
         checked = checked_scores(values, path, self._info.name)
         return Scored(checked, tokens=computed, cached_tokens=output.num_cached_tokens)
 
@@ -127,7 +125,7 @@ class VLLMVerifier:
         request_id = uuid4().hex
         params = PoolingParams(
             task="token_classify",
-            use_activation=isinstance(self._head, ClassHead),
+            use_activation=False,
             skip_reading_prefix_cache=not use_cache,
         )
         results = self._engine.encode(

@@ -3,7 +3,7 @@
 vLLM's `/pooling` refuses the cache to every `token_classify` request, because the rows of cached
 tokens do not come back (`vllm/pooling_params.py:127`). Whoever keeps the scores of earlier steps
 wants just that. This plugin of vLLM's (`--io-processor-plugin router`) takes token ids as the
-request's `data`, and answers the rows of the tokens that were not cached, with their count.
+request's `data`, and answers the head's numbers for the tokens that were not cached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vllm.plugins.io_processors.interface import IOProcessor
 
 
 class NewRows(IOProcessor):  # type: ignore[misc]  # vLLM has no types here
-    """One prompt's probabilities of each class, for its last tokens: those not cached."""
+    """One prompt's logits, for its last tokens: those not cached."""
 
     def parse_data(self, data: object) -> list[int]:
         """The prompt's token ids.
@@ -31,7 +31,7 @@ class NewRows(IOProcessor):  # type: ignore[misc]  # vLLM has no types here
 
     def merge_pooling_params(self, *_: Any) -> PoolingParams:
         return PoolingParams(
-            task="token_classify", use_activation=True, skip_reading_prefix_cache=False
+            task="token_classify", use_activation=False, skip_reading_prefix_cache=False
         )
 
     def pre_process(self, prompt: list[int], **_: Any) -> TokensPrompt:
@@ -41,8 +41,8 @@ class NewRows(IOProcessor):  # type: ignore[misc]  # vLLM has no types here
         self, model_output: Sequence[PoolingRequestOutput], **_: Any
     ) -> dict[str, Any]:
         (output,) = model_output
-        rows = output.outputs.data.float().numpy().astype("<f4").tobytes()
-        return {"rows": base64.b64encode(rows).decode(), "cached_tokens": output.num_cached_tokens}
+        rows = base64.b64encode(output.outputs.data.float().numpy().astype("<f4").tobytes())
+        return {"logits": rows.decode(), "cached_tokens": output.num_cached_tokens}
 
 
 def name() -> str:

@@ -30,7 +30,7 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
-from tests.prm_server import PrmServer, probability, rows
+from tests.prm_server import PrmServer, logits, probability
 
 PROBLEM = Problem("sheep", "A farmer has 17 sheep and sells 5. How many are left?")
 STEPS = ("He sells 5 of 17 sheep.\n\n", "17 - 5 = 12\n\n", "The answer is 12.")
@@ -86,7 +86,7 @@ async def opened(
 def expected(verifier: ServedVerifier, chain: Chain) -> list[float]:
     encoded = verifier._layout.encode(chain, verifier._encoder)
     if verifier.info.format == "self-mean":
-        both = np.array(rows(encoded.ids, activation=False))
+        both = np.array(logits(encoded.ids))
         own = verifier._encoder.chain_ids(Chain(chain.problem))
         assert encoded.opening == len(own)
         sums = [both[r, 0] + both[len(own) : r + 1, 1].mean() for r in encoded.reads]
@@ -108,8 +108,11 @@ async def test_each_step_is_scored_where_the_format_reads(
     assert (await verifier.score(chain, chain.depth)).values == ()
 
 
-async def test_with_the_plugin_a_further_step_costs_its_own_tokens(tokenizers: Tokenizers) -> None:
-    verifier = await opened(PrmServer(plugin=True), tokenizers)
+@pytest.mark.parametrize("format", ["qwen-prm", "self", "self-mean"])
+async def test_with_the_plugin_a_further_step_costs_its_own_tokens(
+    format: str, tokenizers: Tokenizers
+) -> None:
+    verifier = await opened(PrmServer(plugin=True), tokenizers, format)
     chain, before = Chain(PROBLEM), 0
     for text in STEPS:
         chain = chain.extend(Step(text, "step"))
