@@ -48,24 +48,31 @@ class ProportionalOdds(BaseModel):
         start = np.log(below / (1 - below)) + np.median(scores)
 
         def loss(free: Floats) -> float:
-            chosen = cls._from_free(free).probabilities(scores)[np.arange(len(index)), index]
+            chosen = _levels(*_valid(free), scores)[np.arange(len(index)), index]
             return float(_PRIOR * free[0] ** 2 - np.log(np.maximum(chosen, 1e-12)).sum())
 
-        # Logarithms of the slope and of the gaps: whatever the optimiser tries is valid.
         free = np.concatenate([[0.0, start[0]], np.log(np.diff(start))])
-        return cls._from_free(minimize(loss, free, method="L-BFGS-B").x)
-
-    @classmethod
-    def _from_free(cls, free: Floats) -> Self:
-        free = np.clip(free, -50, 50)
-        thresholds = np.cumsum([free[1], *np.exp(free[2:])])
-        return cls(slope=float(np.exp(free[0])), thresholds=tuple(thresholds.tolist()))
+        # Not L-BFGS: scipy's leaves matrices of this size to LAPACK, whose threads wait for each
+        # other ten times as long as all of the rest takes.
+        slope, thresholds = _valid(minimize(loss, free, method="BFGS").x)
+        return cls(slope=slope, thresholds=tuple(thresholds.tolist()))
 
     def probabilities(self, scores: Floats) -> Floats:
         """P(level), shape (rows, levels), for scores of shape (rows,)."""
-        odds = np.asarray(self.thresholds)[None] - self.slope * np.asarray(scores)[:, None]
-        # The logistic function, by its bounded twin: exp would overflow.
-        below = (1 + np.tanh(odds / 2)) / 2
-        edge = np.zeros((len(below), 1))
-        levels: npt.NDArray[np.float64] = np.diff(np.hstack([edge, below, edge + 1]), axis=1)
-        return levels
+        return _levels(self.slope, np.asarray(self.thresholds), np.asarray(scores))
+
+
+def _valid(free: Floats) -> tuple[float, Floats]:
+    """Slope and thresholds by their free form, the logarithms of the slope and of the gaps:
+    whatever the optimiser tries is valid."""
+    free = np.clip(free, -50, 50)
+    return float(np.exp(free[0])), np.cumsum([free[1], *np.exp(free[2:])])
+
+
+def _levels(slope: float, thresholds: Floats, scores: Floats) -> Floats:
+    odds = thresholds[None] - slope * scores[:, None]
+    # The logistic function, by its bounded twin: exp would overflow.
+    below = (1 + np.tanh(odds / 2)) / 2
+    edge = np.zeros((len(below), 1))
+    levels: npt.NDArray[np.float64] = np.diff(np.hstack([edge, below, edge + 1]), axis=1)
+    return levels
