@@ -16,6 +16,8 @@ TEST := $(VENV)/.test-$(KEY)
 CLIENTS := $(VENV)/clients
 LIGHT := $(VENV)/.light-$(KEY)
 FAST := not model and not ray and not browser and not clients
+# What needs no engine runs side by side, a file in one process; engines take all cores themselves.
+BESIDE := -n logical --maxprocesses 4 --dist loadfile
 WITHOUT_TORCH := tests/strategies tests/difficulty tests/service tests/test_cli.py tests/test_packaging.py
 
 .PHONY: help
@@ -28,15 +30,16 @@ demo: $(DEMO) model  ## Solve one GSM8K problem with a budget of 8 generations
 
 .PHONY: test
 test: setup lint  ## Run everything: linters, types, unit tests, tests on real models
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m '$(FAST)' $(BESIDE)
+	$(BIN)/python -m pytest -m 'not ($(FAST))'
 
 .PHONY: check
 check: $(TEST) lint  ## Run what is fast: linters, types, unit tests
-	$(BIN)/python -m pytest -m '$(FAST)'
+	$(BIN)/python -m pytest -m '$(FAST)' $(BESIDE)
 
 .PHONY: light
 light: $(LIGHT)  ## Run what is fast and needs no engine, as in `make light VENV=… PYTHON=…`
-	$(BIN)/python -m pytest -m '$(FAST)' $(WITHOUT_TORCH)
+	$(BIN)/python -m pytest -m '$(FAST)' $(BESIDE) $(WITHOUT_TORCH)
 
 .PHONY: clients
 clients: setup $(CLIENTS)  ## Try the clients that people use, and write docs/clients.md
