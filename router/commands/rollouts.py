@@ -38,7 +38,7 @@ def sample(problems: Path, store: Path, samples: int, router: Router) -> None:
     from router.models.generators.load import choose_prompt
     from router.verifier.sampling import fill_store
 
-    known = graded_problems(problems, None)
+    known = graded_problems(problems, ())
     prompt = choose_prompt(router.pair.prompt, router.pair.model, router.pair.chat_template_kwargs)
     with stage_progress() as report:
         fill_store(router, prompt, known, samples, 0, store, report)

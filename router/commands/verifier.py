@@ -53,21 +53,16 @@ _out = click.option("--out", type=_directory, required=True, help="Directory for
 _from_rollouts = click.option(
     "--from-rollouts",
     type=_file,
+    multiple=True,
     help="Use these solutions (a rollout store, or .jsonl[.gz]) and sample nothing; PROBLEMS, if"
-    " given, says which of them.",
+    " given, says which of them. Repeat it to take several files together.",
 )
 
 
 @verifier.command()
 @click.argument("problems", type=_file, required=False)
 @_out
-@click.option(
-    "--from-rollouts",
-    type=_file,
-    multiple=True,
-    help="Use these solutions and sample nothing, as with `verifier evaluate`; repeat it to train"
-    " on several files.",
-)
+@_from_rollouts
 @option("--samples", type=click.IntRange(min=2), default=8, help="Solutions for each problem.")
 @option(
     "--rollouts",
@@ -161,7 +156,7 @@ def evaluate(
     judge: str,
     problems: Path | None,
     out: Path,
-    from_rollouts: Path | None,
+    from_rollouts: tuple[Path, ...],
     samples: int,
     as_json: bool,
     router: Router,
@@ -177,7 +172,7 @@ def evaluate(
     from router.models.verifiers.trained_head import HeadConfig, is_head
     from router.models.weights.find import find_model
     from router.report.page import check_drawable
-    from router.verifier.data import data_digest, read_pools, scored_by
+    from router.verifier.data import data_digest, read_together
     from router.verifier.evaluation import measure
     from router.verifier.report import reads, render, save_pictures
     from router.verifier.sampling import fill_store
@@ -192,15 +187,13 @@ def evaluate(
     encoder = _encoder(model, choose_prompt(prompt, router.pair.model))
     scorer = None if config is None else Scorer.load(Path(judge), model)
     with stage_progress() as report:
-        if from_rollouts is None:
+        if not from_rollouts:
             fill_store(router, encoder.prompt, known, samples, 0, out / STORE, report)
-        file = from_rollouts or out / STORE
-        pools = read_pools(file, known, encoder)
-        scored: Sequence[SolutionPool] = pools
+        ours = None if scorer is None else scorer.name
+        pools = read_together(from_rollouts or [out / STORE], known, encoder, ours)
         if scorer is not None and config is not None:
             name, way, how = scorer.name, config.aggregation, reads(config)
-            if scored_by(file, pools) != name:
-                scored = scorer.score(pools, encoder, out / FEATURES, report)
+            scored = scorer.score(pools, encoder, out / FEATURES, report)
         else:
             info, scored = asyncio.run(_published(judge, router, pools, out / SCORES, report))
             name, way, how = info.name, info.aggregation, f"Format {info.format}."
@@ -278,9 +271,7 @@ def export(head: Path | None, out: Path, model: str | None) -> None:
     click.echo(f"vllm serve {shlex.quote(str(out))} --served-model-name {name} {SERVE_FLAGS}")
 
 
-def graded_problems(
-    file: Path | None, rollouts: Path | Sequence[Path] | None
-) -> dict[str, Problem]:
+def graded_problems(file: Path | None, rollouts: Sequence[Path]) -> dict[str, Problem]:
     """The problems of a file by id; none without one, where there are rollouts."""
     if file is None:
         if not rollouts:

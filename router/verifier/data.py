@@ -80,6 +80,16 @@ class SolutionPool:
             ]
         )
 
+    @property
+    def unscored(self) -> SolutionPool:
+        """The same without any scores."""
+        return replace(self, candidates=tuple(replace(c, scores=None) for c in self.candidates))
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether every candidate was scored; one that cannot be has an empty score."""
+        return all(candidate.scores is not None for candidate in self.candidates)
+
     def scored(self, scores: Sequence[Sequence[float]]) -> SolutionPool:
         """The same with a verifier's score of each step of each candidate."""
         pairs = zip(self.candidates, scores, strict=True)
@@ -87,11 +97,12 @@ class SolutionPool:
 
 
 def read_pools(
-    file: Path, problems: Mapping[str, Problem], encoder: ChainEncoder
+    file: Path, problems: Mapping[str, Problem], encoder: ChainEncoder, verifier: str | None = None
 ) -> tuple[SolutionPool, ...]:
     """The solutions in a rollout store, exported or not, or in a `.jsonl[.gz]` file of samples.
 
     problems: texts and gold answers of a file that has only ids; with any, others are left out.
+    verifier: name of the one whose scores are kept, if the store has them; others' are left out.
 
     Raises:
         InputError: the file cannot be read, a problem has no gold answer, or nothing is left.
@@ -107,6 +118,8 @@ def read_pools(
     else:
         with open_rollouts(file) as store:
             pools = _pools(store)
+            if store.origin.verifier != verifier:
+                pools = [pool.unscored for pool in pools]
     kept = tuple(pool for pool in pools if not problems or pool.problem.id in problems)
     if not kept:
         raise InputError(f"{file} holds no samples of the {len(problems)} problems given")
@@ -114,7 +127,10 @@ def read_pools(
 
 
 def read_together(
-    files: Sequence[Path], problems: Mapping[str, Problem], encoder: ChainEncoder
+    files: Sequence[Path],
+    problems: Mapping[str, Problem],
+    encoder: ChainEncoder,
+    verifier: str | None = None,
 ) -> tuple[SolutionPool, ...]:
     """As `read_pools` of several files; a problem that stands in several has all their solutions.
 
@@ -123,7 +139,7 @@ def read_together(
     """
     found: dict[str, SolutionPool] = {}
     for file in files:
-        for pool in read_pools(file, problems, encoder):
+        for pool in read_pools(file, problems, encoder, verifier):
             known = found.get(pool.problem.id)
             if known is None:
                 found[pool.problem.id] = pool
@@ -137,16 +153,6 @@ def read_together(
             completions = known.completions + pool.completions
             found[pool.problem.id] = SolutionPool(known.problem, candidates, completions)
     return tuple(found.values())
-
-
-def scored_by(file: Path, pools: Sequence[SolutionPool]) -> str | None:
-    """Name of the verifier whose scores all these solutions of a store carry; None of no one."""
-    if file.suffix in SUFFIXES and not is_exported(file):
-        return None
-    if any(candidate.scores is None for pool in pools for candidate in pool.candidates):
-        return None
-    with open_rollouts(file) as store:
-        return store.origin.verifier
 
 
 def _pools(store: RolloutStore) -> list[SolutionPool]:

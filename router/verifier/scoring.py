@@ -54,14 +54,21 @@ class Scorer:
     def score(
         self, pools: Sequence[SolutionPool], encoder: ChainEncoder, cache: Path, report: Reporter
     ) -> Sequence[SolutionPool]:
-        """The pools with a score for every step. Resumes from `cache` after an interruption."""
+        """The pools with a score for every step; those that have them stay as they are.
+
+        Resumes from `cache` after an interruption.
+        """
+        new = [pool for pool in pools if not pool.has_scores]
+        if not new:
+            return pools
         layer = self.config.layer
-        encoded = encode_pools(pools, self.config.format, encoder)
+        encoded = encode_pools(new, self.config.format, encoder)
         states = read_states(encoded, StateReader(self.model, (layer,), cache), report)
         read = torch.from_numpy(states[layer])
         with torch.inference_mode():
             scores = self.head.probabilities(read if self.head.pools else read[:, 0])
-        return with_scores(pools, scores.double().numpy())
+        scored = iter(with_scores(new, scores.double().numpy()))
+        return [pool if pool.has_scores else next(scored) for pool in pools]
 
 
 async def score_with(

@@ -23,6 +23,7 @@ from router.models.tokens import ChainEncoder
 from router.models.training import features
 from router.models.training.features import StateReader
 from router.models.types import Chain, Problem, Sampling, Step
+from router.models.usage import Usage
 from router.models.verifiers.load import GeneratorStates, load_verifier
 from router.models.verifiers.prm import get_format
 from router.models.verifiers.trained_head import WEIGHTS_FILE, HeadConfig
@@ -30,6 +31,7 @@ from router.models.weights.fingerprint import fingerprint
 from router.rollouts.export import export_store
 from router.rollouts.store import RolloutStore
 from router.verifier.data import read_together
+from router.verifier.scoring import Scorer
 from tests.problem_file import problem_file
 
 pytestmark = pytest.mark.model
@@ -227,6 +229,34 @@ def test_several_files_are_one_set_of_problems(tiny_checkpoint: Path, tmp_path: 
     changed = samples("c.jsonl", ("x", "What else?", "1"))
     with pytest.raises(InputError, match=r"c\.jsonl: problem 'x' has another text"):
         read_together([first, changed], {}, encoder)
+
+
+def test_scores_that_a_store_has_of_the_head_are_not_computed_again(
+    trained: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """And of another verifier they are, one problem as well as all."""
+    encoder = ChainEncoder(
+        AutoTokenizer.from_pretrained(tiny_checkpoint), get_prompt(HeadConfig.load(trained).prompt)
+    )
+    scorer = Scorer.load(trained, tiny_checkpoint)
+    first, *others = read_together([trained / "rollouts.sqlite"], {}, encoder)
+    known = first.scored([(0.5,) * len(c.steps) for c in first.candidates])
+    found = scorer.score([known, *others], encoder, tmp_path / "cache", lambda *_: None)
+    assert found[0] == known
+    assert all(pool.has_scores for pool in found)
+    assert len(list((tmp_path / "cache").iterdir())) == len(others)
+
+    candidates = tuple(candidate for pool in found for candidate in pool.candidates)
+    with RolloutStore.read(trained / "rollouts.sqlite") as store:
+        origin = replace(store.origin, verifier=scorer.name, format="self", aggregation="last")
+    with RolloutStore.create(tmp_path / "scored.sqlite", origin) as store:
+        store.add_problems([pool.problem for pool in found])
+        for pool in found:
+            store.add_samples(pool.problem.id, pool.candidates, Usage())
+    for name, kept in ((scorer.name, candidates), ("another", None), (None, None)):
+        pools = read_together([tmp_path / "scored.sqlite"], {}, encoder, name)
+        scores = [c.scores for pool in pools for c in pool.candidates]
+        assert scores == [c.scores if kept else None for c in candidates]
 
 
 async def test_lora_makes_a_checkpoint_of_its_own(
