@@ -341,7 +341,8 @@ class Table(_TableRecord):
             if len(entries) < len(by_name) or None in prices:
                 continue
             strategy = entries[0].strategy
-            if not own_temperature and strategy.temperature is not None:
+            parts = () if own_temperature else strategy.parts()
+            if any(part.temperature is not None for part, _ in parts):
                 continue
             extra = drawn if drawn and not strategy.takes_samples else 0
             most = cost_of(strategy, fleet) + extra

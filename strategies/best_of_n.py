@@ -52,13 +52,22 @@ class BestOfN(Strategy):
                 f"{self.name}: lead, give_up and temperatures are for votes, and select=best is"
                 " none; take weighted, majority or confident"
             )
-        if self.temperatures is None:
-            return
+        if self.temperatures is not None:
+            self._read_temperatures(self.temperatures)
+        if self.n == 1:  # there is nothing to stop
+            object.__setattr__(self, "lead", None)
+            object.__setattr__(self, "give_up", None)
+
+    def _read_temperatures(self, text: str) -> None:
+        """Equal schedules are equal strategies, however they are written."""
         if self.temperature is not None:
             raise InputError(f"{self.name}: give temperature or temperatures, not both")
-        phases = read_schedule(self.temperatures)
-        # Equal schedules are equal strategies, however they are written.
-        named = [_phase(*phase) for phase in phases if phase[0] is not None]
+        first, *others = read_schedule(text)
+        if first[1] is None or first[1] >= self.n:
+            object.__setattr__(self, "temperature", first[0])
+            object.__setattr__(self, "temperatures", None)
+            return
+        named = [_phase(*phase) for phase in (first, *others) if phase[0] is not None]
         object.__setattr__(self, "temperatures", ", ".join(named))
 
     @property

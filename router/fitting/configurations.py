@@ -11,7 +11,7 @@ from router.strategies.fleet import ALONE, Fleet, cost_of, terms_of
 from router.strategies.registry import parse_strategy
 
 MAJORITY = "best_of_n(select=majority)"
-DEFAULTS = (  # what won no cell of the shipped fit is not among them: benchmarks/README.md
+DEFAULTS = (  # votes that won no cell of the shipped fit are not among them: benchmarks/README.md
     MAJORITY,
     "best_of_n",
     "beam_search(width=4)",
@@ -20,6 +20,9 @@ DEFAULTS = (  # what won no cell of the shipped fit is not among them: benchmark
     "best_of_n(n=1, select=majority, temperature=0)",
     "best_of_n(select=majority, temperature=0.3)",
     "best_of_n(temperature=0.3)",
+    # What they draw is drawn for the others too, so they cost a fit nothing.
+    'best_of_n(select=majority, temperatures="0:1, 0.3:3", lead=1)',
+    'best_of_n(temperatures="0:1, 0.3:3", lead=0.25, give_up=0.05)',
 )
 _JUDGED = ((1, 0.5), (2, 1), (4, 2), (4, 3))
 """First votes that another model may follow: of how many, and the lead that convinces."""

@@ -160,7 +160,11 @@ def test_without_a_verifier_the_defaults_that_need_none_are_fitted(
     strategies = Bundle.load(tmp_path / "b").manifest["settings"]["strategies"]
     votes = [f"best_of_n(n={n}, select=majority)" for n in (1, 2, 4)]
     colder = [vote.replace(")", ", temperature=0.3)") for vote in votes]
-    assert strategies == [*votes, "best_of_n(n=1, select=majority, temperature=0)", *colder]
+    anytime = [
+        f'best_of_n(n={n}, select=majority, temperatures="0:1, 0.3:3", lead=1)' for n in (2, 4)
+    ]
+    greedy = "best_of_n(n=1, select=majority, temperature=0)"
+    assert strategies == [*votes, greedy, *colder, *anytime]
 
 
 def test_rollouts_of_no_such_strategy_are_named(problems: Path, tmp_path: Path) -> None:

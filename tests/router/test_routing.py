@@ -166,11 +166,16 @@ def test_averages_that_cannot_be_had_are_refused_before_a_model_is_opened(
     assert router.opened is None
 
 
-async def test_who_asks_for_a_temperature_gets_it(bundle: Bundle, directory: Path) -> None:
-    colder = only("best_of_n(n=8, temperature=0.3)", bundle)
+@pytest.mark.parametrize(
+    "own", ["best_of_n(n=8, temperature=0.3)", 'best_of_n(n=8, temperatures="0.3:4")']
+)
+async def test_who_asks_for_a_temperature_gets_it(
+    own: str, bundle: Bundle, directory: Path
+) -> None:
+    colder = only("best_of_n(n=8, temperature=0.3)", bundle, own)
     colder.save(directory.parent / "colder")
     with simulated(directory.parent / "colder") as router:
-        assert str(router.decide(QUESTION, 8).strategy) == "best_of_n(n=8, temperature=0.3)"
+        assert str(router.decide(QUESTION, 8).strategy) == own
         asked = Sampling(temperature=0.6)
         decision = await router.adecide(QUESTION, 8, sampling=asked)
         assert "temperature" not in str(decision.strategy)
@@ -256,14 +261,17 @@ def test_what_one_call_asks_for_is_noted_too(colder: Path) -> None:
     assert usual == Router(bundle=None).sampling
 
 
-def only(winner: str, bundle: Bundle) -> Bundle:
-    """The bundle with a strategy that is always right."""
-    sure = Estimate(accuracy=1.0, low=1.0, high=1.0, problems=9)
+def only(winner: str, bundle: Bundle, named: str = "") -> Bundle:
+    """The bundle with a strategy that is always right, and perhaps is another one."""
+    sure = {
+        "estimate": Estimate(accuracy=1.0, low=1.0, high=1.0, problems=9),
+        "strategy": parse_strategy(named or winner),
+    }
     cells = tuple(
         cell.model_copy(
             update={
                 "entries": tuple(
-                    e.model_copy(update={"estimate": sure}) if str(e.strategy) == winner else e
+                    e.model_copy(update=sure) if str(e.strategy) == winner else e
                     for e in cell.entries
                 )
             }

@@ -154,6 +154,22 @@ def test_a_schedule_reads_the_samples_of_its_temperatures() -> None:
     assert str(parse_strategy("best_of_n(n=1, temperature=0.0)")) == str(alone[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('n=4, temperatures="0.3:4"', "n=4, temperature=0.3"),
+        ('n=4, temperatures="0.3:5, 1"', "n=4, temperature=0.3"),
+        ('n=4, temperatures="0.3"', "n=4, temperature=0.3"),
+        ('n=1, temperatures="0:1, 0.3:3", lead=1, give_up=0.1', "n=1, temperature=0"),
+        ("n=1, lead=2, select=majority", "n=1, select=majority"),
+    ],
+)
+def test_what_one_temperature_says_needs_no_schedule(text: str, same: str) -> None:
+    one = parse_strategy(f"best_of_n({text})")
+    assert one == parse_strategy(f"best_of_n({same})")
+    assert str(one) == f"best_of_n({same})"
+
+
 def test_schedules_are_equal_however_they_are_written() -> None:
     one, other = BestOfN(8, temperatures="0.30:4,0.8"), BestOfN(8, temperatures=" .3 : 4 , 0.80")
     assert one == other
