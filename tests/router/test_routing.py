@@ -28,6 +28,7 @@ from router.records import Decision
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
 from router.strategies.best_of_n import BestOfN
+from router.strategies.registry import parse_strategy
 from router.table import Estimate
 
 QUESTION = "What is 12 + 35 + 7?"
