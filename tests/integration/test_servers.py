@@ -26,6 +26,7 @@ from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Sampled, Sampling, Step
 from router.models.verifiers.checkpoint import export_checkpoint
+from router.models.verifiers.identity import identity_of_head
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.prm import get_format
@@ -215,7 +216,9 @@ SEARCH = "beam_search(n=4, width=2)"
 def stand_in(servers: Servers) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A process that says to be the same verifier."""
     port = free_port()
-    name = "Qwen2.5-Coder-0.5B-Instruct-self-16@4725da5017f0"
+    directory = shipped_head(DEFAULT.name)
+    assert directory is not None
+    name = identity_of_head(directory).name
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.prm_server", str(port), name], cwd=ROOT
     )

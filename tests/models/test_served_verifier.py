@@ -21,7 +21,7 @@ from router.models.generators.endpoints import EndpointPool
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Chain, Problem, Step
-from router.models.verifiers.identity import Identity, mark
+from router.models.verifiers.identity import Identity, identity_of_head, mark
 from router.models.verifiers.load import GeneratorStates
 from router.models.verifiers.load_served import load_served_verifier
 from router.models.verifiers.prm import get_format
@@ -273,7 +273,7 @@ def exported(tokenizer: Any, tmp_path: Path) -> Path:
     return directory
 
 
-HEAD = "Qwen2.5-Coder-0.5B-Instruct-self-16@4725da5017f0"
+HEAD = identity_of_head(head()).name
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_our_own_head_is_known_by_its_name(
 ) -> None:
     serving(PrmServer(name, root=root))
     verifier = await load_served_verifier(str(head()) if named else None, [URL])
-    assert verifier.info == VerifierInfo(HEAD, "self", "last")
+    assert verifier.info == VerifierInfo(HEAD, "self-mean", "last")
 
 
 async def test_our_own_head_is_for_its_own_generator(serving: Serving) -> None:
@@ -344,7 +344,7 @@ async def test_what_cannot_be_known_is_asked_for(serving: Serving, exported: Pat
         (str(exported), {}, InputError, r"has 'prm'.*--served-model-name mine@0123"),
         (str(exported), {"format": "qwen-prm"}, InputError, "made for format 'self'"),
         (str(head()), {}, InputError, r"has 'prm'.*--served-model-name Qwen2.5-Coder"),
-        (str(head()), {"format": "rlhflow"}, InputError, "trained for format 'self'"),
+        (str(head()), {"format": "rlhflow"}, InputError, "trained for format 'self-mean'"),
     ]
     for ref, settings, kind, said in cases:
         with pytest.raises(kind, match=said):
