@@ -210,6 +210,11 @@ class StoredCandidate:
             logprobs=tuple(logprobs) if len(logprobs) == len(steps) else None,
         )
 
+    @property
+    def unscored(self) -> StoredCandidate:
+        """The same before any verifier."""
+        return replace(self, scores=None)
+
     def with_tokens(self, tokens: int | None, token_ids: Sequence[int] | None) -> StoredCandidate:
         """The same with an engine's own count and token ids, where the steps had none."""
         ids = self.token_ids if token_ids is None else tuple(token_ids)
@@ -292,7 +297,7 @@ class Run:
         """The same before any verifier; FLOPs are not known where one had a part in them."""
         spent = self.usage.flops if self.usage.verifier_tokens == 0 else None
         usage = replace(self.usage, verifier_tokens=0, verifier_seconds=0.0, flops=spent)
-        candidates = tuple(replace(candidate, scores=None) for candidate in self.candidates)
+        candidates = tuple(candidate.unscored for candidate in self.candidates)
         return replace(self, usage=usage, candidates=candidates)
 
 

@@ -83,7 +83,7 @@ class SolutionPool:
     @property
     def unscored(self) -> SolutionPool:
         """The same without any scores."""
-        return replace(self, candidates=tuple(replace(c, scores=None) for c in self.candidates))
+        return replace(self, candidates=tuple(c.unscored for c in self.candidates))
 
     @property
     def has_scores(self) -> bool:
