@@ -139,15 +139,16 @@ async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
 ) -> None:
     path = Chain(LONG)
     for _ in range(4):
-        result = await generator.sample(path, 4, Sampling(until="step", max_tokens=200))
-        for part in result.continuations:
-            [step] = part.steps
-            assert step.finish == "step"
+        result = await generator.sample(path, 4, Sampling(until="step", max_tokens=400))
+        # A model may also end its answer, or write a step that is too long: not what is asked here.
+        steps = [part.steps[0] for part in result.continuations if part.steps[0].finish == "step"]
+        assert steps
+        for step in steps:
             assert step.token_ids is not None
             assert PROMPT.delimiter in step.text
             before = generator._encoder.decode(step.token_ids[:-1])
             assert first_end(before, PROMPT.delimiter) is None
-        path = path.extend(*result.continuations[0].steps)
+        path = path.extend(steps[0])
     assert path.depth == 4
 
 
