@@ -3,11 +3,12 @@ r"""One beam search with its models in this process, and through two `vllm serve
     python -m benchmarks.servers ../shared/data/gsm8k_dev.jsonl \
         --output benchmarks/results/servers.json [--rounds 6]
 
-Generator and verifier are the embedded model and its shipped head, on vLLM each time. All four
-engines stay open, and each round searches both ways, one after the other, in turn the one and the
-other first: what else the machine does slows both about the same. The ratio is the median over
-rounds of their ratios, with a 95 % interval by drawing rounds again: of tokens a second, and of
-tokens a CPU second of all processes together, which other work on the machine changes less.
+Generator and verifier are the embedded model and its shipped head, on vLLM each time, with half of
+the cores each unless OMP_NUM_THREADS says otherwise. All four engines stay open, and each round
+searches both ways, one after the other, in turn the one and the other first: what else the machine
+does slows both about the same. The ratio is the median over rounds of their ratios, with a 95 %
+interval by drawing rounds again: of tokens a second, and of tokens a CPU second of all processes
+together, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -54,8 +55,15 @@ HERE: Final = "in process"
 THERE: Final = "two servers"
 START_SECONDS: Final = 900
 RESAMPLES: Final = 2000
-THREADS: Final = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"}
-"""Not bound; and waiting 5 ms for work before they sleep, as where vLLM binds them itself."""
+THREADS: Final = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "KMP_BLOCKTIME": "5",
+    "KMP_TPAUSE": "0",
+    "OMP_NUM_THREADS": os.getenv("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
+}
+"""Of each engine, in all processes. Not bound; waiting 5 ms for work before they sleep, as where
+vLLM binds them itself; and half of the cores, so that the threads of two engines that compute at
+the same time do not wait for each other."""
 PORTS: Final = (18211, 18212)
 WORKER: Final = "router.models.generators.vllm_served_worker.ServedWorker"
 
@@ -204,7 +212,11 @@ def main(
 ) -> None:
     """Measure both ways; the record is written again after each round."""
     chosen = read_problems(problems).problems[:count]
-    settings = {"search": search, "problems": count, "max_tokens": max_tokens}
+    settings = {
+        **{"search": search, "problems": count, "max_tokens": max_tokens},
+        "threads": int(THREADS["OMP_NUM_THREADS"]),
+    }
+    os.environ.update(THREADS)
     record: dict[str, Any] = {**provenance(), "settings": settings, "rounds": []}
 
     async def measured() -> None:
