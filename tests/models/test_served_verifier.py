@@ -30,7 +30,7 @@ from router.models.verifiers.trained_head import shipped_head
 from router.models.weights.embedded import DEFAULT
 from router.testing.verifiers import VerifierConformance
 from tests.models import prm_models
-from tests.prm_server import PrmServer, logits, probability
+from tests.prm_server import Answer, PrmServer, logits, probability
 
 PROBLEM = Problem("sheep", "A farmer has 17 sheep and sells 5. How many are left?")
 STEPS = ("He sells 5 of 17 sheep.\n\n", "17 - 5 = 12\n\n", "The answer is 12.")
@@ -135,6 +135,24 @@ async def test_without_the_plugin_each_call_costs_the_whole_chain(tokenizers: To
     length = len(verifier._layout.encode(chain, verifier._encoder).ids)
     assert (await verifier.score(chain, 2)).tokens == length
     assert (await verifier.score(chain, 2)).cached_tokens == 0
+
+
+class EarlierPlugin(PrmServer):
+    """With the plugin of an earlier version, whose rows are probabilities under another name."""
+
+    def __call__(self, path: str, body: dict[str, Any]) -> Answer:
+        status, answer = super().__call__(path, body)
+        if "data" in body:
+            answer["data"]["rows"] = answer["data"].pop("logits")
+        return status, answer
+
+
+async def test_a_plugin_of_an_earlier_version_is_not_used(tokenizers: Tokenizers) -> None:
+    server = EarlierPlugin(plugin=True)
+    verifier = await opened(server, tokenizers)
+    chain = chain_of(*STEPS)
+    assert (await verifier.score(chain)).values == pytest.approx(expected(verifier, chain))
+    assert sum("data" in body for _, body in server.seen) == 1  # the question whether it has one
 
 
 async def test_a_server_that_does_not_say_what_it_cached_is_not_counted_as_0(
