@@ -35,11 +35,11 @@ SHORT = ("/chain_sum/", "/products/")
 def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path) -> None:
     with PROBLEMS.open() as lines:
         short = (line for line in lines if any(kind in line for kind in SHORT))
-        (tmp_path / "p.jsonl").write_text("".join(itertools.islice(short, 6)))
+        (tmp_path / "p.jsonl").write_text("".join(itertools.islice(short, 10)))
     command = [
         *(sys.executable, "-m", "cli", "fit", str(tmp_path / "p.jsonl")),
         *("--out", str(tmp_path / "bundle"), "--budgets", "1,2", "--levels", "quantile:2"),
-        *("--merge-levels", "--level-samples", "4", "--max-tokens", "64"),
+        *("--merge-levels", "--level-samples", "4", "--max-tokens", "96"),
         *("--strategy", "best_of_n", "--strategy", "beam_search(n=2, width=2)"),
     ]
     store = tmp_path / "bundle.rollouts.sqlite"
@@ -57,7 +57,7 @@ def test_a_killed_fit_of_the_embedded_model_goes_on_where_it_was(tmp_path: Path)
     with RolloutStore.read(store) as rollouts:
         counts = rollouts.counts()
     # Racing may leave out searches, but no samples, and it makes none twice.
-    assert [n for (_, name), n in counts.items() if name == SAMPLES] == [4 + 2] * 6
+    assert [n for (_, name), n in counts.items() if name == SAMPLES] == [4 + 2] * 10
     assert all(n == 1 for (_, name), n in counts.items() if name != SAMPLES)
     assert all(run.usage.sampled_tokens for run in runs)
     assert Bundle.load(tmp_path / "bundle").table.budgets == (1, 2)
