@@ -81,7 +81,6 @@ def serving(model: Path, port: int, *args: str) -> Iterator[str]:
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
     preload = [find_library("tcmalloc_minimal"), str(openmp) if openmp.is_file() else None]
     environment = os.environ | {
-        **THREADS,
         "LD_PRELOAD": ":".join(filter(None, preload)),
         # The model runs in the engine's own process: two would wait for each other in a loop.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -212,10 +211,8 @@ def main(
 ) -> None:
     """Measure both ways; the record is written again after each round."""
     chosen = read_problems(problems).problems[:count]
-    settings = {
-        **{"search": search, "problems": count, "max_tokens": max_tokens},
-        "threads": int(THREADS["OMP_NUM_THREADS"]),
-    }
+    threads = int(THREADS["OMP_NUM_THREADS"])
+    settings = {"search": search, "problems": count, "max_tokens": max_tokens, "threads": threads}
     os.environ.update(THREADS)
     record: dict[str, Any] = {**provenance(), "settings": settings, "rounds": []}
 

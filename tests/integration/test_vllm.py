@@ -141,7 +141,9 @@ async def test_a_step_ends_with_the_token_that_completes_the_delimiter(
     for _ in range(4):
         result = await generator.sample(path, 4, Sampling(until="step", max_tokens=400))
         # A model may also end its answer, or write a step that is too long: not what is asked here.
-        steps = [part.steps[0] for part in result.continuations if part.steps[0].finish == "step"]
+        found = [part.steps[0] for part in result.continuations]
+        steps = [step for step in found if step.finish == "step"]
+        assert steps == [step for step in found if first_end(step.text, PROMPT.delimiter)]
         assert steps
         for step in steps:
             assert step.token_ids is not None

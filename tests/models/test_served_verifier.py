@@ -138,7 +138,7 @@ async def test_without_the_plugin_each_call_costs_the_whole_chain(tokenizers: To
 
 
 class EarlierPlugin(PrmServer):
-    """With the plugin of an earlier version, whose rows are probabilities under another name."""
+    """With the plugin of an earlier version, which answers under another name."""
 
     def __call__(self, path: str, body: dict[str, Any]) -> Answer:
         status, answer = super().__call__(path, body)
