@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +36,10 @@ COMMANDS = {
 """Name and help line; kept here so that `--help` imports no command."""
 
 INTERRUPTED = 130
+NOTICED_SECONDS = 0.2
+"""From Ctrl-C to the handler's call, before the main thread is woken."""
 LAST_SECONDS = 0.7
-"""From Ctrl-C to the end, at most."""
+"""From there to the end, at most."""
 
 
 class Commands(click.Group):
@@ -82,23 +85,42 @@ class Commands(click.Group):
 def _ending_soon() -> Iterator[None]:
     """Ctrl-C ends the process within a second, whatever a thread or a library is busy with.
 
-    Until then it is an exception like any other, so what is written so far is kept.
+    Until then it is an exception like any other, so what is written so far is kept. The signal
+    is watched through a pipe: Python runs a handler only once the main thread is back from what
+    it waits for, and one that arrives just before it begins to wait does not end the wait.
     """
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        last = threading.Timer(LAST_SECONDS, os._exit, (INTERRUPTED,))
-        last.daemon = True
-        last.start()
-        signal.default_int_handler(number, frame)
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    noticed = threading.Event()
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        noticed.set()
+        signal.default_int_handler(number, frame)
+
+    read, write = os.pipe()
+    os.set_blocking(write, False)
     before = signal.signal(signal.SIGINT, interrupted)
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=_end_after_ctrl_c, args=(read, noticed), daemon=True).start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGINT, before)
+        os.close(write)
+
+
+def _end_after_ctrl_c(signals: int, noticed: threading.Event) -> None:
+    """Wait for SIGINT among the signals' numbers that come; give the process a second to end."""
+    with open(signals, "rb", buffering=0) as numbers:
+        while (number := numbers.read(1)) != bytes([signal.SIGINT]):
+            if not number:
+                return
+        if not noticed.wait(NOTICED_SECONDS):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(LAST_SECONDS)
+        os._exit(INTERRUPTED)
 
 
 def _report(error: Exception, *, debug: bool) -> int:
