@@ -6,7 +6,8 @@ reasoning-gym, https://github.com/open-thought/reasoning-gym), and problems in t
 *train* problems that no verifier was trained on; the evaluation uses the development halves of the
 GSM8K and MATH-500 tests, and procedural problems of other seeds. Sorts are interleaved, so that
 any prefix of a file is balanced. The verifier's are of the train parts of every source at hand:
-those of GSM8K that nothing else has used, and a share of `mixed_train`, whose rest is the fit's.
+those of GSM8K that nothing else has used, and a share of `mixed_train`. Of those of them that no
+verifier was trained on the fit takes some too (`fit_mixed`).
 `mixed_dev` measures it on the sources that the evaluation has none of.
 
     pip install reasoning-gym==0.1.25
@@ -44,6 +45,7 @@ VERIFIER = {
     "procedural": 100,
     "templates": 100,
 }
+FIT_MIXED = {"college_math": 36, "mmlu_stem": 36, "mawps": 36, "svamp": 36, "gsm8k": 36}
 MIXED_DEV = {"college_math": 60, "mmlu_stem": 40, "svamp": 30, "mawps": 25, "cmath": 25}
 
 TRIVIAL = {"0", "1"}  # as of primes between 85 and 85, or at least 0 heads
@@ -163,6 +165,19 @@ def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[R
     )
 
 
+def fit_mixed(pool: Sequence[Record]) -> list[Record]:
+    """Of the verifier's problems the first of each source that no verifier was trained on."""
+    with gzip.open(ROLLOUTS / "mixed_train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        trained_on = {run["problem"] for run in map(json.loads, lines) if "candidates" in run}
+    fresh = [record for record in pool if record["id"] not in trained_on]
+    return interleaved(
+        [
+            [record for record in fresh if record["source"] == source][:number]
+            for source, number in FIT_MIXED.items()
+        ]
+    )
+
+
 def mixed_dev(data: Path) -> list[Record]:
     """The first of each source, in turn."""
     parts = by_source(data / "mixed_dev.jsonl", MIXED_DEV)
@@ -237,7 +252,9 @@ def main() -> None:
         unseen,
     ]
     write(OUT / "evaluate.jsonl", interleaved(held_out))
-    write(OUT / "verifier_train.jsonl", verifier_train(data, fit, taken))
+    pool = verifier_train(data, fit, taken)
+    write(OUT / "verifier_train.jsonl", pool)
+    write(OUT / "fit_mixed.jsonl", fit_mixed(pool))
     write(OUT / "mixed_dev.jsonl", mixed_dev(data))
 
 

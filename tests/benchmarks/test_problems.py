@@ -12,7 +12,7 @@ from itertools import product
 
 import pytest
 
-from benchmarks.problems import FIT, OUT, ROLLOUTS
+from benchmarks.problems import FIT, FIT_MIXED, OUT, ROLLOUTS
 from router.problem_files import read_problems
 from router.strategies.tasks import get_task
 
@@ -21,30 +21,42 @@ def records(name):
     return [json.loads(line) for line in (OUT / name).open(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("name", ["fit.jsonl", "procedural_dev.jsonl", "evaluate.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    ["fit.jsonl", "fit_mixed.jsonl", "procedural_dev.jsonl", "evaluate.jsonl", "mixed_dev.jsonl"],
+)
 def test_every_problem_can_be_graded(name):
     found = read_problems(OUT / name)
     assert not found.broken
     assert len({problem.text for problem in found.problems}) == len(found.problems)
-    assert all(get_task("maths").correct_sync(p.answer, p.answer) for p in found.problems)
+    assert all(get_task(p.task).correct_sync(p.answer, p.answer) for p in found.problems)
 
 
 def test_the_fit_shares_nothing_with_the_evaluation_or_the_verifiers_training():
-    fit = records("fit.jsonl")
+    fit = records("fit.jsonl") + records("fit_mixed.jsonl")
+    assert len({r["id"] for r in fit}) == len(fit)
     held_out = records("evaluate.jsonl") + records("procedural_dev.jsonl")
+    held_out += records("mixed_dev.jsonl")
     assert not {r["problem"] for r in fit} & {r["problem"] for r in held_out}
     for name in ("gsm8k_train.jsonl.gz", "verifier_train.jsonl.gz"):
         with gzip.open(ROLLOUTS / name, "rt", encoding="utf-8") as lines:
             assert not {r["id"] for r in fit} & {json.loads(line)["id"] for line in lines}
+    texts = {r["id"]: r["problem"] for r in records("verifier_train.jsonl")}
+    for name in ("mixed_train.jsonl.gz", "large_train.jsonl.gz"):
+        with gzip.open(ROLLOUTS / name, "rt", encoding="utf-8") as lines:
+            runs = [line for line in map(json.loads, lines) if "candidates" in line]
+        assert len(runs) > 100
+        assert not {r["problem"] for r in fit} & {texts[run["problem"]] for run in runs}
     assert not any("/test/" in r["id"] for r in fit)
 
 
-def test_every_prefix_is_balanced():
+@pytest.mark.parametrize(("name", "share"), [("fit.jsonl", FIT), ("fit_mixed.jsonl", FIT_MIXED)])
+def test_every_prefix_is_balanced(name, share):
     seen = Counter()
-    for number, record in enumerate(records("fit.jsonl"), 1):
+    for number, record in enumerate(records(name), 1):
         seen[record["source"]] += 1
-        for source, total in FIT.items():
-            assert abs(seen[source] - total * number / sum(FIT.values())) < 2
+        for source, total in share.items():
+            assert abs(seen[source] - total * number / sum(share.values())) < 2
 
 
 # -- The answers of the procedural problems, computed anew ---------------------------------------
