@@ -20,6 +20,7 @@ class Usage:
     verifier's calls, which overlap; None in records of before it was measured.
 
     generations: of the only model, or in units of one plain sample of the first.
+    money: of tokens read and sampled, at their models' prices; None where one has none.
     lower_bound: more was done than this: an engine did not say what a call that was cancelled or
         that failed had done until then.
     models: what each model of a fleet did, by its name, its generations its own; empty where there
@@ -34,6 +35,7 @@ class Usage:
     verifier_seconds: float | None = 0.0
     flops: float | None = 0.0
     seconds: float = 0.0
+    money: float | None = 0.0
     lower_bound: bool = False
     models: Mapping[str, Usage] = field(default_factory=dict)
 
@@ -95,7 +97,13 @@ class Usage:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Usage:
-        known = {"verifier_seconds": None, "lower_bound": False, "models": {}, **record}
+        later: dict[str, Any] = {
+            "verifier_seconds": None,
+            "money": None,
+            "lower_bound": False,
+            "models": {},
+        }
+        known = {**later, **record}
         known["models"] = {name: cls.from_dict(spent) for name, spent in known["models"].items()}
         return cls(**{f.name: known[f.name] for f in fields(cls)})
 
@@ -117,6 +125,15 @@ class Price:
                 f"a price is money for a million tokens, over 0, not {self.prompt:g} for those of"
                 f" a prompt and {self.sampled:g} for those sampled"
             )
+
+    def of(self, spent: Usage) -> float | None:
+        """What these tokens cost; None where their number is not known.
+
+        A token of a prompt costs the same from a cache.
+        """
+        if spent.prompt_tokens is None or spent.sampled_tokens is None:
+            return None
+        return (self.prompt * spent.prompt_tokens + self.sampled * spent.sampled_tokens) / 1e6
 
 
 def total(values: Iterable[Number | None]) -> Number | None:

@@ -17,6 +17,7 @@ from router.models.placement import Wanted, on_gpu, placed
 from router.models.runtime.engine_args import NONE, EngineArgs, check_engine_args
 from router.models.runtime.memory import OPTIONS, Role
 from router.models.types import Sampling
+from router.models.usage import Price
 from router.models.verifiers.load import GeneratorStates
 from router.models.weights.embedded import EMBEDDED, embedded_model
 from router.strategies.base import Strategy
@@ -103,7 +104,7 @@ def default_bundle(model: str | None, engine: str, endpoints: Sequence[str] = ()
 class Models:
     """What the router uses. loaded: those of them that it has opened itself.
 
-    name: of the first, where there are several; others: those.
+    name: of the first, where there are several; others: those. price: of the first one's tokens.
     """
 
     generator: Generator
@@ -111,11 +112,13 @@ class Models:
     loaded: tuple[Generator | Verifier, ...] = ()
     name: str = ""
     others: tuple[Member, ...] = ()
+    price: Price | None = None
 
     @property
     def members(self) -> tuple[Member, ...]:
         """All of them, the first one first."""
-        return (Member(self.name, self.generator, self.verifier, 1), *self.others)
+        first = Member(self.name, self.generator, self.verifier, 1, self.price)
+        return (first, *self.others)
 
     @property
     def fleet(self) -> Fleet:
@@ -166,12 +169,13 @@ async def load_models(pairs: Mapping[str, Pair], costs: Mapping[str, float] = NO
                 await models.aclose()
         raise
     members = [
-        Member(name, models.generator, models.verifier, costs.get(name, 1))
-        for name, models in zip(pairs, opened, strict=True)
+        Member(name, models.generator, models.verifier, costs.get(name, 1), pair.price)
+        for (name, pair), models in zip(pairs.items(), opened, strict=True)
     ]
     loaded = tuple(model for models in opened for model in models.loaded)
     first = members[0]
-    return Models(first.generator, first.verifier, loaded, first.name, tuple(members[1:]))
+    others = tuple(members[1:])
+    return Models(first.generator, first.verifier, loaded, first.name, others, first.price)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ async def solve(
         budget,
         sampling,
         name=models.name,
+        price=models.price,
         others=models.others,
         seed=seed,
         listener=listener,

@@ -13,7 +13,7 @@ from typing import TypeVar
 from router.models.base import Generator, Verifier
 from router.models.errors import BudgetExhausted, NoCandidates, RouterError
 from router.models.types import Chain, EndReason, Problem, Sampling
-from router.models.usage import Usage
+from router.models.usage import Price, Usage
 from router.strategies.base import Candidate, Strategy
 from router.strategies.budget import Budget
 from router.strategies.fleet import Member
@@ -36,6 +36,7 @@ async def open_search(
     sampling: Sampling,
     *,
     name: str = "",
+    price: Price | None = None,
     others: Sequence[Member] = (),
     seed: int | None = None,
     listener: Listener | None = None,
@@ -46,9 +47,9 @@ async def open_search(
     was spent, as `usage`.
 
     budget: charged before anything is sampled. sampling: temperature, top_p, stop strings and the
-    limit on tokens of one solution. name: of the first model in a fleet, and others: the further
-    models of it. seed: makes every call on a generator that takes seeds reproducible. listener:
-    told of every node as the tree grows.
+    limit on tokens of one solution. name, price: of the first model, where a fleet has several, and
+    others: the further ones. seed: makes every call on a generator that takes seeds reproducible.
+    listener: told of every node as the tree grows.
     """
     search = Search(
         posed(problem),
@@ -57,6 +58,7 @@ async def open_search(
         budget,
         sampling,
         name=name,
+        price=price,
         others=others,
         seed=seed,
         listener=listener,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from router.models.base import Generator, Verifier
 from router.models.errors import InputError
+from router.models.usage import Price, Usage
 from router.strategies.budget import SLACK, Budget
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 class Member:
     """A further model of a fleet: a generator with its verifier.
 
-    cost: of one of its plain samples, in plain samples of the first model.
+    cost: of one of its plain samples, in plain samples of the first model. price: of its tokens,
+    where that is known.
     """
 
     name: str
     generator: Generator
     verifier: Verifier | None
     cost: float
+    price: Price | None = None
+
+    def charge(self, spent: Usage) -> float | None:
+        """What it is paid for this, in money; None where that is not known."""
+        return None if self.price is None else self.price.of(spent)
 
 
 class Terms(NamedTuple):

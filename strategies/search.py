@@ -26,7 +26,7 @@ from router.models.errors import (
     VerifierError,
 )
 from router.models.types import Chain, EndReason, Prefill, Problem, Sampled, Sampling
-from router.models.usage import Usage
+from router.models.usage import Price, Usage
 from router.strategies.budget import Budget, Generations, TokenPurse
 from router.strategies.fleet import Member, check, fleet_of
 from router.strategies.trace import Listener, Trace
@@ -55,11 +55,12 @@ class Search:
         sampling: Sampling,
         *,
         name: str = "",
+        price: Price | None = None,
         others: Sequence[Member] = (),
         seed: int | None = None,
         listener: Listener | None = None,
     ) -> None:
-        members = (Member(name, generator, verifier, 1), *others)
+        members = (Member(name, generator, verifier, 1, price), *others)
         self._members = {member.name: member for member in members}
         self._fleet = fleet_of(members)
         self._roots = {member.name: _posed_to(member, problem) for member in members}
@@ -124,15 +125,13 @@ class Search:
     @property
     def usage(self) -> Usage:
         """What has been spent so far."""
-        spent = Usage(generations=self._generations.spent, seconds=time.monotonic() - self._started)
-        found = sum(self._spent.values(), spent)
-        if len(self._spent) == 1:
-            return found
         of = {
-            name: replace(own, generations=self._generations.of(name))
-            for name, own in self._spent.items()
+            name: replace(own, generations=self._generations.of(name), money=member.charge(own))
+            for (name, own), member in zip(self._spent.items(), self._members.values(), strict=True)
         }
-        return replace(found, models=of)
+        found = sum(of.values(), Usage(seconds=time.monotonic() - self._started))
+        found = replace(found, generations=self._generations.spent)
+        return found if len(of) == 1 else replace(found, models=of)
 
     def end(self, reason: EndReason) -> None:
         """A limit of the budget has ended it; a deadline, once passed, is what ended it."""

@@ -93,7 +93,8 @@ def _rows(solution: Solution, budget: Budget) -> Iterator[tuple[str, RenderableT
             f"{name} {counted(own.generations, 'sample')}" for name, own in usage.models.items()
         )
         spent += f" ({', '.join(each)})"
-    yield "Spent", f"{spent}, {tokens(usage)}, {seconds(usage.seconds)}"
+    spent = f"{spent}, {tokens(usage)}, {seconds(usage.seconds)}"
+    yield "Spent", spent if usage.money is None else f"{spent}, {usage.money:.3g} at these prices"
     yield "Ended", f"{solution.ended}: {_ENDED[solution.ended]}"
     yield "Votes", _votes(solution)
     if solution.thoughts:

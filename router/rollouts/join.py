@@ -100,5 +100,6 @@ def _share(usage: Usage, samples: int, tokens: int | None) -> Usage:
         verifier_seconds=usage.verifier_seconds and usage.verifier_seconds / samples,
         flops=usage.flops and usage.flops / samples,
         seconds=usage.seconds / samples,
+        money=None,
         lower_bound=usage.lower_bound,
     )

@@ -100,4 +100,5 @@ def _usage(
         prompt_tokens=None if encoder is None else len(encoder.prompt_ids(posed(problem))),
         prompt_tokens_cached=None if encoder is None else 0,
         flops=None,
+        money=None,
     )

@@ -40,6 +40,7 @@ class Metrics:
         self._by_model = self._counter(
             "model_generations", "Generations of each model of a fleet, its own.", ("model",)
         )
+        self._money = self._counter("money", "What a fleet's tokens cost, by model.", ("model",))
         self._tokens = self._counter("tokens", "Tokens, by kind.", ("kind",))
         self._verifier = self._counter("verifier_seconds", "Time in verifier calls, summed.")
 
@@ -90,6 +91,7 @@ class Metrics:
         self._generations.inc(spent.generations)
         for model, own in spent.models.items():
             self._by_model.labels(model).inc(own.generations)
+            self._money.labels(model).inc(own.money or 0)
         self._verifier.inc(spent.verifier_seconds or 0)
         kinds: Mapping[str, int | None] = {
             "sampled": spent.sampled_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_usage_tells_what_each_model_did_and_adds_up() -> None:
     usage = solve("escalate(first=best_of_n(n=2), then=best_of_n(n=4, model=large), lead=9)").usage
     assert usage.generations == 2 + 4 * 3
     assert {name: own.generations for name, own in usage.models.items()} == {"small": 2, "large": 4}
-    for name in ("sampled_tokens", "prompt_tokens", "verifier_tokens", "flops"):
+    for name in ("sampled_tokens", "prompt_tokens", "verifier_tokens", "flops", "money"):
         each = [getattr(own, name) for own in usage.models.values()]
         assert all(each)
         assert sum(each) == getattr(usage, name)
@@ -173,6 +174,23 @@ def test_the_second_is_asked_where_the_first_does_not_convince(
     assert found.answer == (SUM if asked else "7")  # two votes of 0.85 each
     assert {one.model for one in found.candidates} == {"large" if asked else "small"}
     assert found.decision.models == ("small", "large")
+
+
+def test_money_is_of_tokens_read_and_sampled_and_unknown_without_a_price() -> None:
+    text = "escalate(first=best_of_n(n=2), then=best_of_n(n=4, model=large), lead=9)"
+    prices = {"small": Price(0.1, 0.4), "large": Price(2, 3)}
+    pairs = {name: replace(pair(says("7")), price=price) for name, price in prices.items()}
+    usage = solve(text, 99, Router(models=pairs)).usage
+    for name, price in prices.items():
+        own = usage.models[name]
+        assert own.prompt_tokens is not None
+        assert own.sampled_tokens is not None
+        paid = price.prompt * own.prompt_tokens + price.sampled * own.sampled_tokens
+        assert own.money == pytest.approx(paid / 1e6)
+    alone = Pair(generator=FakeGenerator(says("7")), verifier=None)
+    assert solve("best_of_n(n=2, select=majority)", router=Router(models=alone)).usage.money is None
+    old = {name: value for name, value in usage.to_dict().items() if name != "money"}
+    assert Usage.from_dict(old).money is None  # of a record made before it was counted
 
 
 def test_each_stage_selects_in_its_own_way() -> None:
@@ -206,6 +224,7 @@ def test_a_failing_second_fails_the_search_and_tells_what_was_spent() -> None:
         solve(text, router=Router(models=pairs))
     usage: Usage = caught.value.usage  # type: ignore[attr-defined]
     assert usage.models["small"].generations == 2
+    assert usage.models["small"].money
 
 
 def test_cancelling_stops_whichever_model_runs() -> None:
@@ -289,6 +308,7 @@ def test_the_command_line_solves_with_a_fleet_and_shows_it() -> None:
     assert "14 of 16 generations (small 2 samples, large 4 samples)" in " ".join(
         done.stdout.split()
     )
+    assert "at these prices" in done.stdout
     assert "large: fake on fake, prompt plain, verifier fake, 3 a sample" in done.stderr
 
 

@@ -1,12 +1,14 @@
 // Numbers and names as people read them. What an engine does not report is a dash, never 0.
 
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const MONEY = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 export const DASH = "–";
 
 export const count = (value) => (value == null ? DASH : NUMBER.format(value));
 export const compact = (value) => (value == null ? DASH : COMPACT.format(value));
+export const money = (value) => (value == null ? DASH : MONEY.format(value));
 export const percent = (value) => (value == null ? DASH : `${Math.round(100 * value)}%`);
 export const score = (value) => (value == null ? DASH : value.toFixed(2));
 export const plural = (n, word, words = `${word}s`) => `${count(n)} ${n === 1 ? word : words}`;

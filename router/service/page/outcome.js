@@ -1,7 +1,7 @@
 // What comes of a search: the answer, the votes, and what it cost.
 
 import { h, style } from "./dom.js";
-import { DASH, compact, count, plural, score, seconds } from "./format.js";
+import { DASH, compact, count, money, plural, score, seconds } from "./format.js";
 import { answer as typesetAnswer } from "./math.js";
 import { term } from "./terms.js";
 
@@ -140,6 +140,7 @@ export class Outcome {
         [term("judged", "tokens judged"), least(count(verifier_tokens))],
         [term("flops", "FLOPs"), least(compact(flops))],
       );
+    if (this.solution && this.usage.money != null) rows.push(["money", least(money(this.usage.money))]);
     this.rows(rows);
     const { gauge } = this;
     gauge.setAttribute("aria-valuemax", this.budget);
