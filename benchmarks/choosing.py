@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -86,12 +86,17 @@ def fleet_texts() -> list[str]:
     return found
 
 
-def study(fit: Path, unseen: Path, texts: Sequence[str]) -> Evaluation:
-    """Fit these on one file of rollouts, and evaluate them on another."""
+def study(fit: Path, unseen: Path, texts: Sequence[str], but: Collection[str] = ()) -> Evaluation:
+    """Fit these on one file of rollouts, and evaluate them on another.
+
+    but: ids of problems that the fit leaves out.
+    """
     with open_rollouts(fit) as fitted, open_rollouts(unseen) as store:
         fleet = measured_fleet(fitted)
         strategies = configurations(BUDGETS, texts, verifier=True, fleet=fleet)
-        bundle = fit_bundle(fitted, FitSettings(BUDGETS, strategies, "quantile:5", merge=True))
+        settings = FitSettings(BUDGETS, strategies, "quantile:5", merge=True)
+        known = [problem for problem in fitted.problems() if problem.id not in but]
+        bundle = fit_bundle(fitted, settings, known)
         study = Study.of(bundle, read_graded(HERE / "problems/evaluate.jsonl"), BUDGETS)
         return asyncio.run(evaluate(study, store, fit=fitted, source=Path(unseen.name)))
 
@@ -120,7 +125,10 @@ def main() -> None:
             models = {"small": f"{part}.jsonl.gz", "large": f"large_{part}.jsonl.gz"}
             files = [(name, rollouts / file) for name, file in models.items()]
             join(files, Path(folder) / f"{part}.sqlite")
-        both = study(Path(folder) / "fit.sqlite", Path(folder) / "evaluate.sqlite", fleet_texts())
+        # The larger model has answered none of these, and is compared on what both have.
+        of_one = {problem.id for problem in read_graded(HERE / "problems/fit_mixed.jsonl")}
+        fit, unseen = (Path(folder) / f"{part}.sqlite" for part in ("fit", "evaluate"))
+        both = study(fit, unseen, fleet_texts(), of_one)
     write(both, out, "fleet", "fleet")
 
 

@@ -165,10 +165,29 @@ def verifier_train(data: Path, fit: Sequence[Record], taken: set[str]) -> list[R
     )
 
 
+def verifier_large(pool: Sequence[Record]) -> list[Record]:
+    """What the larger model's head is trained on: its own, and what tells the smaller one's apart.
+
+    The larger model takes seconds to read a solution, and those of a problem that are all right or
+    all wrong tell little.
+    """
+    solved = outcomes("mixed_train.jsonl.gz")
+    wanted = outcomes("large_train.jsonl.gz").keys() | {
+        id_ for id_, right in solved.items() if len(right) > 1
+    }
+    return [record for record in pool if record["id"] in wanted]
+
+
+def outcomes(name: str) -> dict[str, set[bool]]:
+    """By problem whether its stored solutions are right: both, only one, or neither."""
+    with gzip.open(ROLLOUTS / name, "rt", encoding="utf-8") as lines:
+        runs = [run for run in map(json.loads, lines) if "candidates" in run]
+    return {run["problem"]: {bool(c["correct"]) for c in run["candidates"]} for run in runs}
+
+
 def fit_mixed(pool: Sequence[Record]) -> list[Record]:
     """Of the verifier's problems the first of each source that no verifier was trained on."""
-    with gzip.open(ROLLOUTS / "mixed_train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        trained_on = {run["problem"] for run in map(json.loads, lines) if "candidates" in run}
+    trained_on = outcomes("mixed_train.jsonl.gz")
     fresh = [record for record in pool if record["id"] not in trained_on]
     return interleaved(
         [
@@ -254,6 +273,7 @@ def main() -> None:
     write(OUT / "evaluate.jsonl", interleaved(held_out))
     pool = verifier_train(data, fit, taken)
     write(OUT / "verifier_train.jsonl", pool)
+    write(OUT / "verifier_large.jsonl", verifier_large(pool))
     write(OUT / "fit_mixed.jsonl", fit_mixed(pool))
     write(OUT / "mixed_dev.jsonl", mixed_dev(data))
 

@@ -18,7 +18,7 @@ from router.models.types import Chain, Problem
 from router.models.verifiers.load import load_verifier
 from router.models.verifiers.prm import SELF, get_format
 from router.models.verifiers.trained_head import HeadConfig, shipped_head
-from router.models.weights.embedded import DEFAULT
+from router.models.weights.embedded import DEFAULT, EMBEDDED, EmbeddedModel
 from router.models.weights.find import find_model
 from router.verifier.data import SolutionPool, read_pools
 from router.verifier.scoring import Scorer
@@ -34,11 +34,18 @@ def head() -> Path:
     return directory
 
 
-def test_the_embedded_model_has_a_head_of_known_origin(head: Path) -> None:
-    config = HeadConfig.load(head)
-    assert config.backbone.name == DEFAULT.name
-    assert config.prompt == DEFAULT.prompt
+@pytest.mark.parametrize("model", EMBEDDED.values(), ids=lambda model: model.name)
+def test_each_embedded_model_has_a_head_of_known_origin(model: EmbeddedModel) -> None:
+    directory = shipped_head(model.name)
+    assert directory is not None
+    config = HeadConfig.load(directory)
+    assert (config.backbone.name, config.backbone.fingerprint) == (model.name, model.fingerprint)
+    assert config.prompt == model.prompt
     assert {"command", "data", "held_out", "settings"} <= config.provenance.keys()
+    assert "**Limits.**" in (directory / "README.md").read_text("utf-8")
+
+
+def test_other_models_have_none() -> None:
     assert shipped_head("another-model") is None
 
 
