@@ -25,7 +25,7 @@ from typing import Final
 from router.evaluation.evaluate import evaluate
 from router.evaluation.records import Evaluation
 from router.evaluation.study import Study
-from router.evaluation.summary import averaged, headline, paired
+from router.evaluation.summary import at_averages, averaged, headline, paired, points, times
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.configurations import configurations
 from router.fitting.costs import measured_fleet
@@ -52,6 +52,13 @@ THEN: Final = ((1, 1), (1, 4), (2, 1), (2, 4), (4, 1), (4, 4), (8, 1))
 """Samples of the smaller model before the larger one is asked, and then of that one; more would
 cost more than the largest budget."""
 
+POLICIES: Final = {
+    "learned": "routed by text",
+    "prefill": "routed by prefill",
+    "oracle": "true levels",
+    "fixed": "one strategy for all",
+}
+AVERAGES: Final = (1, 1.5, 2, 3, 4, 6, 8, 12)
 INCHES: Final = (7.4, 4.2)
 
 
@@ -110,6 +117,23 @@ def write(found: Evaluation, out: Path, name: str, picture: str) -> None:
     (out / f"{picture}.png").write_bytes(drawn(draw, INCHES, "png"))
     for sentence in (headline(found), averaged(found), paired(found), *found.notes):
         print(sentence)
+    print(table(found))
+
+
+def table(found: Evaluation) -> str:
+    """How many times as much the best single vote has to spend, and what it lacks at equal cost."""
+    rows = {
+        average: [
+            f"{times(found, equal, 'generations')}, {points(equal.gain)}"
+            for policy in POLICIES
+            for equal in at_averages(found, policy)
+            if equal.average == average
+        ]
+        for average in AVERAGES
+    }
+    head = ["average", *POLICIES.values()], ["---"] * (len(POLICIES) + 1)
+    lines = [*head, *([f"{average:g}", *cells] for average, cells in rows.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
