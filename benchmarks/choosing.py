@@ -48,7 +48,7 @@ SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
 LARGE: Final = (1, 2, 4)
 """Samples of the larger model, which are all at T = 0.3."""
 
-THEN: Final = ((1, 1), (1, 4), (2, 1), (2, 4), (4, 1), (4, 4), (8, 1))
+THEN: Final = ((1, 1), (1, 4), (2, 1), (2, 4), (4, 1), (4, 2), (8, 1), (8, 2))
 """Samples of the smaller model before the larger one is asked, and then of that one; more would
 cost more than the largest budget."""
 
