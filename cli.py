@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -102,7 +103,8 @@ def _ending_soon() -> Iterator[None]:
     os.set_blocking(write, False)
     before = signal.signal(signal.SIGINT, interrupted)
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    threading.Thread(target=_end_after_ctrl_c, args=(read, noticed), daemon=True).start()
+    watch = partial(_end_after_ctrl_c, read, interrupted, noticed)
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
@@ -111,12 +113,17 @@ def _ending_soon() -> Iterator[None]:
         os.close(write)
 
 
-def _end_after_ctrl_c(signals: int, noticed: threading.Event) -> None:
-    """Wait for SIGINT among the signals' numbers that come; give the process a second to end."""
+def _end_after_ctrl_c(signals: int, handler: object, noticed: threading.Event) -> None:
+    """Wait for SIGINT among the signals' numbers that come; give the process a second to end.
+
+    One that a command has taken over, as a server does to finish what it has begun, is its own.
+    """
     with open(signals, "rb", buffering=0) as numbers:
-        while (number := numbers.read(1)) != bytes([signal.SIGINT]):
-            if not number:
-                return
+        while number := numbers.read(1):
+            if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) is handler:
+                break
+        else:
+            return
         if not noticed.wait(NOTICED_SECONDS):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(LAST_SECONDS)

@@ -161,6 +161,34 @@ def test_ctrl_c_that_interrupts_no_wait_ends_within_a_second(
         _ends_within_a_second(process)
 
 
+def test_a_command_may_take_ctrl_c_over() -> None:
+    """As a server does, to finish what it has begun."""
+    script = """
+import signal, time
+import click
+from router import cli
+
+@click.command()
+def patient():
+    signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+    print("busy", flush=True)
+    for _ in range(15):
+        time.sleep(0.1)
+    print("done")
+
+cli.Commands.get_command = lambda self, ctx, name: patient
+cli.main(["patient"])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "heard\ndone\n"
+        assert process.wait(10) == 0
+
+
 def _busy(command: str, work: str, while_loading: bool, folder: Path) -> subprocess.Popen[str]:
     """The command in a process of its own, busy with `work`."""
     file = problem_file(folder / "p.jsonl", fake_problems(20))

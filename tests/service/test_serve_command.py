@@ -27,6 +27,16 @@ from tests.service.test_engine import engine_process
 
 ROOT = Path(__file__).parents[2]
 
+SLOW_COMMAND = """
+from router.models.fakes import FakeGenerator
+from router.models.generators import load
+async def slow(*args, **options):
+    return FakeGenerator(seconds_per_token=0.1)
+load.load_generator = slow
+from router.cli import main
+main()
+"""
+
 SLOW = """
 import sys
 from router.models.fakes import FakeGenerator
@@ -181,12 +191,14 @@ def ask(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_sigterm_lets_running_requests_finish(stream: bool) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_requests_finish(stream: bool, number: signal.Signals) -> None:
     answers: list[httpx.Response] = []
-    with process("-c", SLOW, "30", "0.04") as (running, url):
+    command = ("serve", "--engine", "fake", "--verifier", "none", "--port", "0")
+    with process("-c", SLOW_COMMAND, *command) as (running, url):
         asking = ask(url, answers, stream)
         time.sleep(0.7)
-        running.child.terminate()
+        running.child.send_signal(number)
         asking.join()
         running.child.wait(timeout=20)
     assert answers[0].status_code == 200
