@@ -126,8 +126,10 @@ class Search:
     def usage(self) -> Usage:
         """What has been spent so far."""
         of = {
-            name: replace(own, generations=self._generations.of(name), money=member.charge(own))
-            for (name, own), member in zip(self._spent.items(), self._members.values(), strict=True)
+            name: replace(
+                own, generations=self._generations.of(name), money=self._members[name].charge(own)
+            )
+            for name, own in self._spent.items()
         }
         found = sum(of.values(), Usage(seconds=time.monotonic() - self._started))
         found = replace(found, generations=self._generations.spent)

@@ -11,7 +11,7 @@ from router.strategies.fleet import ALONE, Fleet, cost_of, terms_of
 from router.strategies.registry import parse_strategy
 
 MAJORITY = "best_of_n(select=majority)"
-DEFAULTS = (  # votes that won no cell of the shipped fit are not among them: benchmarks/README.md
+DEFAULTS = (  # votes that won no cell of a shipped fit are not among them: benchmarks/README.md
     MAJORITY,
     "best_of_n",
     "beam_search(width=4)",

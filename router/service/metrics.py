@@ -91,7 +91,8 @@ class Metrics:
         self._generations.inc(spent.generations)
         for model, own in spent.models.items():
             self._by_model.labels(model).inc(own.generations)
-            self._money.labels(model).inc(own.money or 0)
+            if own.money is not None:
+                self._money.labels(model).inc(own.money)
         self._verifier.inc(spent.verifier_seconds or 0)
         kinds: Mapping[str, int | None] = {
             "sampled": spent.sampled_tokens,

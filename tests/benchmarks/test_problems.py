@@ -12,7 +12,7 @@ from itertools import product
 
 import pytest
 
-from benchmarks.problems import FIT, FIT_MIXED, OUT, ROLLOUTS
+from benchmarks.problems import FIT, FIT_MIXED, OUT, ROLLOUTS, outcomes
 from router.problem_files import read_problems
 from router.strategies.tasks import get_task
 
@@ -43,10 +43,9 @@ def test_the_fit_shares_nothing_with_the_evaluation_or_the_verifiers_training():
             assert not {r["id"] for r in fit} & {json.loads(line)["id"] for line in lines}
     texts = {r["id"]: r["problem"] for r in records("verifier_train.jsonl")}
     for name in ("mixed_train.jsonl.gz", "large_train.jsonl.gz"):
-        with gzip.open(ROLLOUTS / name, "rt", encoding="utf-8") as lines:
-            runs = [line for line in map(json.loads, lines) if "candidates" in line]
-        assert len(runs) > 100
-        assert not {r["problem"] for r in fit} & {texts[run["problem"]] for run in runs}
+        trained_on = outcomes(name)
+        assert len(trained_on) > 100
+        assert not {r["problem"] for r in fit} & {texts[id_] for id_ in trained_on}
     assert not any("/test/" in r["id"] for r in fit)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from router.fitting.sampler import Sampler
 from router.fitting.workers import LocalWorker
 from router.models.fakes import FakeGenerator, fake_problems
 from router.models.types import Chain, Continuation, Sampled, Sampling, Step
+from router.models.usage import Usage
 from router.opening import Models
 from router.rollouts.export import open_rollouts
-from router.rollouts.runs import Origin
+from router.rollouts.runs import Origin, StoredCandidate
 from router.rollouts.store import RolloutStore
 from router.strategies.registry import parse_strategy
 
@@ -59,6 +60,24 @@ def test_no_pool_of_the_shipped_fit_drifts() -> None:
         found = [asdict(order) for order in orders(store, strategies, ids)]
     assert [order["samples"] for order in found] == [12_328, 2_400]
     assert not drifting(found)
+
+
+def test_a_pool_that_drifts_is_named(tmp_path: Path) -> None:
+    right = StoredCandidate(("x",), "stop", "1", True, 1, None)
+    wrong = replace(right, answer="2", correct=False)
+    problems = fake_problems(60)
+    with RolloutStore.create(
+        tmp_path / "r.db", Origin.of(FakeGenerator().info, Sampling())
+    ) as store:
+        store.add_problems(problems)
+        for problem in problems:
+            half = [right, wrong, wrong, wrong]
+            store.add_samples(problem.id, [*[right] * 3, wrong, *half], Usage(generations=8))
+        ids = {problem.id for problem in problems}
+        found = [asdict(order) for order in orders(store, [parse_strategy("best_of_n(n=8)")], ids)]
+    [told] = drifting(found)
+    assert "right 75.0% in the first half" in told
+    assert "25.0% in the second" in told
 
 
 class Timed(FakeGenerator):

@@ -19,7 +19,9 @@ from router.models.base import GeneratorInfo, VerifierInfo
 from router.models.errors import InputError, RouterError
 from router.models.fakes import FakeVerifier
 from router.models.types import Sampling
+from router.models.usage import Usage
 from router.service.keys import ApiKeys
+from router.service.metrics import Metrics
 from router.service.server import bind
 from router.service.settings import Settings
 from router.strategies.registry import parse_strategy
@@ -237,6 +239,15 @@ def test_metrics(service: Served) -> None:
     assert sample('info{engine="fake",model="fake",verifier="fake"}') == 1
     assert sample("ready") == 1
     assert sample("num_requests_running") == 0
+
+
+def test_money_is_counted_of_models_that_have_a_price() -> None:
+    metrics = Metrics()
+    models = {"a": Usage(generations=2, money=0.5), "b": Usage(generations=1, money=None)}
+    metrics.searched("completed", None, Usage(generations=3, models=models), 8)
+    told = metrics.render().decode()
+    assert 'router_money_total{model="a"} 0.5' in told
+    assert 'router_money_total{model="b"}' not in told
 
 
 def test_metrics_hold_no_path_prompt_or_id(service: Served) -> None:
