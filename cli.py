@@ -117,10 +117,12 @@ def _end_after_ctrl_c(signals: int, handler: object, noticed: threading.Event) -
     """Wait for SIGINT among the signals' numbers that come; give the process a second to end.
 
     One that a command has taken over, as a server does to finish what it has begun, is its own.
+    The command may be over by the time this thread gets its turn: what it left busy ends too.
     """
     with open(signals, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
-            if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) is handler:
+            ours = noticed.is_set() or signal.getsignal(signal.SIGINT) is handler
+            if number[0] == signal.SIGINT and ours:
                 break
         else:
             return

@@ -161,6 +161,32 @@ def test_ctrl_c_that_interrupts_no_wait_ends_within_a_second(
         _ends_within_a_second(process)
 
 
+LATE = """
+import select, time
+from router import cli
+watch = cli._end_after_ctrl_c
+
+def late(signals, *rest):
+    select.select([signals], [], [])
+    time.sleep(0.5)
+    watch(signals, *rest)
+
+cli._end_after_ctrl_c = late
+"""
+
+
+@pytest.mark.parametrize("while_loading", [True, False])
+@pytest.mark.parametrize("command", ["solve 1+1", "fit {file} --out {out}"])
+def test_ctrl_c_ends_what_the_command_left_busy_even_if_its_watch_comes_late(
+    command: str, while_loading: bool, tmp_path: Path
+) -> None:
+    """As on a loaded machine, when the command is over before the watch has its turn."""
+    work = "await asyncio.to_thread(time.sleep, 60)"
+    with _busy(command, work, while_loading, tmp_path, before=LATE) as process:
+        process.send_signal(signal.SIGINT)
+        _ends_within_a_second(process)
+
+
 def test_a_command_may_take_ctrl_c_over() -> None:
     """As a server does, to finish what it has begun."""
     script = """
@@ -189,11 +215,13 @@ cli.main(["patient"])
         assert process.wait(10) == 0
 
 
-def _busy(command: str, work: str, while_loading: bool, folder: Path) -> subprocess.Popen[str]:
-    """The command in a process of its own, busy with `work`."""
+def _busy(
+    command: str, work: str, while_loading: bool, folder: Path, before: str = ""
+) -> subprocess.Popen[str]:
+    """The command in a process of its own, busy with `work`, after what runs `before` it."""
     file = problem_file(folder / "p.jsonl", fake_problems(20))
     words = command.format(file=file, out=folder / "out").split()
-    script = BUSY.format(work=work, while_loading=while_loading)
+    script = before + BUSY.format(work=work, while_loading=while_loading)
     budget = "--budget" if words[0] == "solve" else "--budgets"
     options = ("--engine", "fake", "--verifier", "none", budget, "2")
     process = subprocess.Popen(
