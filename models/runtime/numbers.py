@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import time
+from functools import cache
+
+import numpy as np
 import torch
+from torch.nn.functional import linear
 
-_NATIVE = ("avx512_bf16", "amx_bf16", "bf16")
-"""What a CPU is said to have when it multiplies bfloat16 itself (x86, x86, ARM)."""
+_ROWS, _WIDTH, _TRIES = 128, 1024, 20
+_WORTH = 1.25
+"""So many times as fast float32 must be, as it takes twice the memory."""
 
 
+@cache
 def compute_dtype() -> str:
-    """`bfloat16` on a GPU, and on a CPU that multiplies it itself; `float32` on others.
+    """`bfloat16` on a GPU, and on a CPU that is not much faster in `float32`.
 
-    A CPU with AVX2 alone widens every bfloat16 number before it multiplies: measured on one, full
-    batches of a half-billion model are several times as fast in float32, which takes twice the
-    memory (`benchmarks/README.md`, "What each change gave").
+    Measured, in a fifth of a second, since what a CPU says that it can do does not tell: one with
+    AVX2 alone widens every bfloat16 number first, and one with AVX-512's instructions for it, but
+    without AMX, may do half as many a second (`benchmarks/README.md`, "What each change gave").
     """
     if torch.cuda.is_available():
         return "bfloat16"
-    has = torch.cpu.get_capabilities()
-    return "bfloat16" if any(has.get(name, False) for name in _NATIVE) else "float32"
+    formats = [torch.bfloat16, torch.float32]
+    tries = np.array([[_seconds(dtype) for dtype in formats] for _ in range(_TRIES)])
+    bfloat16, float32 = tries.min(axis=0)  # the least, as others may be at work
+    return "float32" if float32 * _WORTH < bfloat16 else "bfloat16"
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """What a layer takes in this format for a full batch."""
+    batch, weights = torch.ones(_ROWS, _WIDTH, dtype=dtype), torch.ones(_WIDTH, _WIDTH, dtype=dtype)
+    start = time.perf_counter()
+    linear(batch, weights)
+    return time.perf_counter() - start

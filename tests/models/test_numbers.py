@@ -3,22 +3,28 @@ from __future__ import annotations
 import pytest
 import torch
 
-from router.models.runtime.numbers import compute_dtype
+from router.models.runtime import numbers
 
 
 @pytest.mark.parametrize(
-    ("gpu", "cpu", "chosen"),
+    ("cuda", "bfloat16", "float32", "chosen"),
     [
-        (True, {}, "bfloat16"),
-        (False, {"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
-        (False, {"bf16": True}, "bfloat16"),
-        (False, {"avx2": True, "avx512_bf16": False}, "float32"),
-        (False, {}, "float32"),
+        (True, 2.0, 1.0, "bfloat16"),
+        (False, 1.0, 2.0, "bfloat16"),
+        (False, 1.1, 1.0, "bfloat16"),  # not worth twice the memory
+        (False, 2.0, 1.0, "float32"),
     ],
 )
-def test_bfloat16_is_for_machines_that_multiply_it_themselves(
-    gpu: bool, cpu: dict[str, bool], chosen: str, monkeypatch: pytest.MonkeyPatch
+def test_float32_is_for_cpus_that_are_much_faster_in_it(
+    cuda: bool, bfloat16: float, float32: float, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
-    assert compute_dtype() == chosen
+    seconds = {torch.bfloat16: bfloat16, torch.float32: float32}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(numbers, "_seconds", seconds.__getitem__)
+    assert numbers.compute_dtype.__wrapped__() == chosen
+
+
+def test_this_machine_is_measured_once() -> None:
+    numbers.compute_dtype.cache_clear()
+    assert numbers.compute_dtype() == numbers.compute_dtype()
+    assert numbers.compute_dtype.cache_info().misses == 1
