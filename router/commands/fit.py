@@ -19,6 +19,7 @@ from router.core import Router
 from router.difficulty.levels import check_levels
 from router.fitting.allocation import Allocation, Kind
 from router.fitting.build import FitSettings, fit_bundle
+from router.fitting.cells import unequal
 from router.fitting.configurations import DEFAULTS, configurations, fleet_defaults
 from router.fitting.costs import measured_fleet
 from router.fitting.distributed import LOCAL, ray_workers
@@ -289,7 +290,8 @@ def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
         return
     bundle.save(out)
     data = bundle.manifest["data"]
-    for told in drifting(data["pools"]):
+    uneven = unequal(bundle.table)
+    for told in [*drifting(data["pools"]), *([] if uneven is None else [uneven])]:
         click.echo(f"warning: {told}", err=True)
     result: dict[str, Any] = {
         "bundle": str(out),

@@ -213,6 +213,27 @@ def build_table(
     return table.model_copy(update={"cells": cells})
 
 
+def unequal(table: Table) -> str | None:
+    """A sentence where a winner was measured on fewer problems than what it was compared with.
+
+    Estimates are of differences on the same problems; those that lack it may be of another kind.
+    """
+    found = {}
+    for cell in table.cells:
+        own = table.best(cell.level, cell.budget).estimate.problems
+        most = max(entry.estimate.problems for entry in cell.entries)
+        if own < most:
+            found[cell.budget, cell.level] = own, most
+    if not found:
+        return None
+    (budget, level), (own, most) = min(found.items(), key=lambda cell: cell[1][0] / cell[1][1])
+    return (
+        f"what wins in {len(found)} of {len(table.cells)} cells was measured on fewer problems than"
+        f" what it was compared with, as at level {level}, budget {budget}: {own} of {most};"
+        " sample more of the others, or leave that budget out"
+    )
+
+
 def _table(
     found: Measurements,
     level: Ints,

@@ -84,7 +84,8 @@ def test_its_rollouts_give_it_again(shipped: Bundle) -> None:
 
 
 def test_it_saw_no_problem_that_it_is_evaluated_on(shipped: Bundle) -> None:
-    unseen = read_problems(BENCHMARKS / "problems" / "evaluate.jsonl").problems
+    files = [BENCHMARKS / "problems" / f"{name}.jsonl" for name in ("evaluate", "mixed_dev")]
+    unseen = [problem for file in files for problem in read_problems(file).problems]
     assert not [problem.id for problem in unseen if shipped.fitted_on(problem)]
     evaluation = Evaluation.load(BENCHMARKS / "results" / "choosing" / "evaluation.json")
     assert evaluation.provenance.model == DEFAULT.name

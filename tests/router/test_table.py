@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.simulated import SEARCHES, Simulation, simulated_store
 from router.difficulty.levels import Levels, fit_levels
-from router.fitting.cells import beaten, build_table, interval, shrunken
+from router.fitting.cells import beaten, build_table, interval, shrunken, unequal
 from router.fitting.configurations import configurations
 from router.fitting.measurements import Measurements, measure
 from router.models.errors import InputError
@@ -319,6 +319,23 @@ def test_losers_of_the_race_win_nowhere(costs: tuple[int, int]) -> None:
     found = _found(x, [f"best_of_n(n={costs[0]})", f"beam_search(n={costs[1]}, width=1)"])
     table = build_table(found, fit_levels(found.pass_at_1, "quantile:1"), [20], "generations")
     assert str(table.best(1, 20).strategy) == f"best_of_n(n={costs[0]})"
+
+
+@pytest.mark.parametrize("measured", [60, 40])
+def test_a_winner_that_was_measured_on_fewer_problems_is_told(measured: int) -> None:
+    x = np.full((60, 2), 0.3)
+    x[:measured, 1] = 0.8
+    x[measured:, 1] = np.nan
+    found = _found(x, ["best_of_n(n=4)", "best_of_n(n=8)"])
+    table = build_table(found, fit_levels(found.pass_at_1, "quantile:1"), [4, 8], "generations")
+    assert table.best(1, 8).strategy.n == 8
+    told = unequal(table)
+    if measured == 60:
+        assert told is None
+    else:
+        assert told is not None
+        assert "1 of 2 cells" in told
+        assert "level 1, budget 8: 40 of 60" in told
 
 
 def test_an_eliminated_strategy_is_not_favoured_by_easy_problems() -> None:
