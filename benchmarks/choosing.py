@@ -29,6 +29,7 @@ from router.evaluation.summary import at_averages, averaged, headline, paired, p
 from router.fitting.build import FitSettings, fit_bundle
 from router.fitting.configurations import configurations
 from router.fitting.costs import measured_fleet
+from router.models.types import Problem
 from router.problem_files import read_graded
 from router.report import figures
 from router.report.evaluation import average_lines, render
@@ -51,6 +52,9 @@ LARGE: Final = (1, 2, 4)
 THEN: Final = ((1, 1), (1, 4), (2, 1), (2, 4), (4, 1), (4, 2), (8, 1), (8, 2))
 """Samples of the smaller model before the larger one is asked, and then of that one; more would
 cost more than the largest budget."""
+
+UNSEEN: Final = ("evaluate", "mixed_dev")
+"""Problems that nothing was trained or fitted on."""
 
 POLICIES: Final = {
     "learned": "routed by text",
@@ -96,7 +100,7 @@ def fleet_texts() -> list[str]:
 def study(fit: Path, unseen: Path, texts: Sequence[str], but: Collection[str] = ()) -> Evaluation:
     """Fit these on one file of rollouts, and evaluate them on another.
 
-    but: ids of problems that the fit leaves out.
+    but: ids of problems that are left out of both.
     """
     with open_rollouts(fit) as fitted, open_rollouts(unseen) as store:
         fleet = measured_fleet(fitted)
@@ -104,8 +108,13 @@ def study(fit: Path, unseen: Path, texts: Sequence[str], but: Collection[str] = 
         settings = FitSettings(BUDGETS, strategies, "quantile:5", merge=True)
         known = [problem for problem in fitted.problems() if problem.id not in but]
         bundle = fit_bundle(fitted, settings, known)
-        study = Study.of(bundle, read_graded(HERE / "problems/evaluate.jsonl"), BUDGETS)
+        others = [problem for problem in graded(*UNSEEN) if problem.id not in but]
+        study = Study.of(bundle, others, BUDGETS)
         return asyncio.run(evaluate(study, store, fit=fitted, source=Path(unseen.name)))
+
+
+def graded(*names: str) -> list[Problem]:
+    return [problem for name in names for problem in read_graded(HERE / f"problems/{name}.jsonl")]
 
 
 def write(found: Evaluation, out: Path, name: str, picture: str) -> None:
@@ -150,7 +159,7 @@ def main() -> None:
             files = [(name, rollouts / file) for name, file in models.items()]
             join(files, Path(folder) / f"{part}.sqlite")
         # The larger model has answered none of these, and is compared on what both have.
-        of_one = {problem.id for problem in read_graded(HERE / "problems/fit_mixed.jsonl")}
+        of_one = {problem.id for problem in graded("fit_mixed", "mixed_dev")}
         fit, unseen = (Path(folder) / f"{part}.sqlite" for part in ("fit", "evaluate"))
         both = study(fit, unseen, fleet_texts(), of_one)
     write(both, out, "fleet", "fleet")

@@ -21,6 +21,7 @@ DEFAULTS = (  # votes that won no cell of a shipped fit are not among them: benc
     "best_of_n(select=majority, temperature=0.3)",
     "best_of_n(temperature=0.3)",
     # What they draw is drawn for the others too, so they cost a fit nothing.
+    'best_of_n(temperatures="0:1, 0.3:3")',
     'best_of_n(select=majority, temperatures="0:1, 0.3:3", lead=1)',
     'best_of_n(temperatures="0:1, 0.3:3", lead=0.25, give_up=0.05)',
 )
