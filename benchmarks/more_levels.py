@@ -18,7 +18,7 @@ import click
 from transformers import AutoTokenizer
 
 from benchmarks.difficulty_prefill import read
-from benchmarks.verifier import ROLLOUTS
+from benchmarks.verifier import MIXED, ROLLOUTS
 from router.models.prompts import get_prompt
 from router.models.tokens import ChainEncoder
 from router.models.types import Problem
@@ -31,7 +31,6 @@ from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.tasks import posed
 
 LAYER = 16
-MIXED = ROLLOUTS.with_name("mixed_train.jsonl.gz")
 
 
 @click.command(help=__doc__)

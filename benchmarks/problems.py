@@ -8,7 +8,7 @@ GSM8K and MATH-500 tests, and procedural problems of other seeds. Sorts are inte
 any prefix of a file is balanced. The verifier's are of the train parts of every source at hand:
 those of GSM8K that nothing else has used, and a share of `mixed_train`. Of those of them that no
 verifier was trained on the fit takes some too (`fit_mixed`).
-`mixed_dev` measures it on the sources that the evaluation has none of.
+`mixed_dev` is of the sources that `evaluate` has none of.
 
     pip install reasoning-gym==0.1.25
     python -m benchmarks.problems ../shared/data

@@ -290,8 +290,7 @@ def _finish(bundle: Bundle | None, out: Path | None, as_json: bool) -> None:
         return
     bundle.save(out)
     data = bundle.manifest["data"]
-    uneven = unequal(bundle.table)
-    for told in [*drifting(data["pools"]), *([] if uneven is None else [uneven])]:
+    for told in [*drifting(data["pools"]), *unequal(bundle.table)]:
         click.echo(f"warning: {told}", err=True)
     result: dict[str, Any] = {
         "bundle": str(out),

@@ -213,8 +213,8 @@ def build_table(
     return table.model_copy(update={"cells": cells})
 
 
-def unequal(table: Table) -> str | None:
-    """A sentence where a winner was measured on fewer problems than what it was compared with.
+def unequal(table: Table) -> list[str]:
+    """A sentence, where some winner was measured on fewer problems than what it was compared with.
 
     Estimates are of differences on the same problems; those that lack it may be of another kind.
     """
@@ -225,13 +225,13 @@ def unequal(table: Table) -> str | None:
         if own < most:
             found[cell.budget, cell.level] = own, most
     if not found:
-        return None
+        return []
     (budget, level), (own, most) = min(found.items(), key=lambda cell: cell[1][0] / cell[1][1])
-    return (
+    return [
         f"what wins in {len(found)} of {len(table.cells)} cells was measured on fewer problems than"
         f" what it was compared with, as at level {level}, budget {budget}: {own} of {most};"
         " sample more of the others, or leave that budget out"
-    )
+    ]
 
 
 def _table(
