@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -33,7 +33,7 @@ from router.models.types import Problem
 from router.pairs import with_prices
 from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
-from router.rollouts.store import RolloutStore
+from router.rollouts.store import SAMPLES, RolloutStore
 from router.strategies.fleet import Fleet
 from router.table import CostUnit
 from router.words import counted
@@ -248,14 +248,23 @@ def _check_unverified(rollouts: RolloutStore) -> None:
 def _price(
     path: Path, problems: tuple[Problem, ...], settings: FitSettings, most: int | None
 ) -> Due:
-    """What is left to sample; needs no model."""
-    if not path.is_file():
-        jobs = missing(problems, settings.strategies, level_samples=settings.level_samples)
-        return price(jobs, max_generations=most)
-    with RolloutStore.read(path) as rollouts:
-        stored = rollouts.held()
-        jobs = missing(problems, settings.strategies, stored, level_samples=settings.level_samples)
-        return price(jobs, rollouts.rates(), most)
+    """What is left to sample; needs no model.
+
+    Raises:
+        InputError: no whole sample would tell how hard a problem is.
+    """
+    stored: dict[tuple[str, str], Collection[int]] = {}
+    rates: tuple[float | None, float | None] = (None, None)
+    if path.is_file():
+        with RolloutStore.read(path) as rollouts:
+            stored, rates = rollouts.held(), rollouts.rates()
+    jobs = missing(problems, settings.strategies, stored, level_samples=settings.level_samples)
+    if SAMPLES not in {*(job.configuration for job in jobs), *(name for _, name in stored)}:
+        raise InputError(
+            "no whole sample would tell how hard a problem is: leave --level-samples above 0, or"
+            " add a --strategy of samples, as best_of_n"
+        )
+    return price(jobs, rates, most)
 
 
 def _price_lines(due: Due, allocation: Kind, max_tokens: int) -> Iterator[str]:
