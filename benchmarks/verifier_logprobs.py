@@ -43,8 +43,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def features(solution: StoredCandidate) -> list[float]:
-    """The last score's log-odds; log-probability: mean of tokens, sum, worst and last step; length."""
-    assert solution.scores and solution.logprobs and solution.step_tokens
+    """The last score's log-odds; log-probabilities: mean, sum, worst and last step's; the length."""
+    assert solution.scores
+    assert solution.logprobs
+    assert solution.step_tokens
     score = min(max(solution.scores[-1], 1e-4), 1 - 1e-4)
     steps = list(zip(solution.logprobs, solution.step_tokens, strict=False))
     tokens = sum(count for _, count in steps)
