@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def features(solution: StoredCandidate) -> list[float]:
-    """The last score's log-odds; log-probabilities: mean, sum, worst and last step's; the length."""
+    """The last score's log-odds; log-probabilities: mean, sum, worst, last; the length."""
     assert solution.scores
     assert solution.logprobs
     assert solution.step_tokens
