@@ -106,15 +106,17 @@ def measure(run: Callable[..., int], *arguments: Any) -> dict[str, float]:
 @click.option("--tokens", default=128, show_default=True, help="Sampled tokens a row.")
 def main(output: Path, chosen: tuple[tuple[int, int], ...], tokens: int) -> None:
     torch.set_num_threads(1)
+    model = find_model()
+    dtype = compute_dtype(model)
     engines = [
-        (run, AutoModelForCausalLM.from_pretrained(find_model(), dtype=compute_dtype()).eval())
+        (run, AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval())
         for run in (ours, theirs)
     ]
     record: dict[str, Any] = {
         **provenance(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "dtype": compute_dtype(),
+        "dtype": dtype,
         "prompt_tokens": PROMPT_TOKENS,
         "cells": {},
     }

@@ -190,7 +190,7 @@ class WholeSolutionVerifier:
         config = HeadConfig.load(head)
         spec = get_format(config.format).head
         assert isinstance(spec, ClassHead)
-        model = pretrained(AutoModel, backbone, compute_dtype(), layers=config.layer).eval()
+        model = pretrained(AutoModel, backbone, compute_dtype(backbone), layers=config.layer).eval()
         torch.nn.init.ones_(model.norm.weight)  # the head reads states that are only normalised
         encoder = ChainEncoder(
             AutoTokenizer.from_pretrained(backbone), prompt or get_prompt(config.prompt)

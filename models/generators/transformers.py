@@ -80,7 +80,9 @@ class TransformersGenerator:
     ) -> TransformersGenerator:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_path)
-            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=compute_dtype())
+            model = AutoModelForCausalLM.from_pretrained(
+                model_path, dtype=compute_dtype(model_path)
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"transformers cannot load {str(model_path)!r}: {error}") from error
         layers = DynamicCache(config=model.config).layers

@@ -149,7 +149,7 @@ def _cpu_defaults(model_path: Path) -> dict[str, Any]:
         "kv_cache_memory_bytes": CPU_CACHE_BYTES,
     }
     if getattr(config, "quantization_config", None) is None:
-        defaults["dtype"] = compute_dtype()
+        defaults["dtype"] = compute_dtype(model_path)
     return defaults
 
 

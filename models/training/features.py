@@ -87,7 +87,8 @@ class StateReader:
         depth = decoder_layers(self._model)
         if not 1 <= self._layers[0] <= self._layers[-1] <= depth:
             raise InputError(f"{self._model} has layers 1 to {depth}, not {self._layers}")
-        model = pretrained(AutoModel, self._model, compute_dtype(), layers=self._layers[-1]).eval()
+        dtype = compute_dtype(self._model)
+        model = pretrained(AutoModel, self._model, dtype, layers=self._layers[-1]).eval()
         for layer in self._layers:
             model.layers[layer - 1].register_forward_hook(self._recorder(layer))
         return model

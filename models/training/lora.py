@@ -130,7 +130,7 @@ def _adapted(model: Path, layer: int, settings: LoraSettings) -> Any:
     """The cut backbone with adapters on its last layers; its final norm as heads read it."""
     from peft import LoraConfig, get_peft_model
 
-    backbone = pretrained(AutoModel, model, compute_dtype(), layers=layer)
+    backbone = pretrained(AutoModel, model, compute_dtype(model), layers=layer)
     with torch.no_grad():
         backbone.norm.weight.fill_(1.0)
     last = "|".join(map(str, range(max(0, layer - settings.layers), layer)))

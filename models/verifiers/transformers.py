@@ -139,7 +139,7 @@ class TransformersVerifier:
         Raises:
             ModelError: the weights cannot be loaded.
         """
-        backbone = pretrained(AutoModel, generator, dtype or compute_dtype(), layers=layer)
+        backbone = pretrained(AutoModel, generator, dtype or compute_dtype(generator), layers=layer)
         with torch.no_grad():
             backbone.norm.weight.fill_(1.0)
         tokenizer = AutoTokenizer.from_pretrained(generator)

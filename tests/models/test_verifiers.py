@@ -215,7 +215,7 @@ async def test_a_trained_head_and_its_checkpoint_give_the_same_scores(
     assert (again.name, again.format) == (trained.info.name, "qwen-prm")
     assert again.aggregation == "mean"
     whole = TransformersVerifier.load(
-        checkpoint, get_format("qwen-prm"), trained.info, dtype=compute_dtype()
+        checkpoint, get_format("qwen-prm"), trained.info, dtype=compute_dtype(tiny_checkpoint)
     )
     values = (await whole.score(PATH)).values
     assert values == pytest.approx((await trained.score(PATH)).values, abs=1e-5)
