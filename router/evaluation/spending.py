@@ -121,7 +121,7 @@ class Worth:
         prior = np.array([len(part.problems) for part in parts]) / len(found.problems)
         if not all(np.isfinite(part.accuracy).any() for part in parts):
             raise InputError("a level of the resample has no problem that was measured")
-        accuracy = np.nan_to_num(np.stack([estimates(part) for part in parts]), nan=-np.inf)
+        accuracy = np.nan_to_num(estimates(parts), nan=-np.inf)
         return cls(edges, prior, accuracy, np.stack([part.cost for part in parts]))
 
     def at_budget(self, told: Floats, allowed: Sequence[int]) -> Ints:

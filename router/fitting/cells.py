@@ -1,4 +1,4 @@
-"""From measurements to cells: shrunken estimates, intervals, and held-out choices."""
+"""From measurements to cells: estimates, intervals, and held-out choices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from router.difficulty.levels import Levels
 from router.fitting.allocation import Allocation
 from router.fitting.measurements import Measurements
+from router.fitting.shrinkage import borrowed, errors, shrunken
 from router.models.errors import InputError
 from router.strategies.base import Strategy
 from router.strategies.budget import SLACK
@@ -24,98 +25,8 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-_PRIOR = 4.0  # problems' worth of trust in the common variance of a cell's configurations
 _BEHIND = 1e-6  # what lost, or is not told to win, ranks behind its rival
 _DOUBT = 0.05  # one-sided, that a verifier's vote beats a plain one
-_SPREAD = 0.02  # least standard deviation assumed between configurations of the same cost
-
-
-def shrunken(
-    accuracy: Floats, costs: Floats, family: Ints | None = None, kind: Ints | None = None
-) -> Floats:
-    """Accuracy of each strategy at one level, shrunk toward its family's trend along N.
-
-    Empirical Bayes on paired differences (random effects; DerSimonian and Laird 1986): problems
-    differ far more than strategies do, so each strategy is compared, problem by problem, with
-    those that were measured on every problem. Within a family (the same search at the same
-    temperature) that difference is shrunk toward a line in log cost by as much as its sampling
-    error asks for, and families of one kind of search toward the line of them all: a temperature
-    that was lucky on its few samples does not win by it. A strategy that was measured on few
-    problems (racing) is thus neither favoured by easy ones nor by luck. Strategies with equal
-    outcomes are one, however often they are named.
-
-    accuracy: shape (problems, strategies), NaN where not measured. costs: mean generations; family,
-        kind: their numbers (all are one by default); each of shape (strategies,).
-
-    Returns:
-        shape (strategies,), NaN for a strategy that was measured nowhere.
-    """
-    found = np.full(accuracy.shape[1], np.nan)
-    known = np.flatnonzero(~np.isnan(accuracy).all(axis=0))
-    if not len(known):
-        return found
-    families = np.zeros(len(costs), np.int64) if family is None else family
-    outcomes = np.vstack([np.where(np.isnan(accuracy), -1.0, accuracy), costs, families])[:, known]
-    _, first, same = np.unique(outcomes.round(9), axis=1, return_index=True, return_inverse=True)
-    columns = known[first]
-    x = accuracy[:, columns]
-    x = x[~np.isnan(x).all(axis=1)]
-    everywhere = ~np.isnan(x).any(axis=0)
-    reference = np.nanmean(x[:, everywhere] if everywhere.any() else x, axis=1)
-    difference, size = x - reference[:, None], np.log2(costs[columns])
-    effect, error = np.nanmean(difference, axis=0), _errors(difference)
-    members = [families[columns] == number for number in np.unique(families[columns])]
-    for own in members:
-        effect[own] = _toward(effect[own], error[own], _line(size[own]))
-    kinds = np.zeros(len(columns), np.int64) if kind is None else kind[columns]
-    for number in np.unique(kinds):
-        _draw_together(effect, error, size, [own & (kinds == number) for own in members])
-    found[known] = np.clip(reference.mean() + effect, 0.0, 1.0)[same.reshape(-1)]
-    return found
-
-
-def _draw_together(effect: Floats, error: Floats, size: Floats, members: list[Bools]) -> None:
-    """Shrink families toward the line of them all, in place. members: the columns of each."""
-    members = [own for own in members if own.any()]
-    line, every = _line(size), np.logical_or.reduce(members)
-    trend = line @ np.linalg.lstsq(line[every], effect[every], rcond=None)[0]
-    apart = np.array([(effect - trend)[own].mean() for own in members])
-    # One family's sizes come from the same samples, so their errors are one error.
-    kept = _toward(apart, np.array([error[own].mean() for own in members]), None)
-    for own, change in zip(members, kept - apart, strict=True):
-        effect[own] += change
-
-
-def _errors(difference: Floats) -> Floats:
-    """Variance of each column's mean, moderated (Smyth 2004): a few equal outcomes prove little."""
-    counts = (~np.isnan(difference)).sum(axis=0)
-    squares = np.nansum((difference - np.nanmean(difference, axis=0)) ** 2, axis=0)
-    common = squares.sum() / max(1, int((counts - 1).sum()))
-    return np.asarray((squares + _PRIOR * common) / (counts - 1 + _PRIOR) / counts, np.float64)
-
-
-def _line(size: Floats) -> Floats:
-    """Design of a line over `size`; of a mean, where all are of one size."""
-    return np.stack([np.ones(len(size)), size], axis=1)[:, : min(2, len(np.unique(size)))]
-
-
-def _toward(effect: Floats, error: Floats, design: Floats | None) -> Floats:
-    """Effects shrunk toward what a design explains of them; None: toward nothing.
-
-    error: variance of each effect; both of shape (effects,).
-    """
-    if not error.any():
-        return effect
-    weight = 1 / error
-    line, scale, explained = np.zeros(len(effect)), weight.sum(), 0
-    if design is not None:
-        inner = np.linalg.inv(design.T * weight @ design)
-        line = design @ (inner @ (design.T @ (weight * effect)))
-        scale -= np.trace(inner @ (design.T * weight**2 @ design))
-        explained = design.shape[1]
-    surplus = weight @ (effect - line) ** 2 - (len(effect) - explained)
-    between = max(_SPREAD**2, surplus / scale if scale > 1e-9 else 0.0)
-    return np.asarray(line + between / (between + error) * (effect - line), np.float64)
 
 
 def beaten(accuracy: Floats, costs: Floats) -> Bools:
@@ -244,7 +155,11 @@ def _table(
 ) -> Table:
     numbers = range(1, count + 1)
     doubted = unproven(found)
-    entries = {number: _entries(found.rows(level == number), doubted) for number in numbers}
+    parts = [found.rows(level == number) for number in numbers]
+    entries = {
+        number: _entries(part, accuracy, doubted)
+        for number, part, accuracy in zip(numbers, parts, estimates(parts), strict=True)
+    }
     return Table(
         cost=cost,
         levels=count,
@@ -278,21 +193,35 @@ def _fitting(entries: Sequence[tuple[Entry, float]], level: int, budget: int) ->
     return fitting
 
 
-def estimates(found: Measurements) -> Floats:
-    """What accuracy to expect of each strategy on problems like these, shape (strategies,)."""
-    costs, names = found.cost, [_family(strategy) for strategy in found.strategies]
-    kinds = [_kind(strategy) for strategy in found.strategies]
-    family, kind = (np.unique(told, return_inverse=True)[1] for told in (names, kinds))
-    accuracy = shrunken(found.accuracy, costs, family, kind)
-    return _without_losers(accuracy, costs, beaten(found.accuracy, costs))
+def estimates(parts: Sequence[Measurements]) -> Floats:
+    """What accuracy to expect of each strategy on problems like these.
+
+    parts: the problems of each level.
+
+    Returns:
+        shape (levels, strategies), NaN where a strategy was not measured.
+    """
+    strategies = parts[0].strategies
+    family, kind = (
+        np.unique([told(strategy) for strategy in strategies], return_inverse=True)[1]
+        for told in (_family, _kind)
+    )
+    costs = np.stack([part.cost for part in parts])
+    accuracy = np.stack([shrunken(part.accuracy, part.cost, family, kind) for part in parts])
+    accuracy = borrowed(accuracy, np.stack([errors(part.accuracy) for part in parts]), costs)
+    lost = [beaten(part.accuracy, part.cost) for part in parts]
+    return np.stack(list(map(_without_losers, accuracy, costs, lost)))
 
 
-def _entries(found: Measurements, doubted: Mapping[int, int]) -> list[tuple[Entry, float]]:
+def _entries(
+    found: Measurements, accuracy: Floats, doubted: Mapping[int, int]
+) -> list[tuple[Entry, float]]:
     """Every strategy measured on these problems, with the most that it may cost, best first.
 
-    Of equals the cheaper is first. doubted: columns that rank behind another, as `unproven` tells.
+    Of equals the cheaper is first. accuracy: what to expect of each, shape (strategies,).
+    doubted: columns that rank behind another, as `unproven` tells.
     """
-    costs, accuracy = found.cost, estimates(found)
+    costs, accuracy = found.cost, accuracy.copy()
     for own, plain in doubted.items():
         accuracy[own] = np.fmin(accuracy[own], np.fmax(0.0, accuracy[plain] - _BEHIND))
     counts = (~np.isnan(found.accuracy)).sum(axis=0)

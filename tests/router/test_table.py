@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.simulated import SEARCHES, Simulation, simulated_store
 from router.difficulty.levels import Levels, fit_levels
-from router.fitting.cells import beaten, build_table, interval, shrunken, unequal
+from router.fitting.cells import beaten, build_table, interval, unequal
 from router.fitting.configurations import configurations
 from router.fitting.measurements import Measurements, measure
+from router.fitting.shrinkage import shrunken
 from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
