@@ -60,7 +60,7 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Args:
         trees, leaves, learning_rate: of the boosting. The trees are small, and split at random
-            thresholds, because there are only hundreds of problems.
+            thresholds, because there are only hundreds of problems (benchmarks/difficulty_size.py).
         leaf_size: fewest problems of a leaf.
         folds: of the cross-validation that calibrates.
         feature_names: of the columns of X; None if they are `difficulty.features.NAMES`, or
@@ -77,9 +77,9 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def __init__(
         self,
         *,
-        trees: int = 200,
-        leaves: int = 4,
-        learning_rate: float = 0.03,
+        trees: int = 300,
+        leaves: int = 8,
+        learning_rate: float = 0.06,
         leaf_size: int = 10,
         folds: int = 5,
         feature_names: Sequence[str] | None = None,

@@ -22,7 +22,11 @@ from router.difficulty.validation import Validation
 from router.models.errors import InputError, NotFinite
 from router.models.types import Problem
 
-COMPONENTS: Final = 16
+COMPONENTS: Final = 32
+_FEW: Final = 8
+_PROBLEMS: Final = 12
+"""For each component beyond the first `_FEW` (benchmarks/difficulty_size.py)."""
+
 _RELATIVE_VARIANCE: Final = 1e-9
 """Of a component, to the first one's, below which states in float32 cannot tell it from zero."""
 _DECIMALS: Final = 5
@@ -48,8 +52,8 @@ class Projection:
     def fit(cls, states: npt.NDArray[Any], components: int = COMPONENTS) -> Self:
         """Learn from training problems.
 
-        states: of each problem's last token, shape (problems, hidden). At most as many components
-            as problems less one are kept, and none that hold rounding errors only.
+        states: of each problem's last token, shape (problems, hidden). components: at most; fewer
+            of few problems, and none that hold rounding errors only.
 
         Raises:
             NotFinite: a state holds NaN or infinity.
@@ -60,7 +64,8 @@ class Projection:
         _check(states)
         if len(states) < 2:
             raise InputError(f"prefill features need at least 2 problems, not {len(states)}")
-        kept = min(components, len(states) - 1, states.shape[1])
+        worth = max(_FEW, len(states) // _PROBLEMS)
+        kept = min(components, worth, len(states) - 1, states.shape[1])
         pca = PCA(kept, svd_solver="full").fit(np.asarray(states, np.float64))
         variance = pca.explained_variance_
         real = variance >= _RELATIVE_VARIANCE * variance[0]

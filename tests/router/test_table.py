@@ -14,7 +14,6 @@ from router.difficulty.levels import Levels, fit_levels
 from router.fitting.cells import beaten, build_table, interval, unequal
 from router.fitting.configurations import configurations
 from router.fitting.measurements import Measurements, measure
-from router.fitting.shrinkage import shrunken
 from router.models.errors import InputError
 from router.rollouts.store import RolloutStore
 from router.strategies.base import Strategy
@@ -254,59 +253,6 @@ def _found(x: np.ndarray, texts: list[str]) -> Measurements:
 # -- estimates --------------------------------------------------------------------------------
 
 
-def test_shrinkage_is_strong_for_few_problems_and_weak_for_many() -> None:
-    rng = np.random.default_rng(0)
-    few = (rng.random((6, 5)) < 0.5).astype(float)
-    many = (rng.random((6000, 5)) < np.linspace(0.3, 0.7, 5)).astype(float)
-    costs = np.full(5, 8)
-    raw, kept = few.mean(axis=0), shrunken(few, costs)
-    assert np.ptp(kept) < 0.5 * np.ptp(raw)
-    np.testing.assert_allclose(shrunken(many, costs), many.mean(axis=0), atol=0.005)
-
-
-def test_strategies_of_another_family_do_not_pull() -> None:
-    rng = np.random.default_rng(0)
-    x = (rng.random((30, 4)) < [0.2, 0.25, 0.8, 0.85]).astype(float)
-    together = shrunken(x, np.array([1, 1, 8, 8]), np.array([0, 0, 1, 1]))
-    np.testing.assert_allclose(together[:2], shrunken(x[:, :2], np.array([1, 1])), atol=0.01)
-
-
-def test_luck_at_one_size_is_shrunk_toward_the_trend_along_n() -> None:
-    rng = np.random.default_rng(3)
-    trend = np.array([0.3, 0.4, 0.5, 0.6, 0.7])
-    x = np.clip(trend + rng.normal(0, 0.05, (20, 5)), 0, 1)
-    x[:, 2] = (rng.random(20) < 0.75).astype(float)  # one noisy size, far above its neighbours
-    kept = shrunken(x, 2.0 ** np.arange(5))
-    assert abs(kept[2] - 0.5) < 0.6 * abs(x[:, 2].mean() - 0.5)
-    np.testing.assert_allclose(kept[[0, 1, 3, 4]], trend[[0, 1, 3, 4]], atol=0.04)
-
-
-def test_a_temperature_of_one_lucky_sample_is_shrunk_toward_the_others() -> None:
-    """Three temperatures that are equal in truth; of one, a single sample on each problem."""
-    kept, raw = [], []
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        chance = rng.beta(1, 2, 40)
-        pools = np.column_stack([rng.binomial(16, chance) / 16 for _ in range(2)])
-        x = np.column_stack([rng.random(40) < chance, pools])
-        found = shrunken(x, np.ones(3), np.arange(3))
-        kept.append(found[0] - found[1:].mean())
-        raw.append(x[:, 0].mean() - x[:, 1:].mean())
-    assert np.std(kept) < 0.6 * np.std(raw)
-
-
-@pytest.mark.parametrize("copies", [2, 3, 7])
-def test_equal_strategies_count_once(copies: int) -> None:
-    rng = np.random.default_rng(0)
-    x = (rng.random((24, 3)) < [0.6, 0.25, 0.4]).astype(float)
-    costs, family = np.array([1, 1, 2]), np.array([0, 1, 1])
-    alone = shrunken(x, costs, family)
-    more = np.column_stack([x, *[x[:, 1]] * copies])
-    again = shrunken(more, np.append(costs, [1] * copies), np.append(family, [1] * copies))
-    np.testing.assert_allclose(again[:3], alone)
-    np.testing.assert_allclose(again[3:], alone[1])
-
-
 @pytest.mark.parametrize("costs", [(4, 5), (5, 5), (5, 20), (1, 20)])
 def test_losers_of_the_race_win_nowhere(costs: tuple[int, int]) -> None:
     """Given 12 easy problems, on each of which the cheaper one is better by 30 points."""
@@ -336,23 +282,6 @@ def test_a_winner_that_was_measured_on_fewer_problems_is_told(measured: int) -> 
         [told] = unequal(table)
         assert "1 of 2 cells" in told
         assert "level 1, budget 8: 40 of 60" in told
-
-
-def test_an_eliminated_strategy_is_not_favoured_by_easy_problems() -> None:
-    """Measured only on the easy ones, on which it is worse than the others."""
-    rng = np.random.default_rng(1)
-    easy, hard = rng.random((20, 2)) < 0.9, rng.random((180, 2)) < 0.3
-    x = np.concatenate([easy, hard]).astype(float)
-    third = np.full(200, np.nan)
-    third[:20] = rng.random(20) < 0.5
-    assert np.nanmean(third) > x.mean()
-    estimate = shrunken(np.column_stack([x, third]), np.full(3, 4))
-    assert estimate[2] < estimate[:2].min()
-
-
-def test_what_was_never_measured_stays_unknown() -> None:
-    x = np.column_stack([np.ones(8), np.full(8, np.nan)])
-    assert np.isnan(shrunken(x, np.array([1, 1]))).tolist() == [False, True]
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
