@@ -563,7 +563,7 @@ def test_table_and_difficulty_show_the_shipped_bundle(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: directory)
-    assert "majority vote of 8" in run("table", "show").stdout
+    assert "DVTS of 8" in run("table", "show").stdout
     assert "level 1" in run("difficulty", QUESTION).stdout
     monkeypatch.setattr("router.commands.common.shipped_bundle", lambda model: None)
     for args in (["table", "show"], ["difficulty", QUESTION]):
