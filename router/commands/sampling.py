@@ -37,6 +37,8 @@ def parse_budgets(_: click.Context, __: click.Parameter, text: str | None) -> tu
 def price_text(due: Due) -> str:
     """What sampling costs, as far as it is known."""
     text = counted(due.generations, "generation")
+    if due.others:
+        text += f" ({', '.join(f'{count:,} by {name}' for name, count in due.others.items())})"
     if due.tokens is None:
         return text + "; tokens and hours are known once something is sampled"
     text += f", {due.tokens:,.0f} tokens"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import (
     Collection,
     Coroutine,
@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -45,11 +45,15 @@ _DOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is left to sample, at most: racing may need less. Unknown rates are None."""
+    """What is left to sample, at most: racing may need less. Unknown rates are None.
+
+    others: how many of the generations are those of further models of a fleet, by name.
+    """
 
     generations: int
     tokens: float | None
     hours: float | None
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 def missing(
@@ -100,13 +104,17 @@ def price(
 
     rates: tokens a generation and tokens a second, as `RolloutStore.rates` gives them.
     """
-    generations = sum(job.strategy.cost for job in jobs)
-    if max_generations is not None:
-        generations = min(generations, max_generations)
+    by_model: Counter[str | None] = Counter()
+    for job in jobs:
+        by_model[job.strategy.model] += job.strategy.cost
+    generations = by_model.total()
+    others = {name: count for name, count in by_model.items() if name is not None}
+    if max_generations is not None and generations > max_generations:
+        generations, others = max_generations, {}  # whose turn comes first is not known
     per_generation, per_second = rates
     tokens = None if per_generation is None else generations * per_generation
     hours = None if tokens is None or per_second is None else tokens / per_second / 3600
-    return Due(generations, tokens, hours)
+    return Due(generations, tokens, hours, others)
 
 
 class Sampler:

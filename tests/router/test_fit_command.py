@@ -110,7 +110,13 @@ def test_a_dry_run_says_what_is_unknown_and_leaves_nothing(problems: Path, tmp_p
     assert "at most 252 generations" in done.stdout
     assert "at most 25,200 tokens" in done.stdout
     price = fitted(problems, *SMALL, *FAKE, "--dry-run")
-    assert price == {"generations": 252, "tokens": None, "hours": None, "at_most": True}
+    assert price == {
+        "generations": 252,
+        "tokens": None,
+        "hours": None,
+        "others": {},
+        "at_most": True,
+    }
     assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
 
 

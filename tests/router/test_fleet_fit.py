@@ -428,6 +428,9 @@ def test_the_command_line_fits_shows_and_solves(tmp_path: Path) -> None:
     out = str(tmp_path / "b")
     fit = ("fit", str(tmp_path / "p.jsonl"), "--out", out, "--budgets", "1,4", *fleet)
     fit += ("--levels", "quantile:2", "--merge-levels", "--strategy", "best_of_n(model=large)")
+    priced = run(*fit, "--strategy", "best_of_n", "--dry-run")
+    # 8 + 4 samples of the first; of the large one, at twice its price, 2.
+    assert "at most 336 generations (48 by large)" in priced.stdout
     done = run(*fit, "--strategy", "best_of_n")
     assert done.exit_code == 0, done.output
     shown = run("table", "show", out)
