@@ -117,6 +117,12 @@ def graded(*names: str) -> list[Problem]:
     return [problem for name in names for problem in read_graded(HERE / f"problems/{name}.jsonl")]
 
 
+def answered(part: str) -> list[Problem]:
+    """Those that the larger model has answered."""
+    with open_rollouts(HERE / f"rollouts/large_{part}.jsonl.gz") as store:
+        return store.problems()
+
+
 def write(found: Evaluation, out: Path, name: str, picture: str) -> None:
     command = {"command": f"python -m benchmarks.choosing --out {out}"}
     found = found.model_copy(update={"provenance": found.provenance.model_copy(update=command)})
@@ -158,8 +164,9 @@ def main() -> None:
             models = {"small": f"{part}.jsonl.gz", "large": f"large_{part}.jsonl.gz"}
             files = [(name, rollouts / file) for name, file in models.items()]
             join(files, Path(folder) / f"{part}.sqlite")
-        # The larger model has answered none of these, and is compared on what both have.
-        of_one = {problem.id for problem in graded("fit_mixed", "mixed_dev")}
+        # What the larger model has not answered is left out of what both are compared on.
+        asked = {problem.id for file in ("fit", "evaluate") for problem in answered(file)}
+        of_one = {problem.id for problem in graded("fit_mixed", *UNSEEN)} - asked
         fit, unseen = (Path(folder) / f"{part}.sqlite" for part in ("fit", "evaluate"))
         both = study(fit, unseen, fleet_texts(), of_one)
     write(both, out, "fleet", "fleet")
