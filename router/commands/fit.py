@@ -34,7 +34,8 @@ from router.pairs import with_prices
 from router.problem_files import read_graded
 from router.rollouts.export import open_rollouts
 from router.rollouts.store import SAMPLES, RolloutStore
-from router.strategies.fleet import Fleet
+from router.strategies.budget import SLACK
+from router.strategies.fleet import Fleet, cost_of
 from router.table import CostUnit
 from router.words import counted
 
@@ -215,11 +216,20 @@ def fit(
 def _expanded(
     settings: FitSettings, texts: tuple[str, ...], verified: bool, fleet: Fleet
 ) -> FitSettings:
-    """With every strategy at every budget; without texts, all defaults that can run."""
+    """With every strategy at every budget; without texts, all defaults that can run.
+
+    Raises:
+        InputError: as `configurations`, or nothing costs as little as the first budget.
+    """
     if not texts:
         usual = (*DEFAULTS, *fleet_defaults(fleet))
         texts = tuple(text for text in usual if _fits(text, settings.budgets, verified, fleet))
     strategies = configurations(settings.budgets, texts, verifier=verified, fleet=fleet)
+    if min(cost_of(strategy, fleet) for strategy in strategies) > settings.budgets[0] + SLACK:
+        raise InputError(
+            f"no strategy costs at most {settings.budgets[0]}, the first of the budgets: leave that"
+            " out, or add a smaller --strategy, as best_of_n"
+        )
     return replace(settings, strategies=strategies)
 
 

@@ -312,8 +312,12 @@ def test_problems_that_are_all_solved_or_none_have_no_levels(
         (("--levels", "thirds"), "not 'thirds'"),
         (("--strategy", "beam_serch"), "did you mean 'beam_search'"),
         (("--strategy", "beam_search(n=64)"), "costs more than 16"),
+        (("--strategy", "best_of_n(n=4)"), "no strategy costs at most 1, the first of the budgets"),
         (("--workers", "2"), "--workers is for --ray"),
-        (("--strategy", "dvts", "--level-samples", "0"), "no whole sample would tell how hard"),
+        (
+            ("--budgets", "4", "--strategy", "dvts", "--level-samples", "0"),
+            "no whole sample would tell how hard",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
