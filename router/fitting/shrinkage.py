@@ -78,7 +78,7 @@ def borrowed(accuracy: Floats, error: Floats, costs: Floats) -> Floats:
     """Accuracy at each level once each has borrowed from the others.
 
     What is better than others of its cost at one level is likely to be so at the next. So how far
-    strategies lie from their level's line in log cost is averaged over the levels, each weighing
+    strategies lie from their level's curve along log cost is averaged over the levels, each weighing
     one over the sum of its sampling error and a variance that grows with its distance, by as much
     as neighbours are seen to differ: a level that was measured on many problems keeps its own, one
     of few goes by its neighbours.
@@ -93,8 +93,9 @@ def borrowed(accuracy: Floats, error: Floats, costs: Floats) -> Floats:
     trend = np.zeros(accuracy.shape)
     for own, of_level, cost, line in zip(known, accuracy, costs, trend, strict=True):
         if own.any():
-            design = _line(np.log2(cost[own]))
-            line[own] = design @ np.linalg.lstsq(design, of_level[own], rcond=None)[0]
+            size = np.log2(cost[own])
+            powers = np.vander(size, min(3, len(np.unique(size))), increasing=True)
+            line[own] = powers @ np.linalg.lstsq(powers, of_level[own], rcond=None)[0]
     apart = np.where(known, accuracy - trend, 0.0)
     number = np.arange(len(accuracy))
     error = np.maximum(np.where(known, error, np.inf), 1e-12)  # what is not known has no weight
