@@ -78,10 +78,10 @@ def borrowed(accuracy: Floats, error: Floats, costs: Floats) -> Floats:
     """Accuracy at each level once each has borrowed from the others.
 
     What is better than others of its cost at one level is likely to be so at the next. So how far
-    strategies lie from their level's curve along log cost is averaged over the levels, each weighing
-    one over the sum of its sampling error and a variance that grows with its distance, by as much
-    as neighbours are seen to differ: a level that was measured on many problems keeps its own, one
-    of few goes by its neighbours.
+    strategies lie from their level's curve along log cost is averaged over the levels, each
+    weighing one over the sum of its sampling error and a variance that grows with its distance, by
+    as much as neighbours are seen to differ: a level that was measured on many problems keeps its
+    own, one of few goes by its neighbours.
 
     accuracy, error, costs: what each strategy is to be expected to reach, the sampling variance of
         that, and mean generations; each of shape (levels, strategies), NaN where not measured.
