@@ -10,7 +10,6 @@ stays unseen. Points at equal cost over the best single votes, which are chosen 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -44,29 +43,23 @@ def read() -> tuple[Measurements, Levels]:
     return found.rows(np.asarray(~np.isnan(found.accuracy).any(axis=1))), levels
 
 
-def expected(found: Measurements, levels: Levels, *, borrow: bool) -> Worth:
-    """What a fit on these problems expects."""
-    level = levels.of(found.pass_at_1)
-    parts = [found.rows(level == number) for number in range(1, levels.count + 1)]
-    with ExitStack() as stack:
-        if not borrow:
-            stack.enter_context(patch.object(cells, "borrowed", lambda own, *_: own))
-        accuracy = cells.estimates(parts)
-    prior = np.array([len(part.problems) for part in parts]) / len(found.problems)
-    return Worth(levels, prior, accuracy, np.stack([part.cost for part in parts]))
+def alone(found: Measurements, levels: Levels) -> Worth:
+    """What a fit on these problems would say if levels did not borrow."""
+    with patch.object(cells, "borrowed", lambda own, *_: own):
+        return Worth.refitted(found, levels)
 
 
 def gains(deciding: Measurements, others: Measurements, levels: Levels) -> Floats:
     """Points over the best single votes; shape (alone and borrowed, averages)."""
-    alone = expected(deciding, levels, borrow=False)
+    plain = alone(deciding, levels)
     strategies = deciding.strategies
     votes = votes_of(strategies, {})["vote"]
-    sizes = vote_sizes(strategies, alone, votes, {})
-    best = best_votes(strategies, alone, votes, {}, sizes)
+    sizes = vote_sizes(strategies, plain, votes, {})
+    best = best_votes(strategies, plain, votes, {}, sizes)
     spending = Spending(others, np.ones((1, len(others.problems))), np.stack([best, best]))
-    told = np.eye(levels.count)[levels.of(others.pass_at_1) - 1]
     found = []
-    for worth in (alone, expected(deciding, levels, borrow=True)):
+    for worth in (plain, Worth.refitted(deciding, levels)):
+        told = np.eye(len(worth.prior))[worth.levels.of(others.pass_at_1) - 1]
         allowed = worth.useful(worth.within(strategies, BUDGETS[-1], {}))
         columns = [worth.at_average(told, allowed, average) for average in AVERAGES]
         equal = [spending.equal("oracle", BUDGETS[-1], spending.own(c), 1.0) for c in columns]
@@ -84,16 +77,16 @@ def main(output: Path) -> None:
         decides = np.zeros(len(found.problems), np.bool_)
         decides[rng.permutation(len(decides))[: round(DECIDING * len(decides))]] = True
         splits.append(gains(found.rows(decides), found.rows(~decides), levels))
-    alone, borrowed = np.mean(splits, axis=0)
+    before, after = np.mean(splits, axis=0)
     record: dict[str, Any] = {
         "command": f"python -m benchmarks.borrowing --output {output}",
         "problems": len(found.problems),
         "splits": SPLITS,
         "averages": AVERAGES,
-        "points_alone": alone.tolist(),
-        "points_borrowed": borrowed.tolist(),
+        "points_alone": before.tolist(),
+        "points_borrowed": after.tolist(),
         "splits_in_which_borrowing_is_ahead": float(
-            np.mean([after.mean() > before.mean() for before, after in splits])
+            np.mean([new.mean() > old.mean() for old, new in splits])
         ),
     }
     output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -48,9 +48,8 @@ def read() -> tuple[dict[str, Floats], Floats]:
         texts = {problem.id: problem.text for problem in store.problems()}
     states = np.array([read.state for read in found.prefills if read is not None], np.float32)
     kinds = {"text": np.asarray(extract([texts[name] for name in found.problems]), np.float64)}
-    for components in COMPONENTS:
-        projection = Projection.fit(states)
-        kinds[f"prefill, {components}"] = projection.transform(states)[:, :components]
+    projected = Projection.fit(states).transform(states)
+    kinds |= {f"prefill, {count}": projected[:, :count] for count in COMPONENTS}
     return kinds, found.pass_at_1
 
 

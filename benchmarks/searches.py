@@ -28,9 +28,8 @@ from router.rollouts.store import RolloutStore
 from router.strategies.registry import parse_strategy
 
 ROLLOUTS: Final = Path(__file__).parent / "rollouts"
-VOTE: Final = "best_of_n(n=8)"
 COMPARED: Final = (
-    VOTE,
+    "best_of_n(n=8)",
     "best_of_n(n=8, select=majority)",
     "beam_search(n=8, width=4)",
     "beam_search(n=8, width=4, select=majority)",
@@ -47,22 +46,21 @@ STEPS: Final = {"1": 1, "2": 2, "3": 3, "4": 4, "last": None}
 """Steps of a solution that a score has seen."""
 
 
-def measured() -> Measurements:
-    """All of them on the problems that have searches."""
+def read() -> tuple[Measurements, list[tuple[StoredCandidate, ...]]]:
+    """All of them on the problems that have searches, and the samples of every problem."""
     with open_rollouts(ROLLOUTS / "searches.jsonl.gz") as store:
-        ids = {run.problem for run in store.runs()}
+        ids = {problem.id for problem in store.problems()}
     with tempfile.TemporaryDirectory() as folder:
         both = Path(folder) / "both.sqlite"
         for name in ("evaluate", "searches"):
             import_store(ROLLOUTS / f"{name}.jsonl.gz", both)
         with RolloutStore.read(both) as store:
-            return measure(store, list(map(parse_strategy, COMPARED)), ids)
+            found = measure(store, list(map(parse_strategy, COMPARED)), ids)
+            return found, [pool for _, pool in store.samples()]
 
 
-def lifts() -> dict[str, Any]:
+def lifts(pools: Sequence[Sequence[StoredCandidate]]) -> dict[str, Any]:
     """What choosing a quarter of the samples by the score after some step adds to pass@1."""
-    with open_rollouts(ROLLOUTS / "evaluate.jsonl.gz") as store:
-        pools = [candidates for _, candidates in store.samples()]
     weights = resamples(len(pools), 0)
 
     def lift(pool: Sequence[StoredCandidate], step: int | None) -> float:
@@ -96,7 +94,7 @@ def figures(found: Measurements) -> list[dict[str, Any]]:
 @click.command(help=__doc__)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def main(output: Path) -> None:
-    found = measured()
+    found, pools = read()
     known = found.rows(np.asarray(~np.isnan(found.accuracy).any(axis=1)))
     parts = {
         "all": np.full(len(known.problems), fill_value=True),
@@ -111,12 +109,12 @@ def main(output: Path) -> None:
             name: {"problems": int(rows.sum()), "strategies": figures(known.rows(rows))}
             for name, rows in parts.items()
         },
-        "lift_of_the_best_quarter": lifts(),
+        "lift_of_the_best_quarter": lifts(pools),
     }
     output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    for name, rows in parts.items():
-        click.echo(f"{name}: {rows.sum()} problems")
-        for row in figures(known.rows(rows)):
+    for name, part in record["parts"].items():
+        click.echo(f"{name}: {part['problems']} problems")
+        for row in part["strategies"]:
             gain, right = row["more_than_the_vote"], row["right_among_candidates"]
             low, value, high = (100 * gain[name] for name in ("low", "value", "high"))
             click.echo(

@@ -156,14 +156,20 @@ def fewer_problems(pools: Sequence[SolutionPool], data: Examples, share: float) 
     }
 
 
+def inside(pools: Sequence[SolutionPool]) -> Scores:
+    """AUC of the last score inside each problem; not a number where all end alike."""
+    return np.array(
+        [
+            auc([(c.scores or ())[-1] for c in p.candidates], [c.correct for c in p.candidates])
+            for p in pools
+        ]
+    )
+
+
 def figures(pools: Sequence[SolutionPool], scores: Scores) -> dict[str, Any]:
     """AUC inside problems of the last step, together and per source, and what votes gain."""
     scored = with_scores(pools, scores)
-    inside = [
-        auc([(c.scores or ())[-1] for c in pool.candidates], [c.correct for c in pool.candidates])
-        for pool in scored
-    ]
-    each = {"all": np.array(inside)}
+    each = {"all": inside(scored)}
     sources = np.array([source_of(pool.problem) for pool in scored])
     each |= {str(name): each["all"][sources == name] for name in np.unique(sources)}
     report = measure(scored)

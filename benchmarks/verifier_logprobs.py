@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.verifier_levers import inside
 from router.intervals import mean_figure, resamples
-from router.models.training.metrics import auc
 from router.rollouts.export import open_rollouts
 from router.rollouts.runs import StoredCandidate
 from router.verifier.data import SolutionPool
@@ -65,16 +65,6 @@ def read(file: Path) -> list[SolutionPool]:
         ]
 
 
-def inside(pools: Sequence[SolutionPool]) -> Floats:
-    """AUC of the last score inside each problem; not a number where all end alike."""
-    return np.array(
-        [
-            auc([(c.scores or ())[-1] for c in p.candidates], [c.correct for c in p.candidates])
-            for p in pools
-        ]
-    )
-
-
 def figures(pools: Sequence[SolutionPool], before: Floats) -> dict[str, Any]:
     """before: AUC inside problems of the score alone."""
     found = inside(pools)
@@ -99,16 +89,8 @@ def main(out: Path) -> None:
     for name, count in FEATURES.items():
         model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[:, :count], y)
         judged = [
-            replace(
-                pool,
-                candidates=tuple(
-                    replace(c, scores=(float(p),))
-                    for c, p in zip(
-                        pool.candidates,
-                        model.predict_proba([features(c)[:count] for c in pool.candidates])[:, 1],
-                        strict=True,
-                    )
-                ),
+            pool.scored(
+                model.predict_proba([features(c)[:count] for c in pool.candidates])[:, 1:].tolist()
             )
             for pool in unseen
         ]

@@ -60,7 +60,7 @@ class DifficultyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Args:
         trees, leaves, learning_rate: of the boosting. The trees are small, and split at random
-            thresholds, because there are only hundreds of problems (benchmarks/difficulty_size.py).
+            thresholds, as problems are hundreds or a thousand (benchmarks/difficulty_size.py).
         leaf_size: fewest problems of a leaf.
         folds: of the cross-validation that calibrates.
         feature_names: of the columns of X; None if they are `difficulty.features.NAMES`, or

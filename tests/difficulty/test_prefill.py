@@ -34,6 +34,12 @@ def test_components_are_no_more_than_problems_allow() -> None:
     assert len(Projection.fit(HIDDEN[:4]).scale) == 3
 
 
+@pytest.mark.parametrize(("problems", "components"), [(40, 8), (240, 20), (600, 32)])
+def test_fewer_problems_give_fewer_components(problems: int, components: int) -> None:
+    states = np.random.default_rng(0).normal(size=(problems, 64))
+    assert len(Projection.fit(states).scale) == components
+
+
 def test_states_tell_levels_and_the_estimator_survives_files(tmp_path: Path) -> None:
     fitted = PrefillEstimator.fit(STATES, LEVELS, PASS_AT_1, layer=7)
     assert fitted.classifier.provenance_["validation"]["spearman"] > 0.6

@@ -128,6 +128,14 @@ def test_larger_searches_may_be_worth_more_at_one_level_than_at_the_next() -> No
     np.testing.assert_allclose(found, accuracy, atol=1e-9)
 
 
+def test_a_level_where_larger_searches_stop_helping_keeps_its_curve() -> None:
+    """Else an easy level, which has little left to solve, is promised what N gives the others."""
+    size = np.arange(6.0)
+    accuracy = np.stack([0.8 + 0.06 * size - 0.005 * size**2, 0.2 + 0.02 * size + 0.01 * size**2])
+    found = borrowed(accuracy, np.full((2, 6), 0.01), np.tile(2.0**size, (2, 1)))
+    np.testing.assert_allclose(found, accuracy, atol=1e-9)
+
+
 def test_one_level_alone_and_what_is_not_known_stay_as_they_are() -> None:
     accuracy = np.array([[0.5, 0.6, np.nan], [0.2, np.nan, np.nan]])
     error = np.where(np.isnan(accuracy), np.nan, 0.01)
