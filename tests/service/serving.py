@@ -27,7 +27,11 @@ CHAT = "/v1/chat/completions"
 
 
 class Engine(FakeGenerator):
-    """A fake engine that can be killed, and made to answer nobody until it is let go on."""
+    """A fake engine that can be killed, and made to answer nobody until it is let go on.
+
+    It keeps what searches ask, `prompts` with their `samplings`, and counts the service's own
+    `probes`, which come whenever an engine has been quiet.
+    """
 
     def __init__(self, seconds_per_token: float = 0.0) -> None:
         super().__init__(seconds_per_token=seconds_per_token)
@@ -35,6 +39,7 @@ class Engine(FakeGenerator):
         self.bug = False
         self.prompts: list[Chain] = []
         self.samplings: list[Sampling] = []
+        self.probes = 0
         self.waiting = 0
         self._go_on = threading.Event()
         self._go_on.set()
@@ -45,9 +50,16 @@ class Engine(FakeGenerator):
     def go_on(self) -> None:
         self._go_on.set()
 
+    def keep(self, path: Chain, sampling: Sampling) -> None:
+        """Remember one call."""
+        if path.problem.id == "probe":
+            self.probes += 1
+        else:
+            self.prompts.append(path)
+            self.samplings.append(sampling)
+
     async def sample(self, path: Chain, n: int, sampling: Sampling) -> Sampled:
-        self.prompts.append(path)
-        self.samplings.append(sampling)
+        self.keep(path, sampling)
         self.waiting += 1
         try:
             while not self._go_on.is_set():  # noqa: ASYNC110 (set by the test's own thread)
