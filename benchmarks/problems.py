@@ -35,7 +35,7 @@ SEED = 20261123
 OUT = Path(__file__).with_name("problems")
 ROLLOUTS = Path(__file__).with_name("rollouts")
 FIT = {"gsm8k": 60, "procedural": 50, "templates": 40}
-EVALUATE = {"gsm8k": 100, "math500": 40, "procedural": 40}
+EVALUATE = {"gsm8k": 120, "math500": 60, "procedural": 40}
 VERIFIER = {
     "gsm8k": 300,
     "college_math": 400,
