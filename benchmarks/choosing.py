@@ -45,6 +45,7 @@ COLD: Final = (1, 2, 4, 8)
 GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
 LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
 FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
+WORTHS: Final = (0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
 SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
 LARGE: Final = (1, 2, 4)
 """Samples of the larger model, which are all at T = 0.3."""
@@ -66,20 +67,21 @@ AVERAGES: Final = (1, 1.5, 2, 3, 4, 6, 8, 12)
 INCHES: Final = (7.4, 4.2)
 
 
+def anytime(select: str, rule: str) -> list[str]:
+    """Votes that stop by this rule, of each cap, at each schedule of temperatures."""
+    caps = product((4, 8, 16), SCHEDULES)
+    return [f"best_of_n(n={n}, select={select}, {schedule}{rule})" for n, schedule in caps]
+
+
 def texts() -> list[str]:
-    """Votes of every size at each temperature, and anytime ones at each cap."""
+    """Votes of every size at each temperature, and those that stop where more is worth little."""
     found = [GREEDY]
     for select in ("weighted", "majority"):
         found += [f"best_of_n(n={n}, select={select})" for n in BUDGETS]
         found += [f"best_of_n(n={n}, select={select}, temperature=0.3)" for n in COLD]
         for n in (4, 8, 16):
             found += [f"best_of_n(n={n}, select={select}, {s[:-2]})" for s in SCHEDULES[1:]]
-            found += [
-                f"best_of_n(n={n}, select={select}, {schedule}lead={lead}, give_up={floor})"
-                for schedule in SCHEDULES
-                for lead in LEADS[select]
-                for floor in FLOORS[select]
-            ]
+        found += [text for worth in WORTHS for text in anytime(select, f"worth={worth}")]
     return found
 
 

@@ -15,7 +15,7 @@ from router.strategies.base import SELECTIONS, UNSCORED, Candidate, Strategy
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
-from router.strategies.stopping import Stopping
+from router.strategies.stopping import Stopping, Tally
 from router.strategies.voting import standings
 
 Phase = tuple[float | None, int | None]
@@ -33,8 +33,8 @@ class BestOfN(Strategy):
 
     temperatures: of the first samples, as in `0.3:4, 0.8`: four at 0.3, the others at 0.8. Without
         a last one that has no count, the others are sampled as the caller samples.
-    lead, give_up: make it anytime: samples come in waves, and none comes after the vote is over,
-        as `stopping.Stopping` says. N is then what it costs at most.
+    lead, give_up, worth: make it anytime: samples come in waves, and none comes after the vote is
+        over, as `stopping.Stopping` says. N is then what it costs at most.
     """
 
     name: ClassVar[str] = "best_of_n"
@@ -42,21 +42,23 @@ class BestOfN(Strategy):
     temperatures: str | None = None
     lead: float | None = None
     give_up: float | None = None
+    worth: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_number("lead", MAX_GENERATIONS)
         self._check_number("give_up", 1)
+        self._check_number("worth", 1)
         if self.select == "best" and (self.anytime or self.temperatures is not None):
             raise InputError(
-                f"{self.name}: lead, give_up and temperatures are for votes, and select=best is"
-                " none; take weighted, majority or confident"
+                f"{self.name}: lead, give_up, worth and temperatures are for votes, and select=best"
+                " is none; take weighted, majority or confident"
             )
         if self.temperatures is not None:
             self._read_temperatures(self.temperatures)
         if self.n == 1:  # there is nothing to stop
-            object.__setattr__(self, "lead", None)
-            object.__setattr__(self, "give_up", None)
+            for rule in ("lead", "give_up", "worth"):
+                object.__setattr__(self, rule, None)
 
     def _read_temperatures(self, text: str) -> None:
         """Equal schedules are equal strategies, however they are written."""
@@ -83,11 +85,13 @@ class BestOfN(Strategy):
     @property
     def anytime(self) -> bool:
         """Whether it may end before its N samples are drawn."""
-        return self.lead is not None or self.give_up is not None
+        return any(rule is not None for rule in (self.lead, self.give_up, self.worth))
 
     @property
     def stopping(self) -> Stopping | None:
-        return Stopping(self.n, self.lead, self.give_up) if self.anytime else None
+        if not self.anytime:
+            return None
+        return Stopping(self.n, self.lead, self.give_up, self.worth, self.needs_verifier)
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         chains: list[Chain] = []
@@ -115,8 +119,8 @@ class BestOfN(Strategy):
         """Whether the vote so far decides."""
         if self.stopping is None or len(found) == self.n:
             return True
-        votes = await standings(self, search, found)
-        return bool(self.stopping.ends(votes, len(found)))
+        tally = Tally.of(await standings(self, search, found))
+        return bool(self.stopping.ends(tally, len(found)))
 
     def parts(self) -> tuple[tuple[BestOfN, int], ...]:
         """Of each temperature, in the order in which they are drawn."""

@@ -13,7 +13,7 @@ from router.strategies.base import Candidate, Select, Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.search import Search
-from router.strategies.stopping import Stopping, top_two
+from router.strategies.stopping import Stopping, Tally
 from router.strategies.voting import standings
 
 
@@ -99,8 +99,8 @@ class Escalate(Strategy):
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         search.follow(self.first)
         found = await self.first.run(problem, search)
-        first, second = top_two(await standings(self.first, search, found))
-        if self.rule.settled(first, first - second, len(found)):
+        tally = Tally.of(await standings(self.first, search, found))
+        if self.rule.settled(tally, len(found)):
             return found
         search.follow(self.then)
         return await self.then.run(problem, search)

@@ -2,13 +2,14 @@
 
 Samples come in waves, and after each the vote so far is looked at. A vote in which one answer is
 far ahead is decided (Aggarwal et al. 2023, adaptive consistency); one in which even the leader has
-little weight is not going to be won.
+little weight is not going to be won. One number says both: what a further sample is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,42 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+PRIOR: Final = 0.8, 4
+"""Votes, and samples that had them, before there is any: one in five is right."""
+
+UNSEEN: Final = 0.1, 1.0
+"""Votes of the answers that are not seen yet, beside votes that are scores and others: that it is
+agreed with nobody does not make a high score low."""
+
+
+class Tally(NamedTuple):
+    """How a vote stands, in votes: of the first answer, of the second, and of all; shape (…,)."""
+
+    first: Floats
+    second: Floats
+    total: Floats
+
+    @classmethod
+    def of(cls, votes: Floats | Sequence[float]) -> Tally:
+        """votes: of each answer, 0 where nobody voted; shape (…, answers)."""
+        array = np.asarray(votes, np.float64)
+        padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
+        top = np.partition(padded, -2, axis=-1)
+        return cls(top[..., -1], top[..., -2], array.sum(axis=-1))
+
+    def worth(self, drawn: Ints | int, *, scores: bool) -> Floats:
+        """What one more sample is worth: how likely it turns a wrong answer into the right one.
+
+        The chance that it is right, by the votes so far, times that of the leader to be wrong, by
+        its share of them, times the sample's own part in the vote.
+
+        scores: whether votes weigh what a verifier says of them.
+        """
+        drawn = np.asarray(drawn)
+        right = (self.total + PRIOR[0]) / (drawn + PRIOR[1])
+        wrong = 1 - self.first / (self.total + UNSEEN[0 if scores else 1])
+        return np.asarray(right * wrong / drawn, np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -24,43 +61,38 @@ class Stopping:
 
     lead: stop where the first answer is this far ahead of the second, in votes.
     give_up: stop where the first answer has no more than this, in votes for each sample drawn.
+    worth: stop where one more sample is worth no more than this (`Tally.worth`).
+    scores: whether the votes are scores.
     None is never. A vote that no further sample can turn is over in any case.
     """
 
     n: int
     lead: float | None
     give_up: float | None
+    worth: float | None = None
+    scores: bool = False
 
     @property
     def waves(self) -> tuple[int, ...]:
-        """How many samples are drawn after each wave: powers of two from 2, and n."""
-        return (*(2**i for i in range(1, (self.n - 1).bit_length())), self.n)
+        """How many samples are drawn after each wave: powers of two, and n.
 
-    def ends(self, votes: Floats | Sequence[float], drawn: int) -> Bools:
-        """Whether the vote is over.
-
-        votes: of each answer, shape (…, answers). Returns shape (…,).
+        From 2, since a lead over nobody says little; from 1 where the rule weighs that.
         """
-        first, second = top_two(votes)
-        return self.over(first, first - second, drawn)
+        start = 0 if self.worth is not None else 1
+        return (*(2**i for i in range(start, (self.n - 1).bit_length())), self.n)
 
-    def over(self, first: Floats, ahead: Floats, drawn: int) -> Bools:
-        """The same, by the votes of the first answer and by how far it is ahead of the second."""
-        return np.asarray(self.settled(first, ahead, drawn) | (ahead > self.n - drawn), np.bool_)
+    def ends(self, tally: Tally, drawn: int) -> Bools:
+        """Whether the vote is over."""
+        turned = tally.first - tally.second <= self.n - drawn
+        return np.asarray(self.settled(tally, drawn) | ~turned, np.bool_)
 
-    def settled(self, first: Floats, ahead: Floats, drawn: Ints | int) -> Bools:
-        """Whether `lead` or `give_up` says so, though further samples could turn the vote."""
-        settled = np.zeros(np.shape(first), np.bool_)
+    def settled(self, tally: Tally, drawn: Ints | int) -> Bools:
+        """Whether the rule says so, though further samples could turn the vote."""
+        settled = np.zeros(np.shape(tally.first), np.bool_)
         if self.lead is not None:
-            settled = settled | (ahead >= self.lead)
+            settled = settled | (tally.first - tally.second >= self.lead)
         if self.give_up is not None:
-            settled = settled | (first <= self.give_up * drawn)
+            settled = settled | (tally.first <= self.give_up * drawn)
+        if self.worth is not None:
+            settled = settled | (tally.worth(drawn, scores=self.scores) <= self.worth)
         return settled
-
-
-def top_two(votes: Floats | Sequence[float]) -> tuple[Floats, Floats]:
-    """The most votes and the next most, 0 where nobody voted; of shape (…, answers): (…,)."""
-    array = np.asarray(votes, np.float64)
-    padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
-    top = np.partition(padded, -2, axis=-1)
-    return top[..., -1], top[..., -2]

@@ -25,7 +25,7 @@ from router.strategies.base import Select, Strategy
 from router.strategies.escalate import Escalate
 from router.strategies.fleet import cost_of
 from router.strategies.selection import voters
-from router.strategies.stopping import top_two
+from router.strategies.stopping import Tally
 from router.strategies.tasks import get_task
 
 Floats = npt.NDArray[np.float64]
@@ -169,8 +169,8 @@ class PilotReplay:
         by = self._weight(strategy.first)
         one = [candidate._replace(unit=0) for candidate in candidates]
         pool = pool_of(get_task(problem.task), one, 1, by)
-        first, second = top_two(unit_votes(pool, strategy.select).sum(axis=0))
-        return bool(strategy.rule.settled(first, first - second, len(candidates)))
+        tally = Tally.of(unit_votes(pool, strategy.select).sum(axis=0))
+        return bool(strategy.rule.settled(tally, len(candidates)))
 
     def _weight(self, strategy: Strategy) -> Weight | None:
         if strategy.select == "confident":

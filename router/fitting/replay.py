@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from router.fitting.estimates import Pool, winners
 from router.strategies.base import Select, Strategy
-from router.strategies.stopping import Stopping, top_two
+from router.strategies.stopping import Stopping, Tally
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -104,7 +104,7 @@ def judge(
     at = np.arange(len(orders)), view.last(first)
     judged = []
     for rule in rules:
-        stays = rule.settled(view.first[at], view.ahead[at], view.drawn[at[1]])
+        stays = rule.settled(view.tally(*at), view.drawn[at[1]])
         right = stays * view.right[at]
         judged.append(
             Judged(
@@ -140,7 +140,7 @@ def run_length(pool: Pool, strategy: Strategy) -> int:
         return most
     votes = unit_votes(pool, strategy.select).cumsum(axis=0)
     waves = [wave for wave in strategy.stopping.waves if wave < most]
-    ends = (wave for wave in waves if strategy.stopping.ends(votes[wave - 1], wave))
+    ends = (wave for wave in waves if strategy.stopping.ends(Tally.of(votes[wave - 1]), wave))
     return next(ends, most)
 
 
@@ -158,13 +158,12 @@ def unit_votes(pool: Pool, select: Select) -> Floats:
 class _View:
     """What a vote looks like in each order (rows), after each wave (columns).
 
-    drawn: units after each wave. first: votes of the leader; ahead: of the second answer. right:
-    chance that the leader is right; covered: whether any answer so far is right.
+    drawn: units after each wave. votes: how they stand. right: chance that the leader is right;
+    covered: whether any answer so far is right.
     """
 
     drawn: Ints
-    first: Floats
-    ahead: Floats
+    votes: Tally
     right: Floats
     covered: Floats
 
@@ -173,14 +172,16 @@ class _View:
         right = np.zeros(pool.units)
         right[pool.unit[pool.correct[pool.group]]] = 1.0
         at = drawn - 1
-        first, second = top_two(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at])
         return cls(
             drawn,
-            first,
-            first - second,
+            Tally.of(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at]),
             winners(pool, orders, drawn, select, scored=scored),
             np.maximum.accumulate(right[orders], axis=1)[:, at],
         )
+
+    def tally(self, orders: Ints | slice, waves: Ints) -> Tally:
+        """How the votes stand there."""
+        return Tally(*(votes[orders, waves] for votes in self.votes))
 
     def follow(self, strategy: Strategy, counts: Sequence[int]) -> Replayed:
         """Where each order ends, and what is known there."""
@@ -198,10 +199,9 @@ class _View:
     def last(self, strategy: Strategy) -> Ints:
         """The wave after which each order ends, shape (orders,)."""
         waves = np.searchsorted(self.drawn, _waves(strategy))
-        ends = np.zeros((len(self.first), len(waves)), np.bool_)
+        ends = np.zeros((len(self.right), len(waves)), np.bool_)
         if (rule := strategy.stopping) is not None:
             for column, wave in enumerate(waves):
-                state = self.first[:, wave], self.ahead[:, wave], int(self.drawn[wave])
-                ends[:, column] = rule.over(*state)
+                ends[:, column] = rule.ends(self.tally(slice(None), wave), int(self.drawn[wave]))
         ends[:, -1] = True
         return np.asarray(waves[ends.argmax(axis=1)], np.int64)

@@ -25,6 +25,7 @@ from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 from router.strategies.registry import parse_strategy
 from router.strategies.selection import select
+from router.strategies.stopping import Tally
 
 SIGMAS = 5.0
 
@@ -54,22 +55,32 @@ def _live(pool: Pool, order: tuple[int, ...], strategy: BestOfN) -> tuple[float,
                 weight = 1.0 if pool.score is None else float(pool.score[at])
                 votes[int(pool.group[at])] = votes.get(int(pool.group[at]), 0.0) + weight
         drawn = wave
-        if rule.ends(list(votes.values()), drawn):
+        if rule.ends(Tally.of(list(votes.values())), drawn):
             break
     top = max(votes.values(), default=0.0)
     tied = [answer for answer, vote in votes.items() if vote == top and vote > 0]
     return (np.mean([pool.correct[a] for a in tied]) if tied else 0.0), drawn
 
 
-@pytest.mark.parametrize("rule", [(2.0, None), (None, 0.25), (3.0, 0.3), (99.0, None)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"lead": 2.0},
+        {"give_up": 0.25},
+        {"lead": 3.0, "give_up": 0.3},
+        {"lead": 99.0},
+        {"worth": 0.05},
+        {"worth": 0.1, "lead": 2.0},
+    ],
+)
 @pytest.mark.parametrize("answers", ["aabbc-a", "abcdefg", "aaaaaab", "-------"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_is_the_mean_over_all_orders(
-    rule: tuple[float | None, float | None], answers: str, weighted: bool
+    rule: dict[str, float], answers: str, weighted: bool
 ) -> None:
     scores = [0.9, 0.25, 0.5, 0.75, 0.125, 0.3, 0.6] if weighted else None
     pool = _pool(answers, weights=scores)
-    strategy = BestOfN(5, "weighted" if weighted else "majority", lead=rule[0], give_up=rule[1])
+    strategy = BestOfN(5, "weighted" if weighted else "majority", **rule)
     every = [_live(pool, order, strategy) for order in permutations(range(7), 5)]
     accuracy, spent = np.mean(every, axis=0)
     (found,) = replay(pool, [7], [strategy], strategy.select, scored=weighted)
@@ -124,11 +135,10 @@ class Stored(FakeGenerator):
         return Sampled(tuple(Continuation((step,), 10) for step in steps), 1, 0)
 
 
-async def test_live_searches_do_what_the_replay_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["lead=3, give_up=0.25", "worth=0.06"])
+async def test_live_searches_do_what_the_replay_says(tmp_path: Path, rule: str) -> None:
     warm, hot = "11123", "1112222334567"
-    strategy = parse_strategy(
-        'best_of_n(n=12, select=majority, temperatures="0.3:4", lead=3, give_up=0.25)'
-    )
+    strategy = parse_strategy(f'best_of_n(n=12, select=majority, temperatures="0.3:4", {rule})')
     right, spent = [], []
     for seed in range(400):
         engine = Stored(warm, hot, random.Random(seed))

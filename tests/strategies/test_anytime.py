@@ -17,7 +17,7 @@ from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
 from router.strategies.registry import parse_strategy
 from router.strategies.selection import confidence, select, value, voters
-from router.strategies.stopping import Stopping
+from router.strategies.stopping import Stopping, Tally
 
 PROBLEM = Problem("p", "Which?")
 
@@ -58,6 +58,12 @@ async def searched(text: str, answers: str, temperature: float = 0.8) -> tuple[O
         ("give_up=0.25", "1234" + "5" * 8, 4),
         ("give_up=0.25", "1244" + "5" * 8, 12),
         ("give_up=1", "44" + "4" * 10, 2),
+        ("worth=0.2", "4" * 12, 1),  # the first alone: of 12 it would be one
+        ("worth=0.1", "4" * 12, 2),
+        ("worth=0.1", "45" + "4" * 10, 4),  # not while two say different things
+        ("worth=0.03", "4" * 12, 4),
+        ("worth=0.03", "4567" + "4" * 8, 12),
+        ("worth=0", "4" * 12, 8),
     ],
 )
 async def test_it_stops_when_the_vote_is_over(rule: str, answers: str, spent: int) -> None:
@@ -71,6 +77,22 @@ async def test_weighted_votes_count_their_weight() -> None:
     assert at_half.usage.generations == 4  # votes of one half each
 
 
+def test_a_sample_is_worth_most_where_a_vote_is_open_and_can_be_won() -> None:
+    """By scores: one that is nearly sure, a doubtful and a hopeless one."""
+
+    def worth(*votes: float, drawn: int = 4, scores: bool = True) -> float:
+        return float(Tally.of(votes).worth(drawn, scores=scores))
+
+    assert worth(0.5, 0.5) > 2 * worth(3.0, 0.1)
+    assert worth(1, 1, drawn=8) > 2 * worth(0.04, 0.04, drawn=8)
+    assert worth(0.9, drawn=1) < worth(0.3, drawn=1)
+    # Agreement alone: more so with each that agrees, and with each that is drawn.
+    agreed = [worth(float(n), drawn=n, scores=False) for n in range(1, 17)]
+    assert agreed == sorted(agreed, reverse=True)
+    assert worth(2, 2, scores=False) > worth(3, 1, scores=False) > worth(4, scores=False)
+    assert worth(drawn=1) == pytest.approx(0.8 / 5)  # nobody answered: the prior alone
+
+
 def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
     """Whatever else were drawn: every order of answers, at every place where it stops."""
     rule = Stopping(6, None, None)
@@ -78,7 +100,7 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
         full = Counter(answers)
         for drawn in rule.waves:
             votes = Counter(answers[:drawn])
-            if rule.ends([votes[a] for a in range(3)], drawn):
+            if rule.ends(Tally.of([votes[a] for a in range(3)]), drawn):
                 (winner,) = [a for a in votes if votes[a] == max(votes.values())]
                 assert full[winner] == max(full.values())
                 assert list(full.values()).count(full[winner]) == 1
@@ -87,15 +109,20 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
 
 def test_rules_look_at_many_votes_at_once() -> None:
     votes = np.array([[[3.0, 1.0], [2.0, 2.0]], [[0.1, 0.0], [4.0, 0.0]]])
-    assert Stopping(16, 2.0, 0.05).ends(votes, 4).tolist() == [[True, False], [True, True]]
-    assert Stopping(16, None, 0.05).ends([], 4)  # nobody answered
+    assert Stopping(16, 2.0, 0.05).ends(Tally.of(votes), 4).tolist() == [
+        [True, False],
+        [True, True],
+    ]
+    assert Stopping(16, None, 0.05).ends(Tally.of([]), 4)  # nobody answered
 
 
 @pytest.mark.parametrize("n", range(1, 40))
 def test_waves_end_at_n_and_double(n: int) -> None:
-    found = Stopping(n, None, None).waves
-    assert found[-1] == n
-    assert all(a < b <= 2 * a for a, b in pairwise(found))
+    for rule in (Stopping(n, 2.0, None), Stopping(n, None, None, 0.1)):
+        found = rule.waves
+        assert found[0] == min(n, 2 if rule.worth is None else 1)
+        assert found[-1] == n
+        assert all(a < b <= 2 * a for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize(
@@ -137,12 +164,15 @@ async def test_a_callers_temperature_of_0_draws_one_sample_of_its_own() -> None:
         "lead=-1",
         "lead=soon",
         "give_up=1.5",
+        "worth=1.5",
+        "worth=-0.1",
+        "worth=cheap",
         "give_up=True",
         "lead=2, select=best",
     ],
 )
 def test_nonsense_is_refused(wrong: str) -> None:
-    with pytest.raises(InputError, match=r"temperature|lead|give_up"):
+    with pytest.raises(InputError, match=r"temperature|lead|give_up|worth"):
         parse_strategy(f"best_of_n(n=8, {wrong})")
 
 

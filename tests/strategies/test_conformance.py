@@ -37,6 +37,8 @@ CONFIGURATIONS = [
     "best_of_n(n=6, select=confident)",
     'best_of_n(n=7, temperatures="0.3:4, 1.2")',
     "best_of_n(n=8, lead=9)",
+    "best_of_n(n=8, worth=0)",
+    'best_of_n(n=6, select=majority, temperatures="0:1, 0.3:3", worth=0.1)',
     'best_of_n(n=8, select=majority, temperatures="0:1, 0.3:2", give_up=0)',
     "best_of_n(n=12, select=confident, lead=3, give_up=0.1)",
     "escalate(first=best_of_n(n=2), then=best_of_n(n=5), lead=1)",
