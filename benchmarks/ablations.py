@@ -21,7 +21,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.choosing import BUDGETS, FLOORS, HERE, LEADS, anytime, texts
+from benchmarks.choosing import BUDGETS, FLOORS, HERE, LEADS, SCHEDULES, WORTHS, anytime, texts
 from router.difficulty.estimator import DifficultyClassifier
 from router.difficulty.levels import Levels, fit_levels
 from router.difficulty.prefill import Projection
@@ -35,27 +35,44 @@ from router.rollouts.export import open_rollouts
 AVERAGES: Final = (2, 3, 4, 6, 8)
 SPLITS: Final = 40
 DECIDING: Final = 2 / 3
-RULES: Final = ("none", "lead and give_up", "worth")
+RULES: Final = {
+    "none": {"none"},
+    "lead and give_up": {"none", "lead"},
+    "worth": {"none", "worth"},
+    "worth, at three schedules of temperatures": {"none", "worth", "elsewhere"},
+}
+"""Which votes there are to choose from, by their `kind`."""
+
+ELSEWHERE: Final = ("temperature=None", SCHEDULES[0])
 TOLD: Final = ("true levels", "prefill", "nobody")
 
 Floats = npt.NDArray[np.float64]
 
 
-def leads() -> list[str]:
-    """Votes that stop at a lead, or give up."""
-    return [
+def others() -> list[str]:
+    """Votes that stop at a lead, or give up, and those that stop by worth at other schedules."""
+    leads = [
         text
         for select in LEADS
         for lead, floor in product(LEADS[select], FLOORS[select])
         for text in anytime(select, f"lead={lead}, give_up={floor}")
     ]
+    worths = product(LEADS, WORTHS, ELSEWHERE)
+    return leads + [text for s, w, e in worths for text in anytime(s, f"worth={w}", e)]
+
+
+def kind(text: str) -> str:
+    """Of a vote: fixed, or how it stops."""
+    if "worth=" in text:
+        return "worth" if SCHEDULES[-1] in text else "elsewhere"
+    return "lead" if "lead=" in text else "none"
 
 
 def read() -> tuple[Measurements, Levels, Floats]:
     """Votes on the problems that vote, the levels of all, and what the prefill tells of those."""
     with open_rollouts(HERE / "rollouts" / "fit.jsonl.gz") as store:
         fleet = measured_fleet(store)
-        strategies = configurations(BUDGETS, [*texts(), *leads()], verifier=True, fleet=fleet)
+        strategies = configurations(BUDGETS, [*texts(), *others()], verifier=True, fleet=fleet)
         found = measure(store, strategies)
     levels = fit_levels(found.pass_at_1, "quantile:5", merge=True)
     states = np.array([read.state for read in found.prefills if read is not None], np.float32)
@@ -64,10 +81,6 @@ def read() -> tuple[Measurements, Levels, Floats]:
     classifier = DifficultyClassifier(feature_names=names).fit(x, levels.of(found.pass_at_1))
     votes = np.asarray(~np.isnan(found.accuracy).any(axis=1))
     return found.rows(votes), levels, classifier.held_out_proba_[votes]
-
-
-def rule(text: str) -> str:
-    return "worth" if "worth=" in text else "lead and give_up" if "lead=" in text else "none"
 
 
 def gains(deciding: Measurements, others: Measurements, levels: Levels, told: Floats) -> Floats:
@@ -84,12 +97,12 @@ def gains(deciding: Measurements, others: Measurements, levels: Levels, told: Fl
     sizes = vote_sizes(strategies, plain, votes, {})
     best = best_votes(strategies, plain, votes, {}, sizes)
     spending = Spending(others, np.ones((1, len(others.problems))), np.stack([best, best]))
-    named = [rule(str(strategy)) for strategy in strategies]
+    kinds = [kind(str(strategy)) for strategy in strategies]
     found = np.zeros((len(RULES), 2, len(TOLD), len(AVERAGES)))
     worths = plain, Worth.refitted(deciding, levels)
-    for (i, which), (j, worth) in product(enumerate(RULES), enumerate(worths)):
+    for (i, which), (j, worth) in product(enumerate(RULES.values()), enumerate(worths)):
         within = worth.within(strategies, BUDGETS[-1], {})
-        allowed = worth.useful([c for c in within if named[c] in ("none", which)])
+        allowed = worth.useful([c for c in within if kinds[c] in which])
         true = np.eye(len(worth.prior))[worth.levels.of(others.pass_at_1) - 1]
         nobody = np.tile(worth.prior, (len(others.problems), 1))
         for (k, by), (m, average) in product(enumerate((true, told, nobody)), enumerate(AVERAGES)):
@@ -112,7 +125,7 @@ def main(output: Path) -> None:
     points = np.array(splits)
     rows: list[dict[str, Any]] = [
         {
-            "stops_by": RULES[i],
+            "stops_by": which,
             "levels_borrow": bool(j),
             "level_told_by": TOLD[k],
             "points": points[:, i, j, k].mean(axis=0).round(3).tolist(),
@@ -120,7 +133,7 @@ def main(output: Path) -> None:
                 (points[:, i, j, k].mean(-1) > points[:, 1, j, k].mean(-1)).mean()
             ),
         }
-        for i, j, k in product(range(len(RULES)), range(2), range(len(TOLD)))
+        for (i, which), j, k in product(enumerate(RULES), range(2), range(len(TOLD)))
     ]
     record = {
         "command": f"python -m benchmarks.ablations --output {output}",

@@ -42,11 +42,12 @@ BUDGETS: Final = (1, 2, 4, 8, 16)
 COLD: Final = (1, 2, 4, 8)
 """At T = 0.3 there are eight samples of the problems that are evaluated."""
 
+CAPS: Final = (4, 8, 16)
 GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
 LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
 FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
 WORTHS: Final = (0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
-SCHEDULES: Final = ("", 'temperatures="0.3:4", ', 'temperatures="0:1, 0.3:3", ')
+SCHEDULES: Final = ('temperatures="0.3:4"', 'temperatures="0:1, 0.3:3"')
 LARGE: Final = (1, 2, 4)
 """Samples of the larger model, which are all at T = 0.3."""
 
@@ -67,10 +68,10 @@ AVERAGES: Final = (1, 1.5, 2, 3, 4, 6, 8, 12)
 INCHES: Final = (7.4, 4.2)
 
 
-def anytime(select: str, rule: str) -> list[str]:
-    """Votes that stop by this rule, of each cap, at each schedule of temperatures."""
-    caps = product((4, 8, 16), SCHEDULES)
-    return [f"best_of_n(n={n}, select={select}, {schedule}{rule})" for n, schedule in caps]
+def anytime(select: str, rule: str, schedule: str = SCHEDULES[-1]) -> list[str]:
+    """Votes that stop by this rule, of each cap. More schedules would be more to choose from by
+    luck (`benchmarks.ablations`)."""
+    return [f"best_of_n(n={n}, select={select}, {schedule}, {rule})" for n in CAPS]
 
 
 def texts() -> list[str]:
@@ -79,8 +80,7 @@ def texts() -> list[str]:
     for select in ("weighted", "majority"):
         found += [f"best_of_n(n={n}, select={select})" for n in BUDGETS]
         found += [f"best_of_n(n={n}, select={select}, temperature=0.3)" for n in COLD]
-        for n in (4, 8, 16):
-            found += [f"best_of_n(n={n}, select={select}, {s[:-2]})" for s in SCHEDULES[1:]]
+        found += [f"best_of_n(n={n}, select={select}, {s})" for n in CAPS for s in SCHEDULES]
         found += [text for worth in WORTHS for text in anytime(select, f"worth={worth}")]
     return found
 

@@ -34,6 +34,8 @@ STOPPING: Final = (
     "best_of_n(n=16, select=majority, lead=16)",
     "best_of_n(n=16, select=majority, lead=3)",
     "best_of_n(n=16, select=majority, lead=2, give_up=0.15)",
+    "best_of_n(n=16, select=majority, worth=0)",
+    "best_of_n(n=16, select=majority, worth=0.05)",
 )
 
 
