@@ -46,7 +46,7 @@ CAPS: Final = (4, 8, 16)
 GREEDY: Final = "best_of_n(n=1, select=majority, temperature=0)"
 LEADS: Final = {"weighted": (0.25, 0.5, 1, 2), "majority": (1, 2, 3, 4)}
 FLOORS: Final = {"weighted": (0, 0.02, 0.05), "majority": (0, 0.15, 0.25)}
-WORTHS: Final = (0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
+WORTHS: Final = (0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
 SCHEDULES: Final = ('temperatures="0.3:4"', 'temperatures="0:1, 0.3:3"')
 LARGE: Final = (1, 2, 4)
 """Samples of the larger model, which are all at T = 0.3."""
