@@ -38,6 +38,7 @@ from router.rollouts.export import open_rollouts
 from router.rollouts.join import join
 
 HERE: Final = Path(__file__).parent
+ROLLOUTS: Final = HERE / "rollouts"
 BUDGETS: Final = (1, 2, 4, 8, 16)
 COLD: Final = (1, 2, 4, 8)
 """At T = 0.3 there are eight samples of the problems that are evaluated."""
@@ -88,7 +89,8 @@ def texts() -> list[str]:
 def fleet_texts() -> list[str]:
     """The same, votes of the larger model, and votes of the smaller one that may be left to it."""
     large = {n: f"best_of_n(n={n}, select=majority, temperature=0.3, model=large)" for n in LARGE}
-    found = [*texts(), *large.values()]
+    waiting = [large[LARGE[-1]].replace(")", f", worth={worth})") for worth in WORTHS]
+    found = [*texts(), *large.values(), *waiting]
     for select, heat in product(("weighted", "majority"), ("", ", temperature=0.3")):
         rules = product(THEN, LEADS[select], FLOORS[select][:2])
         for (n, m), lead, floor in rules:
@@ -121,7 +123,7 @@ def graded(*names: str) -> list[Problem]:
 
 def answered(part: str) -> list[Problem]:
     """Those that the larger model has answered."""
-    with open_rollouts(HERE / f"rollouts/large_{part}.jsonl.gz") as store:
+    with open_rollouts(ROLLOUTS / f"large_{part}.jsonl.gz") as store:
         return store.problems()
 
 
@@ -153,25 +155,38 @@ def table(found: Evaluation) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="A directory.")
-    out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    rollouts = HERE / "rollouts"
-    alone = study(rollouts / "fit.jsonl.gz", rollouts / "evaluate.jsonl.gz", texts())
-    write(alone, out, "evaluation", "averages")
+def alone() -> Evaluation:
+    """Of the smaller model, on every problem that nothing was fitted on."""
+    return study(ROLLOUTS / "fit.jsonl.gz", ROLLOUTS / "evaluate.jsonl.gz", texts())
+
+
+def fleet() -> Evaluation:
+    """Of both models, on what the larger one has answered too."""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("fit", "evaluate"):
             models = {"small": f"{part}.jsonl.gz", "large": f"large_{part}.jsonl.gz"}
-            files = [(name, rollouts / file) for name, file in models.items()]
+            files = [(name, ROLLOUTS / file) for name, file in models.items()]
             join(files, Path(folder) / f"{part}.sqlite")
-        # What the larger model has not answered is left out of what both are compared on.
         asked = {problem.id for file in ("fit", "evaluate") for problem in answered(file)}
         of_one = {problem.id for problem in graded("fit_mixed", *UNSEEN)} - asked
         fit, unseen = (Path(folder) / f"{part}.sqlite" for part in ("fit", "evaluate"))
-        both = study(fit, unseen, fleet_texts(), of_one)
-    write(both, out, "fleet", "fleet")
+        return study(fit, unseen, fleet_texts(), of_one)
+
+
+STUDIES: Final = {"alone": (alone, "evaluation", "averages"), "fleet": (fleet, "fleet", "fleet")}
+"""What is studied, the name of its files and that of its picture."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="A directory.")
+    parser.add_argument("--study", choices=STUDIES, help="One of the two; both by default.")
+    asked = parser.parse_args()
+    out: Path = asked.out
+    out.mkdir(parents=True, exist_ok=True)
+    for name in [asked.study] if asked.study else STUDIES:
+        found, file, picture = STUDIES[name]
+        write(found(), out, file, picture)
 
 
 if __name__ == "__main__":
