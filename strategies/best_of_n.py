@@ -15,8 +15,8 @@ from router.strategies.base import SELECTIONS, UNSCORED, Candidate, Strategy
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
-from router.strategies.stopping import Stopping, Tally
-from router.strategies.voting import standings
+from router.strategies.stopping import Stopping
+from router.strategies.voting import tally
 
 Phase = tuple[float | None, int | None]
 """A temperature (None: the caller's own), and how many samples it is for (None: the others)."""
@@ -91,7 +91,7 @@ class BestOfN(Strategy):
     def stopping(self) -> Stopping | None:
         if not self.anytime:
             return None
-        return Stopping(self.n, self.lead, self.give_up, self.worth, self.needs_verifier)
+        return Stopping(self.n, self.lead, self.give_up, self.worth)
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         chains: list[Chain] = []
@@ -119,8 +119,8 @@ class BestOfN(Strategy):
         """Whether the vote so far decides."""
         if self.stopping is None or len(found) == self.n:
             return True
-        tally = Tally.of(await standings(self, search, found))
-        return bool(self.stopping.ends(tally, len(found)))
+        votes = await tally(self, search, found)
+        return bool(self.stopping.ends(votes, len(found)))
 
     def parts(self) -> tuple[tuple[BestOfN, int], ...]:
         """Of each temperature, in the order in which they are drawn."""
@@ -151,7 +151,9 @@ class BestOfN(Strategy):
 
     def _details(self) -> Iterator[str]:
         named = SELECTIONS[self.select]  # already; and of one sample nothing is selected
-        return (text for text in super()._details() if text != named and self.n > 1)
+        for text in super()._details():
+            if text != named and self.n > 1:
+                yield f"until more is {text}" if text.startswith("worth ") else text
 
 
 def read_schedule(text: str) -> list[Phase]:

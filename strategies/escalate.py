@@ -13,8 +13,8 @@ from router.strategies.base import Candidate, Select, Strategy
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.search import Search
-from router.strategies.stopping import Stopping, Tally
-from router.strategies.voting import standings
+from router.strategies.stopping import Stopping
+from router.strategies.voting import tally
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Escalate(Strategy):
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         search.follow(self.first)
         found = await self.first.run(problem, search)
-        tally = Tally.of(await standings(self.first, search, found))
-        if self.rule.settled(tally, len(found)):
+        votes = await tally(self.first, search, found)
+        if self.rule.settled(votes, len(found)):
             return found
         search.follow(self.then)
         return await self.then.run(problem, search)

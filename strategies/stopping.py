@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,31 +27,38 @@ agreed with nobody does not make a high score low."""
 
 
 class Tally(NamedTuple):
-    """How a vote stands, in votes: of the first answer, of the second, and of all; shape (…,)."""
+    """How a vote stands, in votes: of the first answer, of the second, and of all; shape (…,).
+
+    scores: whether a vote weighs what a verifier says of it.
+    """
 
     first: Floats
     second: Floats
     total: Floats
+    scores: bool
 
     @classmethod
-    def of(cls, votes: Floats | Sequence[float]) -> Tally:
-        """votes: of each answer, 0 where nobody voted; shape (…, answers)."""
+    def of(cls, votes: Floats | Sequence[float], select: str) -> Tally:
+        """votes: of each answer, shape (…, answers), which may be none. select: their kind."""
         array = np.asarray(votes, np.float64)
         padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
         top = np.partition(padded, -2, axis=-1)
-        return cls(top[..., -1], top[..., -2], array.sum(axis=-1))
+        return cls(top[..., -1], top[..., -2], array.sum(axis=-1), select == "weighted")
 
-    def worth(self, drawn: Ints | int, *, scores: bool) -> Floats:
+    def at(self, places: Any) -> Tally:
+        """Of some of the votes, by an index of numpy."""
+        first, second, total = (votes[places] for votes in self[:3])
+        return Tally(first, second, total, self.scores)
+
+    def worth(self, drawn: Ints | int) -> Floats:
         """What one more sample is worth: how likely it turns a wrong answer into the right one.
 
         The chance that it is right, by the votes so far, times that of the leader to be wrong, by
         its share of them, times the sample's own part in the vote.
-
-        scores: whether votes weigh what a verifier says of them.
         """
         drawn = np.asarray(drawn)
         right = (self.total + PRIOR[0]) / (drawn + PRIOR[1])
-        wrong = 1 - self.first / (self.total + UNSEEN[0 if scores else 1])
+        wrong = 1 - self.first / (self.total + UNSEEN[0 if self.scores else 1])
         return np.asarray(right * wrong / drawn, np.float64)
 
 
@@ -62,7 +69,6 @@ class Stopping:
     lead: stop where the first answer is this far ahead of the second, in votes.
     give_up: stop where the first answer has no more than this, in votes for each sample drawn.
     worth: stop where one more sample is worth no more than this (`Tally.worth`).
-    scores: whether the votes are scores.
     None is never. A vote that no further sample can turn is over in any case.
     """
 
@@ -70,7 +76,6 @@ class Stopping:
     lead: float | None
     give_up: float | None
     worth: float | None = None
-    scores: bool = False
 
     @property
     def waves(self) -> tuple[int, ...]:
@@ -81,7 +86,7 @@ class Stopping:
         start = 0 if self.worth is not None else 1
         return (*(2**i for i in range(start, (self.n - 1).bit_length())), self.n)
 
-    def ends(self, tally: Tally, drawn: int) -> Bools:
+    def ends(self, tally: Tally, drawn: Ints | int) -> Bools:
         """Whether the vote is over."""
         turned = tally.first - tally.second <= self.n - drawn
         return np.asarray(self.settled(tally, drawn) | ~turned, np.bool_)
@@ -94,5 +99,5 @@ class Stopping:
         if self.give_up is not None:
             settled = settled | (tally.first <= self.give_up * drawn)
         if self.worth is not None:
-            settled = settled | (tally.worth(drawn, scores=self.scores) <= self.worth)
+            settled = settled | (tally.worth(drawn) <= self.worth)
         return settled

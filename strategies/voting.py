@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from router.strategies.base import Candidate, Strategy
 from router.strategies.search import Search
 from router.strategies.selection import select, standing, value, voters
+from router.strategies.stopping import Tally
 from router.strategies.tasks import get_task
 
 
-async def standings(strategy: Strategy, search: Search, found: Sequence[Candidate]) -> list[float]:
-    """What each answer of these candidates would win by, as the strategy selects."""
+async def tally(strategy: Strategy, search: Search, found: Sequence[Candidate]) -> Tally:
+    """What the answers of these candidates would win by, as the strategy selects."""
     task = get_task(search.root.problem.task)
     answers = [task.read(one.text, one.chain.truncated) for one in found]
     grouping = await task.group(answers, search.deadline)
@@ -24,4 +25,5 @@ async def standings(strategy: Strategy, search: Search, found: Sequence[Candidat
         voting.how,
         how,
     ).votes
-    return [standing(vote, voting.how) for vote in votes]
+    standings = [standing(vote, voting.how) for vote in votes]
+    return Tally.of(standings, voting.how)

@@ -169,7 +169,8 @@ class PilotReplay:
         by = self._weight(strategy.first)
         one = [candidate._replace(unit=0) for candidate in candidates]
         pool = pool_of(get_task(problem.task), one, 1, by)
-        tally = Tally.of(unit_votes(pool, strategy.select).sum(axis=0))
+        votes = unit_votes(pool, strategy.select).sum(axis=0)
+        tally = Tally.of(votes, strategy.select)
         return bool(strategy.rule.settled(tally, len(candidates)))
 
     def _weight(self, strategy: Strategy) -> Weight | None:

@@ -104,7 +104,7 @@ def judge(
     at = np.arange(len(orders)), view.last(first)
     judged = []
     for rule in rules:
-        stays = rule.settled(view.tally(*at), view.drawn[at[1]])
+        stays = rule.settled(view.votes.at(at), view.drawn[at[1]])
         right = stays * view.right[at]
         judged.append(
             Judged(
@@ -138,10 +138,10 @@ def run_length(pool: Pool, strategy: Strategy) -> int:
     most = min(pool.units, _waves(strategy)[-1])
     if strategy.stopping is None:
         return most
-    votes = unit_votes(pool, strategy.select).cumsum(axis=0)
-    waves = [wave for wave in strategy.stopping.waves if wave < most]
-    ends = (wave for wave in waves if strategy.stopping.ends(Tally.of(votes[wave - 1]), wave))
-    return next(ends, most)
+    votes = Tally.of(unit_votes(pool, strategy.select).cumsum(axis=0), strategy.select)
+    waves = np.array([wave for wave in strategy.stopping.waves if wave < most], np.int64)
+    ends = strategy.stopping.ends(votes.at(waves - 1), waves)
+    return int(waves[ends.argmax()]) if ends.any() else most
 
 
 def unit_votes(pool: Pool, select: Select) -> Floats:
@@ -174,14 +174,10 @@ class _View:
         at = drawn - 1
         return cls(
             drawn,
-            Tally.of(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at]),
+            Tally.of(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at], select),
             winners(pool, orders, drawn, select, scored=scored),
             np.maximum.accumulate(right[orders], axis=1)[:, at],
         )
-
-    def tally(self, orders: Ints | slice, waves: Ints) -> Tally:
-        """How the votes stand there."""
-        return Tally(*(votes[orders, waves] for votes in self.votes))
 
     def follow(self, strategy: Strategy, counts: Sequence[int]) -> Replayed:
         """Where each order ends, and what is known there."""
@@ -201,7 +197,6 @@ class _View:
         waves = np.searchsorted(self.drawn, _waves(strategy))
         ends = np.zeros((len(self.right), len(waves)), np.bool_)
         if (rule := strategy.stopping) is not None:
-            for column, wave in enumerate(waves):
-                ends[:, column] = rule.ends(self.tally(slice(None), wave), int(self.drawn[wave]))
+            ends = rule.ends(self.votes.at((slice(None), waves)), self.drawn[waves])
         ends[:, -1] = True
         return np.asarray(waves[ends.argmax(axis=1)], np.int64)

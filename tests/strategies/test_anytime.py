@@ -9,7 +9,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from router.models.errors import InputError
+from router.models.base import Scored
+from router.models.errors import InputError, Unscorable
 from router.models.fakes import FakeGenerator, FakeVerifier
 from router.models.types import Chain, Continuation, FinishReason, Problem, Sampled, Sampling, Step
 from router.strategies.best_of_n import BestOfN
@@ -81,7 +82,7 @@ def test_a_sample_is_worth_most_where_a_vote_is_open_and_can_be_won() -> None:
     """By scores: one that is nearly sure, a doubtful and a hopeless one."""
 
     def worth(*votes: float, drawn: int = 4, scores: bool = True) -> float:
-        return float(Tally.of(votes).worth(drawn, scores=scores))
+        return float(Tally.of(votes, "weighted" if scores else "majority").worth(drawn))
 
     assert worth(0.5, 0.5) > 2 * worth(3.0, 0.1)
     assert worth(1, 1, drawn=8) > 2 * worth(0.04, 0.04, drawn=8)
@@ -93,6 +94,23 @@ def test_a_sample_is_worth_most_where_a_vote_is_open_and_can_be_won() -> None:
     assert worth(drawn=1) == pytest.approx(0.8 / 5)  # nobody answered: the prior alone
 
 
+class Mute(FakeVerifier):
+    """Can score nothing."""
+
+    async def score(self, chain: Chain, known: int = 0) -> Scored:
+        raise Unscorable("too long")
+
+
+async def test_votes_without_scores_are_not_taken_for_scores() -> None:
+    """One sample that nobody could score is no sure one: two have to agree."""
+    strategy = parse_strategy("best_of_n(n=12, worth=0.1)")
+    outcome = await run_search(strategy, PROBLEM, Dealer("4" * 12), Mute(), Budget(12), Sampling())
+    assert outcome.usage.generations == 2
+    sure = FakeVerifier(constant=0.99)
+    outcome = await run_search(strategy, PROBLEM, Dealer("4" * 12), sure, Budget(12), Sampling())
+    assert outcome.usage.generations == 1
+
+
 def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
     """Whatever else were drawn: every order of answers, at every place where it stops."""
     rule = Stopping(6, None, None)
@@ -100,7 +118,7 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
         full = Counter(answers)
         for drawn in rule.waves:
             votes = Counter(answers[:drawn])
-            if rule.ends(Tally.of([votes[a] for a in range(3)]), drawn):
+            if rule.ends(Tally.of([votes[a] for a in range(3)], "majority"), drawn):
                 (winner,) = [a for a in votes if votes[a] == max(votes.values())]
                 assert full[winner] == max(full.values())
                 assert list(full.values()).count(full[winner]) == 1
@@ -109,11 +127,11 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
 
 def test_rules_look_at_many_votes_at_once() -> None:
     votes = np.array([[[3.0, 1.0], [2.0, 2.0]], [[0.1, 0.0], [4.0, 0.0]]])
-    assert Stopping(16, 2.0, 0.05).ends(Tally.of(votes), 4).tolist() == [
+    assert Stopping(16, 2.0, 0.05).ends(Tally.of(votes, "majority"), 4).tolist() == [
         [True, False],
         [True, True],
     ]
-    assert Stopping(16, None, 0.05).ends(Tally.of([]), 4)  # nobody answered
+    assert Stopping(16, None, 0.05).ends(Tally.of([], "majority"), 4)  # nobody answered
 
 
 @pytest.mark.parametrize("n", range(1, 40))

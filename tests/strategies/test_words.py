@@ -38,6 +38,11 @@ from router.strategies.registry import parse_strategy
             "weighted vote of 8, temperatures 0.3:4, lead 2",
             "weighted vote, temperatures 0.3:4, lead 2",
         ),
+        (
+            "best_of_n(n=8, worth=0.02)",
+            "weighted vote of 8, until more is worth 0.02",
+            "weighted vote, until more is worth 0.02",
+        ),
     ],
 )
 def test_a_strategy_is_told_in_words(text: str, words: str, unsized: str) -> None:

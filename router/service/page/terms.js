@@ -25,7 +25,7 @@ const TERMS = {
   interval:
     "With 95% certainty the true accuracy lies in this range; few problems make it wide.",
   held_out: "Measured on problems that had no part in choosing the winner.",
-  best_of_n: "Writes whole solutions side by side; then their answers vote.",
+  best_of_n: "Writes whole solutions side by side; then their answers vote. Where it may end early, it writes a few at a time, until one more is worth too little.",
   beam_search:
     "Writes several next steps, keeps those with the best scores, and goes on from them.",
   dvts: "Diverse verifier tree search: several small beam searches that know nothing of each other.",
