@@ -33,7 +33,8 @@ _JUDGED = ((1, 0.5), (2, 1), (4, 2), (4, 3))
 
 
 def fleet_defaults(fleet: Fleet) -> list[str]:
-    """What is fitted of the further models of a fleet: votes of each, and what escalates to it."""
+    """What is fitted of the further models of a fleet: votes of each, fixed and anytime, and what
+    escalates to it."""
     found = []
     first = next(iter(fleet.values()), None)
     for name, terms in list(fleet.items())[1:]:
@@ -42,6 +43,7 @@ def fleet_defaults(fleet: Fleet) -> list[str]:
         majority = f"best_of_n(select=majority, {of})"
         vote = f"best_of_n({of})" if terms.verified else majority
         found += list(dict.fromkeys([majority, vote, greedy]))
+        found += [vote.replace(of, f"worth={worth}, {of}") for worth in (0.02, 0.05, 0.1)]
         verified = first is not None and first.verified
         select = "" if verified else ", select=majority"
         found += [
