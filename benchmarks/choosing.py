@@ -6,10 +6,10 @@ Fits votes of every size at each temperature, fixed and anytime, on `rollouts/fi
 `router fit` does, and evaluates them on `rollouts/evaluate.jsonl.gz`, as `router evaluate
 --fit-rollouts` does: the fit resampled together with the problems. Writes `evaluation.json`,
 `evaluation.html` (as `router report`) and `averages.png`, the one picture: accuracy against average
-cost. Then the same for a fleet of both embedded models, the larger one's rollouts
-(`rollouts/large_*.jsonl.gz`) joined to those as `router rollouts join` does, with votes of either
-and escalation from the one to the other: `fleet.json`, `fleet.html` and `fleet.png`. Searches with
-beams are left out, since they were run on few of the problems.
+cost. Then (`--study fleet` alone) the same for a fleet of both embedded models, the larger one's
+rollouts (`rollouts/large_*.jsonl.gz`) joined to those as `router rollouts join` does, with votes of
+either and escalation from the one to the other: `fleet.json`, `fleet.html` and `fleet.png`.
+Searches with beams are left out, since they were run on few of the problems.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def texts() -> list[str]:
 def fleet_texts() -> list[str]:
     """The same, votes of the larger model, and votes of the smaller one that may be left to it."""
     large = {n: f"best_of_n(n={n}, select=majority, temperature=0.3, model=large)" for n in LARGE}
-    waiting = [large[LARGE[-1]].replace(")", f", worth={worth})") for worth in WORTHS]
-    found = [*texts(), *large.values(), *waiting]
+    agreed = large[LARGE[-1]].replace(")", ", worth=0.1)")  # of two that agree
+    found = [*texts(), *large.values(), agreed]
     for select, heat in product(("weighted", "majority"), ("", ", temperature=0.3")):
         rules = product(THEN, LEADS[select], FLOORS[select][:2])
         for (n, m), lead, floor in rules:
@@ -127,8 +127,11 @@ def answered(part: str) -> list[Problem]:
         return store.problems()
 
 
-def write(found: Evaluation, out: Path, name: str, picture: str) -> None:
-    command = {"command": f"python -m benchmarks.choosing --out {out}"}
+def write(study: str, out: Path) -> None:
+    """Make a study and write what it found."""
+    make, name, picture = STUDIES[study]
+    found = make()
+    command = {"command": f"python -m benchmarks.choosing --out {out} --study {study}"}
     found = found.model_copy(update={"provenance": found.provenance.model_copy(update=command)})
     found.save(out / f"{name}.json")
     (out / f"{name}.html").write_text(render(found), "utf-8")
@@ -184,9 +187,8 @@ def main() -> None:
     asked = parser.parse_args()
     out: Path = asked.out
     out.mkdir(parents=True, exist_ok=True)
-    for name in [asked.study] if asked.study else STUDIES:
-        found, file, picture = STUDIES[name]
-        write(found(), out, file, picture)
+    for study in [asked.study] if asked.study else STUDIES:
+        write(study, out)
 
 
 if __name__ == "__main__":

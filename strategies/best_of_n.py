@@ -91,7 +91,7 @@ class BestOfN(Strategy):
     def stopping(self) -> Stopping | None:
         if not self.anytime:
             return None
-        return Stopping(self.n, self.lead, self.give_up, self.worth)
+        return Stopping(self.n, self.lead, self.give_up, self.worth, self.select)
 
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         chains: list[Chain] = []
@@ -100,7 +100,8 @@ class BestOfN(Strategy):
             chains += await self._draw(search, before, drawn)
             found = await candidates(search, chains, scored=self.needs_verifier)
             # At temperature 0 one sample stands for all that would follow.
-            if len(chains) < drawn or await self._over(search, found):
+            equal = search.greedy and self._phases(before, drawn)[-1][0] == self.temperature
+            if equal or await self._over(search, found):
                 break
         return found
 
@@ -153,7 +154,7 @@ class BestOfN(Strategy):
         named = SELECTIONS[self.select]  # already; and of one sample nothing is selected
         for text in super()._details():
             if text != named and self.n > 1:
-                yield f"until more is {text}" if text.startswith("worth ") else text
+                yield f"until one more is {text} at most" if text.startswith("worth ") else text
 
 
 def read_schedule(text: str) -> list[Phase]:

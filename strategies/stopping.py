@@ -2,7 +2,8 @@
 
 Samples come in waves, and after each the vote so far is looked at. A vote in which one answer is
 far ahead is decided (Aggarwal et al. 2023, adaptive consistency); one in which even the leader has
-little weight is not going to be won. One number says both: what a further sample is worth.
+little weight is not going to be won. Where votes are scores one number says both: what a further
+sample is worth.
 """
 
 from __future__ import annotations
@@ -18,24 +19,26 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-PRIOR: Final = 0.8, 4
-"""Votes, and samples that had them, before there is any: one in five is right."""
+RIGHT: Final = 0.8
+OF: Final = 4
+"""Votes, and of how many samples, that are counted beside those drawn: as if one in five were
+right."""
 
-UNSEEN: Final = 0.1, 1.0
-"""Votes of the answers that are not seen yet, beside votes that are scores and others: that it is
-agreed with nobody does not make a high score low."""
+UNSEEN: Final = {True: 0.1, False: 1.0}
+"""Votes that answers which were not seen yet are taken to have, by whether votes are scores: a high
+score makes its answer likely by itself, a plain vote does once others agree."""
 
 
 class Tally(NamedTuple):
     """How a vote stands, in votes: of the first answer, of the second, and of all; shape (…,).
 
-    scores: whether a vote weighs what a verifier says of it.
+    by_score: whether a vote weighs what a verifier says of it.
     """
 
     first: Floats
     second: Floats
     total: Floats
-    scores: bool
+    by_score: bool
 
     @classmethod
     def of(cls, votes: Floats | Sequence[float], select: str) -> Tally:
@@ -48,17 +51,18 @@ class Tally(NamedTuple):
     def at(self, places: Any) -> Tally:
         """Of some of the votes, by an index of numpy."""
         first, second, total = (votes[places] for votes in self[:3])
-        return Tally(first, second, total, self.scores)
+        return self._replace(first=first, second=second, total=total)
 
     def worth(self, drawn: Ints | int) -> Floats:
         """What one more sample is worth: how likely it turns a wrong answer into the right one.
 
         The chance that it is right, by the votes so far, times that of the leader to be wrong, by
-        its share of them, times the sample's own part in the vote.
+        its share of them, times the sample's own part in the vote. The constants were chosen on
+        the problems of the shipped fit (`benchmarks.ablations`).
         """
         drawn = np.asarray(drawn)
-        right = (self.total + PRIOR[0]) / (drawn + PRIOR[1])
-        wrong = 1 - self.first / (self.total + UNSEEN[0 if self.scores else 1])
+        right = (self.total + RIGHT) / (drawn + OF)
+        wrong = 1 - self.first / (self.total + UNSEEN[self.by_score])
         return np.asarray(right * wrong / drawn, np.float64)
 
 
@@ -69,6 +73,7 @@ class Stopping:
     lead: stop where the first answer is this far ahead of the second, in votes.
     give_up: stop where the first answer has no more than this, in votes for each sample drawn.
     worth: stop where one more sample is worth no more than this (`Tally.worth`).
+    select: what the votes are.
     None is never. A vote that no further sample can turn is over in any case.
     """
 
@@ -76,20 +81,23 @@ class Stopping:
     lead: float | None
     give_up: float | None
     worth: float | None = None
+    select: str = "majority"
 
     @property
     def waves(self) -> tuple[int, ...]:
         """How many samples are drawn after each wave: powers of two, and n.
 
-        From 2, since a lead over nobody says little; from 1 where the rule weighs that.
+        From 2, since a lead over nobody says little; from 1 where one sample that is sure would be
+        enough by its worth.
         """
-        start = 0 if self.worth is not None else 1
+        sure = Tally.of([1.0], self.select).worth(1)
+        start = 0 if self.worth is not None and sure <= self.worth else 1
         return (*(2**i for i in range(start, (self.n - 1).bit_length())), self.n)
 
     def ends(self, tally: Tally, drawn: Ints | int) -> Bools:
         """Whether the vote is over."""
-        turned = tally.first - tally.second <= self.n - drawn
-        return np.asarray(self.settled(tally, drawn) | ~turned, np.bool_)
+        decided = tally.first - tally.second > self.n - drawn
+        return np.asarray(self.settled(tally, drawn) | decided, np.bool_)
 
     def settled(self, tally: Tally, drawn: Ints | int) -> Bools:
         """Whether the rule says so, though further samples could turn the vote."""

@@ -55,7 +55,8 @@ def unproven(found: Measurements) -> dict[int, int]:
 
     A verifier that ranks nothing still looks best in some cell, by the luck of its few problems. So
     one verdict holds for a search, temperature and selection, over all problems and sizes: a paired
-    t-test, as in a race.
+    t-test, as in a race. Votes that stop are under it and have no part in it, since by scores and
+    by counts one rule spends differently.
     """
     column = {strategy: number for number, strategy in enumerate(found.strategies)}
     rivals: defaultdict[str, dict[int, int]] = defaultdict(dict)
@@ -66,12 +67,13 @@ def unproven(found: Measurements) -> dict[int, int]:
         if plain is not None and plain != own:
             vote = f"{_family(strategy)} {strategy.select} {strategy.aggregate}"
             rivals[vote][own] = plain
-    return {
-        own: plain
-        for pairs in rivals.values()
-        if not _gains(found.accuracy[:, list(pairs)] - found.accuracy[:, list(pairs.values())])
-        for own, plain in pairs.items()
-    }
+    doubted: dict[int, int] = {}
+    for pairs in rivals.values():
+        fixed = {o: p for o, p in pairs.items() if found.strategies[o].stopping is None}
+        gain = found.accuracy[:, list(fixed)] - found.accuracy[:, list(fixed.values())]
+        if fixed and not _gains(gain):
+            doubted |= pairs
+    return doubted
 
 
 def _gains(difference: Floats) -> bool:

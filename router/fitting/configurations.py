@@ -21,11 +21,15 @@ DEFAULTS = (  # votes that won no cell of a shipped fit are not among them: benc
     "best_of_n(select=majority, temperature=0.3)",
     "best_of_n(temperature=0.3)",
     # What they draw is drawn for the others too, so they cost a fit nothing.
+    'best_of_n(select=majority, temperatures="0:1, 0.3:3")',
     'best_of_n(temperatures="0:1, 0.3:3")',
     *(
-        f'best_of_n({select}temperatures="0:1, 0.3:3", worth={worth})'
-        for select in ("", "select=majority, ")
+        f'best_of_n(temperatures="0:1, 0.3:3", worth={worth})'
         for worth in (0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
+    ),
+    *(  # for those without a verifier; 0.1 asks whether two agree
+        f'best_of_n(select=majority, temperatures="0:1, 0.3:3", worth={worth})'
+        for worth in (0.03, 0.05, 0.1)
     ),
 )
 _JUDGED = ((1, 0.5), (2, 1), (4, 2), (4, 3))

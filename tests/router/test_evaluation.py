@@ -550,6 +550,9 @@ def test_a_file_that_is_no_evaluation_is_refused(evaluation: Evaluation, tmp_pat
         ("best_of_n(n=8, select=majority, lead=8)", 8),
         ("best_of_n(n=8, select=majority, lead=0)", 2),  # over after the first wave
         ('best_of_n(n=8, select=majority, temperatures="0.3:4", lead=0)', 4),
+        ("best_of_n(n=8, select=majority, worth=0)", 8),
+        ("best_of_n(n=8, select=majority, worth=0.16)", 2),
+        ("best_of_n(n=8, select=majority, worth=1)", 2),  # one, beside the other of the pilot
         ("dvts(n=8)", 10),
     ],
 )

@@ -167,8 +167,8 @@ def test_without_a_verifier_the_defaults_that_need_none_are_fitted(
     votes = [f"best_of_n(n={n}, select=majority)" for n in (1, 2, 4)]
     colder = [vote.replace(")", ", temperature=0.3)") for vote in votes]
     anytime = [
-        f'best_of_n(n={n}, select=majority, temperatures="0:1, 0.3:3", worth={worth})'
-        for worth in (0.012, 0.02, 0.03, 0.05, 0.08, 0.12)
+        f'best_of_n(n={n}, select=majority, temperatures="0:1, 0.3:3"{rule})'
+        for rule in ("", ", worth=0.03", ", worth=0.05", ", worth=0.1")
         for n in (2, 4)
     ]
     greedy = "best_of_n(n=1, select=majority, temperature=0)"

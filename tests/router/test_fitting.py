@@ -460,6 +460,8 @@ async def test_a_plain_vote_is_preferred_where_the_verifier_does_not_beat_it(
 ) -> None:
     budgets = (1, 2, 4)
     votes = [f"best_of_n(select={select})" for select in ("weighted", "best", "majority")]
+    # By scores one rule spends less than by counts, which says nothing of the scores.
+    votes += [f"best_of_n(select={select}, worth=0.05)" for select in ("weighted", "majority")]
     strategies = configurations(budgets, votes, verifier=True)
     with _store(tmp_path / "r.db") as store:
         sampler = Sampler(store, PROBLEMS, strategies, levels="quantile:2", allocation=GRID)
@@ -474,4 +476,10 @@ async def test_a_plain_vote_is_preferred_where_the_verifier_does_not_beat_it(
         assert chosen & {"weighted", "best"}
     else:
         assert by_score == {"weighted", "best"}
+        assert any(found.strategies[own].stopping for own in unproven(found))
         assert chosen == {"majority"}
+    # However little they spend, and are right: the verdict is that of fixed votes.
+    stops = np.array([strategy.stopping is not None for strategy in found.strategies])
+    by_scores = np.array([strategy.select == "weighted" for strategy in found.strategies])
+    cheap = np.where(stops & by_scores, 0.0, found.accuracy)
+    assert unproven(replace(found, accuracy=cheap)).keys() == unproven(found).keys()

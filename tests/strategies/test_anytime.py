@@ -136,9 +136,9 @@ def test_rules_look_at_many_votes_at_once() -> None:
 
 @pytest.mark.parametrize("n", range(1, 40))
 def test_waves_end_at_n_and_double(n: int) -> None:
-    for rule in (Stopping(n, 2.0, None), Stopping(n, None, None, 0.1)):
+    for start, rule in ((2, Stopping(n, 2.0, None)), (1, Stopping(n, None, None, 0.2))):
         found = rule.waves
-        assert found[0] == min(n, 2 if rule.worth is None else 1)
+        assert found[0] == min(n, start)
         assert found[-1] == n
         assert all(a < b <= 2 * a for a, b in pairwise(found))
 
@@ -159,11 +159,36 @@ async def test_samples_are_drawn_at_their_temperatures(text: str, drawn: dict[fl
     assert parse_strategy(str(parse_strategy(text))) == parse_strategy(text)
 
 
-async def test_a_callers_temperature_of_0_draws_one_sample_of_its_own() -> None:
-    text = 'best_of_n(n=16, temperatures="0.3:2", select=majority, lead=9)'
-    outcome, dealer = await searched(text, "4567", temperature=0)
-    assert dealer.temperatures == {0.3: 2, 0: 1}
-    assert len(outcome.candidates) == 3
+@pytest.mark.parametrize("rule", ["lead=9", "worth=0.001", "worth=0.2"])
+@pytest.mark.parametrize("warm", [0, 1, 2, 3, 4, 5])
+async def test_a_callers_temperature_of_0_draws_one_sample_of_its_own(rule: str, warm: int) -> None:
+    schedule = f'temperatures="0.3:{warm}", ' if warm else ""
+    text = f"best_of_n(n=16, {schedule}select=majority, {rule})"
+    outcome, dealer = await searched(text, "4567890", temperature=0)
+    if rule != "worth=0.2" or not warm:  # which one sample is enough for
+        assert dealer.temperatures == Counter({0.3: warm, 0: 1})
+        assert len(outcome.candidates) == warm + 1
+
+
+async def test_a_temperature_of_0_of_its_own_draws_one_sample() -> None:
+    text = "best_of_n(n=16, temperature=0, select=majority, worth=0.001)"
+    outcome, dealer = await searched(text, "4567890")
+    assert dealer.temperatures == {0: 1}
+    assert len(outcome.candidates) == 1
+
+
+async def test_confident_votes_are_no_scores() -> None:
+    """One that is sure of itself is not enough: two have to agree."""
+    text = "best_of_n(n=12, select=confident, worth=0.1)"
+    outcome, _ = await searched(text, "4" * 12)
+    assert outcome.usage.generations == 2
+
+
+async def test_a_first_vote_that_stops_may_be_followed() -> None:
+    text = "escalate(first=best_of_n(n=8, select=majority, worth=0.1), then=best_of_n(n=2), lead=2)"
+    for answers, spent in (("44" + "5" * 9, 2), ("45" + "6789012345", 10)):
+        outcome, _ = await searched(text, answers)
+        assert outcome.usage.generations == spent
 
 
 @pytest.mark.parametrize(
@@ -190,7 +215,9 @@ async def test_a_callers_temperature_of_0_draws_one_sample_of_its_own() -> None:
     ],
 )
 def test_nonsense_is_refused(wrong: str) -> None:
-    with pytest.raises(InputError, match=r"temperature|lead|give_up|worth"):
+    with pytest.raises(
+        InputError, match=r"temperature|lead|give_up|worth must lie between 0 and 1, not"
+    ):
         parse_strategy(f"best_of_n(n=8, {wrong})")
 
 
@@ -210,6 +237,7 @@ def test_a_schedule_reads_the_samples_of_its_temperatures() -> None:
         ('n=4, temperatures="0.3"', "n=4, temperature=0.3"),
         ('n=1, temperatures="0:1, 0.3:3", lead=1, give_up=0.1', "n=1, temperature=0"),
         ("n=1, lead=2, select=majority", "n=1, select=majority"),
+        ("n=1, worth=0.02, select=majority", "n=1, select=majority"),
     ],
 )
 def test_what_one_temperature_says_needs_no_schedule(text: str, same: str) -> None:

@@ -40,8 +40,8 @@ from router.strategies.registry import parse_strategy
         ),
         (
             "best_of_n(n=8, worth=0.02)",
-            "weighted vote of 8, until more is worth 0.02",
-            "weighted vote, until more is worth 0.02",
+            "weighted vote of 8, until one more is worth 0.02 at most",
+            "weighted vote, until one more is worth 0.02 at most",
         ),
     ],
 )
