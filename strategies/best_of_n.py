@@ -16,7 +16,7 @@ from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.scoring import candidates
 from router.strategies.search import Search
 from router.strategies.stopping import Stopping
-from router.strategies.voting import tally
+from router.strategies.voting import poll
 
 Phase = tuple[float | None, int | None]
 """A temperature (None: the caller's own), and how many samples it is for (None: the others)."""
@@ -120,7 +120,7 @@ class BestOfN(Strategy):
         """Whether the vote so far decides."""
         if self.stopping is None or len(found) == self.n:
             return True
-        votes = await tally(self, search, found)
+        votes = await poll(self, search, found)
         return bool(self.stopping.ends(votes, len(found)))
 
     def parts(self) -> tuple[tuple[BestOfN, int], ...]:

@@ -14,7 +14,7 @@ from router.strategies.best_of_n import BestOfN
 from router.strategies.budget import MAX_GENERATIONS
 from router.strategies.search import Search
 from router.strategies.stopping import Stopping
-from router.strategies.voting import tally
+from router.strategies.voting import poll
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Escalate(Strategy):
     async def run(self, problem: Problem, search: Search) -> list[Candidate]:
         search.follow(self.first)
         found = await self.first.run(problem, search)
-        votes = await tally(self.first, search, found)
+        votes = await poll(self.first, search, found)
         if self.rule.settled(votes, len(found)):
             return found
         search.follow(self.then)

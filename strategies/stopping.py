@@ -29,7 +29,7 @@ UNSEEN: Final = {True: 0.1, False: 1.0}
 score makes its answer likely by itself, a plain vote does once others agree."""
 
 
-class Tally(NamedTuple):
+class Poll(NamedTuple):
     """How a vote stands, in votes: of the first answer, of the second, and of all; shape (…,).
 
     by_score: whether a vote weighs what a verifier says of it.
@@ -41,14 +41,14 @@ class Tally(NamedTuple):
     by_score: bool
 
     @classmethod
-    def of(cls, votes: Floats | Sequence[float], select: str) -> Tally:
+    def of(cls, votes: Floats | Sequence[float], select: str) -> Poll:
         """votes: of each answer, shape (…, answers), which may be none. select: their kind."""
         array = np.asarray(votes, np.float64)
         padded = np.concatenate([array, np.zeros((*array.shape[:-1], 2))], axis=-1)
         top = np.partition(padded, -2, axis=-1)
         return cls(top[..., -1], top[..., -2], array.sum(axis=-1), select == "weighted")
 
-    def at(self, places: Any) -> Tally:
+    def at(self, places: Any) -> Poll:
         """Of some of the votes, by an index of numpy."""
         first, second, total = (votes[places] for votes in self[:3])
         return self._replace(first=first, second=second, total=total)
@@ -72,7 +72,7 @@ class Stopping:
 
     lead: stop where the first answer is this far ahead of the second, in votes.
     give_up: stop where the first answer has no more than this, in votes for each sample drawn.
-    worth: stop where one more sample is worth no more than this (`Tally.worth`).
+    worth: stop where one more sample is worth no more than this (`Poll.worth`).
     select: what the votes are.
     None is never. A vote that no further sample can turn is over in any case.
     """
@@ -90,22 +90,22 @@ class Stopping:
         From 2, since a lead over nobody says little; from 1 where one sample that is sure would be
         enough by its worth.
         """
-        sure = Tally.of([1.0], self.select).worth(1)
+        sure = Poll.of([1.0], self.select).worth(1)
         start = 0 if self.worth is not None and sure <= self.worth else 1
         return (*(2**i for i in range(start, (self.n - 1).bit_length())), self.n)
 
-    def ends(self, tally: Tally, drawn: Ints | int) -> Bools:
+    def ends(self, poll: Poll, drawn: Ints | int) -> Bools:
         """Whether the vote is over."""
-        decided = tally.first - tally.second > self.n - drawn
-        return np.asarray(self.settled(tally, drawn) | decided, np.bool_)
+        decided = poll.first - poll.second > self.n - drawn
+        return np.asarray(self.settled(poll, drawn) | decided, np.bool_)
 
-    def settled(self, tally: Tally, drawn: Ints | int) -> Bools:
+    def settled(self, poll: Poll, drawn: Ints | int) -> Bools:
         """Whether the rule says so, though further samples could turn the vote."""
-        settled = np.zeros(np.shape(tally.first), np.bool_)
+        settled = np.zeros(np.shape(poll.first), np.bool_)
         if self.lead is not None:
-            settled = settled | (tally.first - tally.second >= self.lead)
+            settled = settled | (poll.first - poll.second >= self.lead)
         if self.give_up is not None:
-            settled = settled | (tally.first <= self.give_up * drawn)
+            settled = settled | (poll.first <= self.give_up * drawn)
         if self.worth is not None:
-            settled = settled | (tally.worth(drawn) <= self.worth)
+            settled = settled | (poll.worth(drawn) <= self.worth)
         return settled

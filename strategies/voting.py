@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from router.strategies.base import Candidate, Strategy
 from router.strategies.search import Search
 from router.strategies.selection import select, standing, value, voters
-from router.strategies.stopping import Tally
+from router.strategies.stopping import Poll
 from router.strategies.tasks import get_task
 
 
-async def tally(strategy: Strategy, search: Search, found: Sequence[Candidate]) -> Tally:
+async def poll(strategy: Strategy, search: Search, found: Sequence[Candidate]) -> Poll:
     """What the answers of these candidates would win by, as the strategy selects."""
     task = get_task(search.root.problem.task)
     answers = [task.read(one.text, one.chain.truncated) for one in found]
@@ -26,4 +26,4 @@ async def tally(strategy: Strategy, search: Search, found: Sequence[Candidate]) 
         how,
     ).votes
     standings = [standing(vote, voting.how) for vote in votes]
-    return Tally.of(standings, voting.how)
+    return Poll.of(standings, voting.how)

@@ -25,7 +25,7 @@ from router.strategies.base import Select, Strategy
 from router.strategies.escalate import Escalate
 from router.strategies.fleet import cost_of
 from router.strategies.selection import voters
-from router.strategies.stopping import Tally
+from router.strategies.stopping import Poll
 from router.strategies.tasks import get_task
 
 Floats = npt.NDArray[np.float64]
@@ -170,8 +170,8 @@ class PilotReplay:
         one = [candidate._replace(unit=0) for candidate in candidates]
         pool = pool_of(get_task(problem.task), one, 1, by)
         votes = unit_votes(pool, strategy.select).sum(axis=0)
-        tally = Tally.of(votes, strategy.select)
-        return bool(strategy.rule.settled(tally, len(candidates)))
+        poll = Poll.of(votes, strategy.select)
+        return bool(strategy.rule.settled(poll, len(candidates)))
 
     def _weight(self, strategy: Strategy) -> Weight | None:
         if strategy.select == "confident":

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from router.fitting.estimates import Pool, winners
 from router.strategies.base import Select, Strategy
-from router.strategies.stopping import Stopping, Tally
+from router.strategies.stopping import Poll, Stopping
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -138,7 +138,7 @@ def run_length(pool: Pool, strategy: Strategy) -> int:
     most = min(pool.units, _waves(strategy)[-1])
     if strategy.stopping is None:
         return most
-    votes = Tally.of(unit_votes(pool, strategy.select).cumsum(axis=0), strategy.select)
+    votes = Poll.of(unit_votes(pool, strategy.select).cumsum(axis=0), strategy.select)
     waves = np.array([wave for wave in strategy.stopping.waves if wave < most], np.int64)
     ends = strategy.stopping.ends(votes.at(waves - 1), waves)
     return int(waves[ends.argmax()]) if ends.any() else most
@@ -163,7 +163,7 @@ class _View:
     """
 
     drawn: Ints
-    votes: Tally
+    votes: Poll
     right: Floats
     covered: Floats
 
@@ -174,7 +174,7 @@ class _View:
         at = drawn - 1
         return cls(
             drawn,
-            Tally.of(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at], select),
+            Poll.of(unit_votes(pool, select)[orders].cumsum(axis=1)[:, at], select),
             winners(pool, orders, drawn, select, scored=scored),
             np.maximum.accumulate(right[orders], axis=1)[:, at],
         )

@@ -25,7 +25,7 @@ from router.strategies.budget import Budget
 from router.strategies.driver import run_search
 from router.strategies.registry import parse_strategy
 from router.strategies.selection import select
-from router.strategies.stopping import Tally
+from router.strategies.stopping import Poll
 
 SIGMAS = 5.0
 
@@ -55,7 +55,7 @@ def _live(pool: Pool, order: tuple[int, ...], strategy: BestOfN) -> tuple[float,
                 weight = 1.0 if pool.score is None else float(pool.score[at])
                 votes[int(pool.group[at])] = votes.get(int(pool.group[at]), 0.0) + weight
         drawn = wave
-        if rule.ends(Tally.of(list(votes.values()), strategy.select), drawn):
+        if rule.ends(Poll.of(list(votes.values()), strategy.select), drawn):
             break
     top = max(votes.values(), default=0.0)
     tied = [answer for answer, vote in votes.items() if vote == top and vote > 0]

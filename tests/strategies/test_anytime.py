@@ -18,7 +18,7 @@ from router.strategies.budget import Budget
 from router.strategies.driver import Outcome, run_search
 from router.strategies.registry import parse_strategy
 from router.strategies.selection import confidence, select, value, voters
-from router.strategies.stopping import Stopping, Tally
+from router.strategies.stopping import Poll, Stopping
 
 PROBLEM = Problem("p", "Which?")
 
@@ -82,7 +82,7 @@ def test_a_sample_is_worth_most_where_a_vote_is_open_and_can_be_won() -> None:
     """By scores: one that is nearly sure, a doubtful and a hopeless one."""
 
     def worth(*votes: float, drawn: int = 4, scores: bool = True) -> float:
-        return float(Tally.of(votes, "weighted" if scores else "majority").worth(drawn))
+        return float(Poll.of(votes, "weighted" if scores else "majority").worth(drawn))
 
     assert worth(0.5, 0.5) > 2 * worth(3.0, 0.1)
     assert worth(1, 1, drawn=8) > 2 * worth(0.04, 0.04, drawn=8)
@@ -118,7 +118,7 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
         full = Counter(answers)
         for drawn in rule.waves:
             votes = Counter(answers[:drawn])
-            if rule.ends(Tally.of([votes[a] for a in range(3)], "majority"), drawn):
+            if rule.ends(Poll.of([votes[a] for a in range(3)], "majority"), drawn):
                 (winner,) = [a for a in votes if votes[a] == max(votes.values())]
                 assert full[winner] == max(full.values())
                 assert list(full.values()).count(full[winner]) == 1
@@ -127,11 +127,11 @@ def test_a_decided_vote_has_the_winner_of_all_samples() -> None:
 
 def test_rules_look_at_many_votes_at_once() -> None:
     votes = np.array([[[3.0, 1.0], [2.0, 2.0]], [[0.1, 0.0], [4.0, 0.0]]])
-    assert Stopping(16, 2.0, 0.05).ends(Tally.of(votes, "majority"), 4).tolist() == [
+    assert Stopping(16, 2.0, 0.05).ends(Poll.of(votes, "majority"), 4).tolist() == [
         [True, False],
         [True, True],
     ]
-    assert Stopping(16, None, 0.05).ends(Tally.of([], "majority"), 4)  # nobody answered
+    assert Stopping(16, None, 0.05).ends(Poll.of([], "majority"), 4)  # nobody answered
 
 
 @pytest.mark.parametrize("n", range(1, 40))
