@@ -48,13 +48,25 @@ def events(service: Served, **router: object) -> tuple[list[dict[str, Any]], lis
     return [json.loads(chunk) for chunk in data], comments
 
 
+def told(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The router's own events in these, those put together again that were too long for one."""
+    parts, events = "", []
+    for event in (chunk["router"] for chunk in chunks if "router" in chunk):
+        if event["event"] == "part":
+            parts += event["text"]
+        if event.get("last", True):
+            events.append(json.loads(parts) if parts else event)
+            parts = ""
+    return events
+
+
 @pytest.mark.parametrize("budget", [1, 16])
 def test_trace_shows_the_decision_and_the_tree_and_then_the_answer(
     slow: Served, budget: int
 ) -> None:
     strategy = "beam_search(n=16, width=4)" if budget == 16 else "auto"
     chunks, _ = events(slow, budget=budget, strategy=strategy, trace=True)
-    asides = [chunk["router"] for chunk in chunks if "router" in chunk]
+    asides = told(chunks)
     assert all(chunk["choices"] == [] for chunk in chunks if "router" in chunk)
     names = [aside["event"] for aside in asides]
     assert names[0] == "decision"
@@ -83,7 +95,7 @@ def test_trace_shows_the_decision_and_the_tree_and_then_the_answer(
 
 def test_a_short_search_is_traced_too(service: Served) -> None:
     chunks, _ = events(service, budget=2, trace=True)
-    names = [chunk["router"]["event"] for chunk in chunks if "router" in chunk]
+    names = [event["event"] for event in told(chunks)]
     assert names == ["decision", "nodes", "spend", "solution"]
 
 
@@ -95,7 +107,7 @@ def test_the_decision_comes_first_and_once_where_a_pilot_is_drawn_before_it(
     router = bundled(bundle, engine, tmp_path / "bundle", "pilot")
     with served(engine, router=router) as service:
         chunks, _ = events(service, budget=8, trace=True)
-    asides = [chunk["router"] for chunk in chunks if "router" in chunk]
+    asides = told(chunks)
     assert [aside["event"] for aside in asides].count("decision") == 1
     decision = asides[0]["decision"]
     assert "2 samples" in decision["why"]
@@ -160,16 +172,10 @@ def test_no_line_is_too_long_for_clients_that_read_by_lines(api: str) -> None:
         thoughts = [choice["delta"].get("reasoning_content") for choice in choices]
         assert "".join(filter(None, thoughts)) == 2_000 * CJK
     if api == "trace":
-        parts, told = "", []
-        for event in (chunk["router"] for chunk in chunks if "router" in chunk):
-            if event["event"] == "part":
-                parts += event["text"]
-            if event.get("last", True):
-                told.append(json.loads(parts) if parts else event)
-                parts = ""
-        nodes = [node for event in told if event["event"] == "nodes" for node in event["nodes"]]
+        asides = told(chunks)
+        nodes = [node for event in asides if event["event"] == "nodes" for node in event["nodes"]]
         assert thought in {node["text"] for node in nodes}
-        assert told[-1]["solution"]["usage"]["generations"] == 30
+        assert asides[-1]["solution"]["usage"]["generations"] == 30
 
 
 def test_progress_is_comments_unless_reasoning_is_asked_for() -> None:
