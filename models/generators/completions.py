@@ -154,7 +154,7 @@ def exact_continuation(
     if finish == "stop" and choice.stop_reason is not None:
         text = text.partition(choice.stop_reason)[0]
     elif finish == "step":
-        text = _up_to_last_token(text, choice.strings, choice.stop_reason or "")
+        text = up_to_last_token(choice).text
     return Continuation(_cut(choice, text, delimiter, finish, ahead), choice.tokens)
 
 
@@ -194,18 +194,21 @@ def ended_by(choice: CompletionChoice, stops: Collection[str]) -> bool:
     return choice.stop_reason in stops or not choice.says_why
 
 
-def _up_to_last_token(text: str, strings: Sequence[str], stop: str) -> str:
-    """The text with what its last token says after a stop string.
+def up_to_last_token(choice: CompletionChoice) -> CompletionChoice:
+    """The choice with what its last token says after a stop string.
 
     vLLM cuts that from the text, but not from the tokens; SGLang cuts it from neither.
     """
+    text, strings, stop = choice.text, choice.strings, choice.stop_reason
+    if stop is None:
+        return choice
     sampled = "".join(strings)
     last = len(strings[-1]) if strings else 0
     in_text = text.find(stop, max(0, len(text) - last - len(stop) + 1))
     at = sampled.find(stop, max(0, len(sampled) - last - len(stop) + 1))
     if in_text < 0 or at < 0:
-        return text
-    return text[:in_text] + sampled[at:]
+        return choice
+    return replace(choice, text=text[:in_text] + sampled[at:])
 
 
 def _finish(choice: CompletionChoice, sampling: Sampling, delimiter: str) -> FinishReason:

@@ -33,6 +33,7 @@ from router.models.generators.completions import (
     parse_answer,
     text_continuation,
     total,
+    up_to_last_token,
 )
 from router.models.generators.endpoints import EndpointPool, HTTPFailure
 from router.models.generators.rendering import (
@@ -258,6 +259,7 @@ class OpenAIGenerator:
                 left = sampling.max_tokens - (whole.tokens or 0)
                 if not self._goes_on(whole, chain) or left < 1:
                     break
+                whole = up_to_last_token(whole) if self._exact else whole
                 blank = Step(whole.text + between, "step", whole.tokens, whole.token_ids)
                 request = await self._request(
                     chain.extend(blank), replace(sampling, max_tokens=left)

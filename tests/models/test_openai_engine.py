@@ -190,6 +190,22 @@ async def test_a_step_keeps_the_whole_token_that_completes_it():
     assert sampled.continuations[0].steps[0].text == "One.\n\n\n"
 
 
+async def test_what_ends_no_step_keeps_the_whole_token_too():
+    """A solution that begins with the delimiter, in a token that says more than that."""
+
+    def said(text: str, *strings: str) -> dict[str, Any]:
+        values = {"tokens": list(strings), "token_logprobs": [-1.0] * len(strings)}
+        ids = [len(string) for string in strings]
+        return choice(text, token_ids=ids, stop_reason="\n\n", logprobs=values)
+
+    first, rest = said("\n\n", "\n\n\n"), said("One.\n\n", "One", ".\n\n\n\n")
+    server = Server({"choices": [first]}, {"choices": [rest]})
+    sampled = await (await load(server)).sample(ROOT, 1, Sampling("step"))
+    (step,) = sampled.continuations[0].steps
+    assert step.text == "\n\n\nOne.\n\n\n\n"
+    assert step.token_ids == (3, 3, 5)
+
+
 async def test_a_delimiter_inside_the_last_token_cuts_nothing():
     whole = choice(
         "One.\n\nTwo.\n\nEnd",
