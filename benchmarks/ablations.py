@@ -22,11 +22,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.choosing import BUDGETS, FLOORS, HERE, LEADS, SCHEDULES, WORTHS, anytime, texts
+from benchmarks.choosing import BUDGETS, FLOORS, LEADS, ROLLOUTS, SCHEDULES, WORTHS, anytime, texts
 from benchmarks.provenance import provenance
-from router.difficulty.estimator import DifficultyClassifier
 from router.difficulty.levels import Levels, fit_levels
-from router.difficulty.prefill import Projection
+from router.difficulty.prefill import PrefillEstimator
 from router.evaluation.spending import Spending, Worth, best_votes, vote_sizes, votes_of
 from router.fitting import cells
 from router.fitting.configurations import configurations
@@ -72,17 +71,17 @@ def kind(text: str) -> str:
 
 def read() -> tuple[Measurements, Levels, Floats]:
     """Votes on the problems that vote, the levels of all, and what the prefill tells of those."""
-    with open_rollouts(HERE / "rollouts" / "fit.jsonl.gz") as store:
+    with open_rollouts(ROLLOUTS / "fit.jsonl.gz") as store:
         fleet = measured_fleet(store)
         strategies = configurations(BUDGETS, [*texts(), *others()], verifier=True, fleet=fleet)
         found = measure(store, strategies)
     levels = fit_levels(found.pass_at_1, "quantile:5", merge=True)
-    states = np.array([read.state for read in found.prefills if read is not None], np.float32)
-    x = Projection.fit(states).transform(states)
-    names = tuple(f"x{i}" for i in range(x.shape[1]))
-    classifier = DifficultyClassifier(feature_names=names).fit(x, levels.of(found.pass_at_1))
+    prefills = [read for read in found.prefills if read is not None]
+    states = np.array([read.state for read in prefills], np.float32)
+    level = levels.of(found.pass_at_1)
+    estimator = PrefillEstimator.fit(states, level, found.pass_at_1, prefills[0].layer)
     votes = np.asarray(~np.isnan(found.accuracy).any(axis=1))
-    return found.rows(votes), levels, classifier.held_out_proba_[votes]
+    return found.rows(votes), levels, estimator.classifier.held_out_proba_[votes]
 
 
 def gains(deciding: Measurements, others: Measurements, levels: Levels, told: Floats) -> Floats:

@@ -90,9 +90,8 @@ class Stopping:
         From 2, since a lead over nobody says little; from 1 where one sample that is sure would be
         enough by its worth.
         """
-        sure = Poll.of([1.0], self.select).worth(1)
-        start = 0 if self.worth is not None and sure <= self.worth else 1
-        return (*(2**i for i in range(start, (self.n - 1).bit_length())), self.n)
+        one = self.worth is not None and Poll.of([1.0], self.select).worth(1) <= self.worth
+        return (*(2**i for i in range(0 if one else 1, (self.n - 1).bit_length())), self.n)
 
     def ends(self, poll: Poll, drawn: Ints | int) -> Bools:
         """Whether the vote is over."""
